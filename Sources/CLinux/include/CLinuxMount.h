@@ -1,0 +1,4 @@
+#ifndef CLINUX_MOUNT_H
+#define CLINUX_MOUNT_H
+
+#endif

@@ -1,0 +1,4 @@
+#ifndef CLINUX_NETWORK_H
+#define CLINUX_NETWORK_H
+
+#endif

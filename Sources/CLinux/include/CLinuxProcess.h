@@ -1,0 +1,4 @@
+#ifndef CLINUX_PROCESS_H
+#define CLINUX_PROCESS_H
+
+#endif
