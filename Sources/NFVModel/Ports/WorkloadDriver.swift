@@ -1,0 +1,246 @@
+/// What a driver can give; what it cannot is refused before anything starts.
+public struct DriverCapabilities: Sendable, Hashable {
+  public enum AttachmentKind: String, Sendable, Hashable {
+    case networkNamespace, tapDescriptor, hostBridge, driverManaged
+  }
+
+  public var technologies: Set<Technology>
+  public var attachmentKinds: Set<AttachmentKind>
+  public var reportsExitStatus: Bool
+  public var reportsOutOfMemory: Bool
+  public var executesCommands: Bool
+  public var hasConsole: Bool
+  public var pauses: Bool
+
+  public init(
+    technologies: Set<Technology>, attachmentKinds: Set<AttachmentKind>, reportsExitStatus: Bool,
+    reportsOutOfMemory: Bool, executesCommands: Bool, hasConsole: Bool, pauses: Bool
+  ) {
+    self.technologies = technologies
+    self.attachmentKinds = attachmentKinds
+    self.reportsExitStatus = reportsExitStatus
+    self.reportsOutOfMemory = reportsOutOfMemory
+    self.executesCommands = executesCommands
+    self.hasConsole = hasConsole
+    self.pauses = pauses
+  }
+}
+
+/// Everything a driver needs to run a workload; technology-neutral.
+public struct WorkloadSpecification: Sendable, Hashable {
+  /// A file given to the workload below its root, such as one rendered from the package's templates.
+  public struct File: Sendable, Hashable {
+    /// Absolute, as the workload sees it.
+    public var path: String
+    public var content: [UInt8]
+    /// Permission bits.
+    public var mode: UInt32
+
+    public init(path: String, content: [UInt8], mode: UInt32) {
+      self.path = path
+      self.content = content
+      self.mode = mode
+    }
+  }
+
+  public var id: WorkloadID
+  public var technology: Technology
+  /// For people: the host name inside.
+  public var hostName: String
+  public var image: PreparedImage
+  /// What replaces the image's entry point and command; nil leaves them.
+  public var command: [String]?
+  /// Added to the image's environment, `NAME=value`.
+  public var environment: [String]
+  /// Thousandths of a processor; nil is unlimited.
+  public var cpuMillicores: Int?
+  /// In bytes, the writable layer included.
+  public var memoryBytes: UInt64
+  /// The size of the writable layer in bytes.
+  public var writableLayerBytes: UInt64
+  public var maximumProcesses: Int
+  /// Linux capabilities from the allow list, without `CAP_`.
+  public var linuxCapabilities: [String]
+  /// The document of the contract between platform and function: `/run/martlet/config.json`.
+  public var document: [UInt8]
+  public var files: [File]
+  /// How many ports it has; their links are the network driver's.
+  public var portCount: Int
+
+  public init(
+    id: WorkloadID, technology: Technology, hostName: String, image: PreparedImage,
+    command: [String]? = nil, environment: [String] = [], cpuMillicores: Int? = nil,
+    memoryBytes: UInt64, writableLayerBytes: UInt64, maximumProcesses: Int = 512,
+    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [], portCount: Int
+  ) {
+    self.id = id
+    self.technology = technology
+    self.hostName = hostName
+    self.image = image
+    self.command = command
+    self.environment = environment
+    self.cpuMillicores = cpuMillicores
+    self.memoryBytes = memoryBytes
+    self.writableLayerBytes = writableLayerBytes
+    self.maximumProcesses = maximumProcesses
+    self.linuxCapabilities = linuxCapabilities
+    self.document = document
+    self.files = files
+    self.portCount = portCount
+  }
+}
+
+/// How a workload's main process ended.
+public enum ExitStatus: Sendable, Hashable, Codable, CustomStringConvertible {
+  case exited(code: Int32)
+  case killed(signal: Int32)
+  case outOfMemory
+  case unknown
+
+  public var description: String {
+    switch self {
+    case .exited(let code): "exited with status \(code)"
+    case .killed(let signal): "was killed by signal \(signal)"
+    case .outOfMemory: "was killed: it used more memory than its limit"
+    case .unknown: "ended, exit code unknown"
+    }
+  }
+}
+
+/// What a driver finds of a workload on the host.
+public struct ObservedWorkload: Sendable, Hashable {
+  public enum Phase: Sendable, Hashable {
+    /// Namespaces and links may be there, no process was started.
+    case prepared
+    case running
+    case exited(ExitStatus)
+  }
+
+  public var id: WorkloadID
+  public var phase: Phase
+
+  public init(id: WorkloadID, phase: Phase) {
+    self.id = id
+    self.phase = phase
+  }
+}
+
+/// A workload's main process ended by itself.
+public struct WorkloadExit: Sendable, Hashable {
+  public var id: WorkloadID
+  public var status: ExitStatus
+
+  public init(id: WorkloadID, status: ExitStatus) {
+    self.id = id
+    self.status = status
+  }
+}
+
+/// What a workload uses now.
+public struct WorkloadUsage: Sendable, Hashable, Codable {
+  /// Processor time since its start.
+  public var cpuNanoseconds: UInt64
+  /// Resident, without page cache that can be dropped.
+  public var memoryBytes: UInt64
+  public var processes: Int
+
+  public init(cpuNanoseconds: UInt64, memoryBytes: UInt64, processes: Int) {
+    self.cpuNanoseconds = cpuNanoseconds
+    self.memoryBytes = memoryBytes
+    self.processes = processes
+  }
+}
+
+/// A command inside a workload.
+public struct ExecRequest: Sendable, Hashable {
+  public struct TerminalSize: Sendable, Hashable {
+    public var rows, columns: Int
+    public init(rows: Int, columns: Int) {
+      self.rows = rows
+      self.columns = columns
+    }
+  }
+
+  public var arguments: [String]
+  public var environment: [String]
+  /// nil: without a terminal, standard output and error apart.
+  public var terminal: TerminalSize?
+
+  public init(arguments: [String], environment: [String] = [], terminal: TerminalSize? = nil) {
+    self.arguments = arguments
+    self.environment = environment
+    self.terminal = terminal
+  }
+}
+
+/// What a command inside a workload gives back, in order; `exited` comes last.
+public enum ExecOutput: Sendable, Hashable {
+  case standardOutput([UInt8])
+  case standardError([UInt8])
+  case exited(ExitStatus)
+}
+
+/// A command that runs inside a workload.
+public protocol ExecSession: Sendable {
+  /// Ends after `exited`. To be iterated once; the reader's pace bounds what is read.
+  var output: AsyncStream<ExecOutput> { get }
+  /// Writes to its standard input; returns when it was taken.
+  func write(_ bytes: [UInt8]) async throws(NFVError)
+  /// Ends its standard input.
+  func closeInput() async
+  func resize(_ size: ExecRequest.TerminalSize) async
+  /// Kills it, where it still runs, and frees what it holds.
+  func cancel() async
+}
+
+/// Runs workloads of some technologies on one host.
+///
+/// Methods may block their thread and are called from threads that may block. They are idempotent.
+/// For one workload they are never called concurrently, except `stop` during `start`; for different
+/// ones they are.
+public protocol WorkloadDriver: Sendable {
+  var capabilities: DriverCapabilities { get }
+
+  /// Makes the place where the workload's ports are plugged in.
+  func prepare(_ specification: WorkloadSpecification) async throws(NFVError) -> AttachmentPoint
+
+  /// Starts the prepared workload; returns when its main process was started.
+  func start(_ specification: WorkloadSpecification) async throws(NFVError)
+
+  /// Ends the workload's processes: politely for `grace`, then for good. Returns when they are gone.
+  func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError)
+
+  /// Removes all that is left of a stopped workload.
+  func delete(_ workload: WorkloadID) async throws(NFVError)
+
+  /// Everything on this host that bears our store's identity.
+  func observe() async throws(NFVError) -> [ObservedWorkload]
+
+  /// Where a running workload's ports are plugged in, for probes and after a restart of the daemon.
+  func attachmentPoint(of workload: WorkloadID) async throws(NFVError) -> AttachmentPoint
+
+  /// Ends of main processes; each is reported at least once, also those from before this process.
+  var exits: AsyncStream<WorkloadExit> { get }
+
+  func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage
+
+  func execute(_ request: ExecRequest, in workload: WorkloadID) async throws(NFVError)
+    -> any ExecSession
+
+  /// Output of the workload from `offset` on, at most `limit` octets.
+  func log(of workload: WorkloadID, from offset: UInt64, limit: Int) async throws(NFVError)
+    -> LogChunk
+}
+
+/// A piece of a workload's output. Offsets count from its start and stay cursors after the oldest
+/// output was dropped.
+public struct LogChunk: Sendable, Hashable {
+  /// Of the first octet of `bytes`; greater than asked for where older output was dropped.
+  public var offset: UInt64
+  public var bytes: [UInt8]
+
+  public init(offset: UInt64, bytes: [UInt8]) {
+    self.offset = offset
+    self.bytes = bytes
+  }
+}
