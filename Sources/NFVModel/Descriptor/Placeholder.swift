@@ -1,2 +1,0 @@
-/// Replaced by the package reader's descriptor.
-public struct VnfDescriptor: Sendable, Hashable, Codable {}
