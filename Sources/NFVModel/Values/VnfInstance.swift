@@ -93,11 +93,20 @@ public struct Vnfc: Sendable, Hashable, Codable, Identifiable {
     public var failures: Int
     public var notBefore: Timestamp
     public var lastExit: ExitStatus?
+    /// Since when it does not serve; nil where it serves again.
+    public var outageSince: Timestamp?
+    /// It failed too often: only a heal or another operation starts it again.
+    public var isExhausted: Bool
 
-    public init(failures: Int, notBefore: Timestamp, lastExit: ExitStatus?) {
+    public init(
+      failures: Int, notBefore: Timestamp, lastExit: ExitStatus?, outageSince: Timestamp?,
+      isExhausted: Bool = false
+    ) {
       self.failures = failures
       self.notBefore = notBefore
       self.lastExit = lastExit
+      self.outageSince = outageSince
+      self.isExhausted = isExhausted
     }
   }
 

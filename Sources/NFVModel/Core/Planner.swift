@@ -1,0 +1,283 @@
+/// What a VNF's instance shall come to now, given its open operation's state.
+struct Goal: Sendable, Hashable {
+  /// The Vnfcs that shall run, each with the lowest incarnation that will do.
+  var running: [VnfcID: Int]
+  /// The Vnfcs that keep their ports and addresses.
+  var kept: Set<VnfcID>
+  /// Whether what is not wanted is ended; not while the client decides (FAILED_TEMP).
+  var sweeps: Bool
+}
+
+extension Core {
+  func goal(of instance: VnfInstance?) -> Goal {
+    guard let instance else { return Goal(running: [:], kept: [], sweeps: true) }
+    func goal(_ wanted: VnfState) -> Goal {
+      Goal(
+        running: wanted.isInstantiated && wanted.operational == .started ? wanted.vnfcs : [:],
+        kept: Set(instance.settled.vnfcs.keys).union(instance.target?.vnfcs.keys ?? [:].keys),
+        sweeps: true)
+    }
+    guard let target = instance.target, let id = instance.openOperation,
+      let operation = state.openOperations[id]
+    else { return goal(instance.settled) }
+    switch operation.state {
+    case .starting, .processing, .completed: return goal(target)
+    case .rollingBack, .failed, .rolledBack: return goal(instance.settled)
+    case .failedTemp:
+      let settled = goal(instance.settled)
+      let common = settled.running.filter { goal(target).running[$0.key] != nil }
+      return Goal(running: common, kept: settled.kept, sweeps: false)
+    }
+  }
+
+  mutating func converge(_ id: VnfInstanceID?, at now: Timestamp, _ outcome: inout Outcome) {
+    guard let id else { return }
+    converge(id, at: now, &outcome)
+  }
+
+  /// Compares what an instance shall be with what is there, and asks for the difference.
+  mutating func converge(_ id: VnfInstanceID, at now: Timestamp, _ outcome: inout Outcome) {
+    guard isHostKnown else { return }
+    waiting[id] = nil
+    let instance = state.instances[id]
+    let goal = goal(of: instance)
+    var isReached = true
+    for vnfc in state.vnfcs(of: id) {
+      if let floor = goal.running[vnfc.id] {
+        if !run(vnfc, floor: floor, sweeps: goal.sweeps, at: now, &outcome) { isReached = false }
+      } else if goal.sweeps {
+        if !end(vnfc, of: instance, at: now, &outcome) { isReached = false }
+        if !goal.kept.contains(vnfc.id), (state.incarnations[vnfc.id] ?? []).isEmpty {
+          commit(.removeVnfc(vnfc.id), &outcome)
+        }
+      }
+    }
+    if let instance, isReached { settle(instance, at: now, &outcome) }
+    removeUnusedLinks(of: id, &outcome)
+  }
+
+  /// Brings a wanted Vnfc one step nearer to serving.
+  /// - Returns: whether it serves, and nothing else of it is left alive.
+  private mutating func run(
+    _ vnfc: Vnfc, floor: Int, sweeps: Bool, at now: Timestamp, _ outcome: inout Outcome
+  ) -> Bool {
+    let all = (state.incarnations[vnfc.id] ?? []).sorted()
+    let best = all.last { $0.incarnation >= floor && state.workloads[$0]!.isAlive }
+    var isReached = false
+    if let best, let workload = state.workloads[best] {
+      switch workload.phase {
+      case .prepared: act(.startWorkload(best), .starting, &outcome)
+      case .started: act(.awaitReady(best), .awaitingReady, &outcome)
+      case .ready: act(.activateAttachment(best), .activating, &outcome)
+      case .serving:
+        isReached = true
+        if vnfc.restart?.outageSince != nil {
+          writeHeal(of: vnfc, error: nil, at: now, &outcome)
+          var healed = vnfc
+          healed.restart?.outageSince = nil
+          commit(.putVnfc(healed), &outcome)
+        }
+      default: break
+      }
+    } else {
+      start(vnfc, at: now, &outcome)
+    }
+    for id in all where id != best {
+      guard let workload = state.workloads[id] else { continue }
+      // The predecessor serves until its successor does.
+      if workload.isAlive, !isReached || !sweeps {
+        if workload.phase != .serving, sweeps {
+          windDown(id, grace: .zero, vnfc, at: now, &outcome)
+        }
+        continue
+      }
+      windDown(id, grace: .zero, vnfc, at: now, &outcome)
+      if state.workloads[id]?.isAlive == true { isReached = false }
+    }
+    return isReached
+  }
+
+  /// Asks for a new incarnation, where its network and image are there and its time has come.
+  private mutating func start(_ vnfc: Vnfc, at now: Timestamp, _ outcome: inout Outcome) {
+    if let restart = vnfc.restart {
+      if restart.isExhausted { return }
+      if restart.notBefore > now {
+        wait(vnfc.instance, until: restart.notBefore)
+        return
+      }
+    }
+    var isWaiting = false
+    for id in Set(vnfc.ports.map(\.network)).sorted() where state.networkPhases[id] != .present {
+      isWaiting = true
+      guard state.networkPhases[id] == nil, let network = state.networks[id] else { continue }
+      state.networkPhases[id] = .ensuring
+      outcome.actions.append(.ensureNetwork(network))
+    }
+    if let digest = image(of: vnfc), state.imagePhases[digest] != .present {
+      isWaiting = true
+      if state.imagePhases[digest] == nil {
+        state.imagePhases[digest] = .ensuring
+        outcome.actions.append(.ensureImage(digest))
+      }
+    }
+    if isWaiting { return }
+    var started = vnfc
+    started.incarnation += 1
+    commit(.putVnfc(started), &outcome)
+    let id = state.workload(started, incarnation: started.incarnation)
+    // Only what replaces a serving workload waits aside; all else takes traffic from the beginning.
+    let isActive = serving(vnfc.id) == nil
+    state.set(id, State.Workload(phase: .preparing, isActive: isActive, exit: nil, since: now))
+    outcome.actions.append(.prepareAttachment(id, isActive: isActive))
+  }
+
+  private func serving(_ vnfc: VnfcID) -> WorkloadID? { state.serving(vnfc) }
+
+  private mutating func act(
+    _ action: Action, _ phase: State.Workload.Phase, _ outcome: inout Outcome
+  ) {
+    guard case .workload(let id) = action.subject, var workload = state.workloads[id] else {
+      return
+    }
+    workload.phase = phase
+    state.set(id, workload)
+    outcome.actions.append(action)
+  }
+
+  /// Ends every workload of a Vnfc that shall not run.
+  /// - Returns: whether no process of it is left.
+  private mutating func end(
+    _ vnfc: Vnfc, of instance: VnfInstance?, at now: Timestamp, _ outcome: inout Outcome
+  ) -> Bool {
+    var isReached = true
+    let grace = instance?.openOperation.flatMap { state.openOperations[$0] }.flatMap(\.grace)
+    for id in (state.incarnations[vnfc.id] ?? []).sorted() {
+      windDown(id, grace: grace ?? .zero, vnfc, at: now, &outcome)
+      switch state.workloads[id]?.phase {
+      case .retired, .releasing, nil: break
+      default: isReached = false
+      }
+    }
+    return isReached
+  }
+
+  /// Takes a workload that is not wanted one step nearer to its end.
+  private mutating func windDown(
+    _ id: WorkloadID, grace: Duration, _ vnfc: Vnfc?, at now: Timestamp,
+    _ outcome: inout Outcome
+  ) {
+    guard let workload = state.workloads[id] else { return }
+    if let notBefore = workload.notBefore, notBefore > now {
+      if let vnfc {
+        wait(vnfc.instance, until: notBefore)
+      } else {
+        straysDue = min(straysDue ?? notBefore, notBefore)
+      }
+      return
+    }
+    switch workload.phase {
+    // What is under way ends first: a driver's calls for one workload never overlap.
+    case .preparing, .starting, .awaitingReady, .activating, .retiring, .releasing: break
+    case .prepared, .started, .ready, .serving:
+      act(.retireWorkload(id, grace: workload.exit == nil ? grace : .zero), .retiring, &outcome)
+    case .retired: act(.releaseAttachment(id), .releasing, &outcome)
+    }
+  }
+
+  /// Ends what bears our name and belongs to no Vnfc and no network of ours.
+  mutating func sweepStrays(at now: Timestamp, _ outcome: inout Outcome) {
+    straysDue = nil
+    for id in state.workloads.keys.sorted() where state.vnfcs[id.vnfc] == nil {
+      windDown(id, grace: .zero, nil, at: now, &outcome)
+    }
+    for (network, tenant) in state.strayNetworks.sorted(by: { $0.key < $1.key })
+    where state.networkPhases[network] == nil {
+      state.networkPhases[network] = .removing
+      outcome.actions.append(.removeNetwork(network, tenant))
+    }
+  }
+
+  private mutating func wait(_ id: VnfInstanceID, until moment: Timestamp) {
+    waiting[id] = min(waiting[id] ?? moment, moment)
+  }
+
+  /// The goal is reached: an operation under way ends.
+  private mutating func settle(
+    _ instance: VnfInstance, at now: Timestamp, _ outcome: inout Outcome
+  ) {
+    guard let target = instance.target, let id = instance.openOperation,
+      var operation = state.openOperations[id]
+    else { return }
+    var settled = instance
+    switch operation.state {
+    case .processing: settled.settled = target
+    case .rollingBack: break
+    default: return
+    }
+    settled.target = nil
+    settled.openOperation = nil
+    let gone = settled
+    operation.error = operation.state == .processing ? nil : operation.error
+    enter(operation.state == .processing ? .completed : .rolledBack, &operation, at: now, &outcome)
+    commit(.putInstance(gone), &outcome)
+    for vnfc in state.vnfcs(of: instance.id)
+    where gone.settled.vnfcs[vnfc.id] == nil && (state.incarnations[vnfc.id] ?? []).isEmpty {
+      commit(.removeVnfc(vnfc.id), &outcome)
+    }
+    // What is retired is released now, off the caller's way.
+    for vnfc in state.vnfcs(of: instance.id) where gone.settled.vnfcs[vnfc.id] == nil {
+      _ = end(vnfc, of: gone, at: now, &outcome)
+    }
+  }
+
+  /// Removes the networks of internal virtual links that nothing refers to any more.
+  private mutating func removeUnusedLinks(of id: VnfInstanceID, _ outcome: inout Outcome) {
+    let instance = state.instances[id]
+    let wanted = Set(instance?.settled.virtualLinks.values ?? [:].values)
+      .union(instance?.target?.virtualLinks.values ?? [:].values)
+    let owned = state.networksOfInstance[id] ?? []
+    guard !owned.isSubset(of: wanted) else { return }
+    let used = Set(state.vnfcs(of: id).flatMap { $0.ports.map(\.network) })
+    for network in owned.subtracting(wanted).subtracting(used).sorted() {
+      remove(network, &outcome)
+    }
+  }
+
+  /// Removes a network that nothing uses.
+  mutating func remove(_ id: NetworkID, _ outcome: inout Outcome) {
+    guard let network = state.networks[id] else { return }
+    commit(.removeNetwork(id), &outcome)
+    state.networkPhases[id] = .removing
+    outcome.actions.append(.removeNetwork(id, network.tenant))
+  }
+
+  // MARK: What is needed
+
+  func image(of vnfc: Vnfc) -> ImageDigest? {
+    guard let instance = state.instances[vnfc.instance],
+      let content = state.packages[instance.package]?.content,
+      let path = content.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.imagePath
+    else { return nil }
+    return content.images[path]
+  }
+
+  func uses(_ id: VnfInstanceID, _ digest: ImageDigest) -> Bool {
+    state.vnfcs(of: id).contains { image(of: $0) == digest }
+  }
+
+  func instances(waitingFor network: NetworkID) -> [VnfInstanceID] {
+    (state.instancesOfNetwork[network] ?? []).sorted()
+  }
+}
+
+extension VnfLcmOpOcc {
+  /// How long processes may take to end by themselves, where the operation said so.
+  var grace: Duration? {
+    guard case .object(let fields) = parameters,
+      case .string("GRACEFUL")? = fields["terminationType"] ?? fields["stopType"]
+    else { return nil }
+    let key = operation == .terminate ? "gracefulTerminationTimeout" : "gracefulStopTimeout"
+    guard case .integer(let seconds)? = fields[key] else { return .seconds(10) }
+    return .seconds(max(0, min(seconds, 3600)))
+  }
+}
