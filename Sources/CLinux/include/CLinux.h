@@ -4,9 +4,8 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// Without _GNU_SOURCE: glibc's own structures (fd_set) would differ from those that the other C
+// modules of this build import.
 #include <errno.h>
 #include <stdint.h>
 #include <sys/syscall.h>

@@ -1,4 +1,44 @@
 #ifndef CLINUX_MOUNT_H
 #define CLINUX_MOUNT_H
 
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/mount.h>
+
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+
+// The descriptor-based mount calls (Linux 5.2 to 5.12). glibc has wrappers from 2.36 on; these may
+// go when no older one is supported.
+
+/// open_tree(2).
+static inline int CLinux_open_tree(int directory, const char *path, unsigned int flags) {
+  return (int)syscall(SYS_open_tree, directory, path, flags);
+}
+
+/// move_mount(2).
+static inline int CLinux_move_mount(
+    int from_directory, const char *from_path, int to_directory, const char *to_path,
+    unsigned int flags) {
+  return (int)syscall(SYS_move_mount, from_directory, from_path, to_directory, to_path, flags);
+}
+
+/// mount_setattr(2), with the first published form of `struct mount_attr`.
+static inline int CLinux_mount_setattr(
+    int directory, const char *path, unsigned int flags, uint64_t set, uint64_t clear,
+    uint64_t propagation, uint64_t user_namespace) {
+  uint64_t attributes[4] = {set, clear, propagation, user_namespace};
+  return (int)syscall(
+      SYS_mount_setattr, directory, path, flags, attributes, sizeof(attributes));
+}
+
+/// pivot_root(2), which has no wrapper in glibc.
+static inline int CLinux_pivot_root(const char *new_root, const char *put_old) {
+  return (int)syscall(SYS_pivot_root, new_root, put_old);
+}
+
 #endif
