@@ -1,4 +1,8 @@
+internal import LinuxSystem
+public import Logging
 public import NFVModel
+public import ServiceLifecycle
+internal import Synchronization
 
 /// The drivers and stores that a lifecycle works with; wired by the composition root only.
 public struct Host: Sendable {
@@ -12,5 +16,277 @@ public struct Host: Sendable {
     self.workloads = workloads
     self.network = network
     self.images = images
+  }
+
+  /// The driver for a technology, where the host has one.
+  public func driver(for technology: Technology) -> (any WorkloadDriver)? {
+    workloads.first { $0.capabilities.technologies.contains(technology) }
+  }
+}
+
+/// The asynchronous shell around the core: one serial loop takes the events that wait, steps them,
+/// writes all their changes in one commit, and only then answers callers and hands the actions to
+/// the executor.
+public final class Lifecycle: Service, Sendable {
+  public let store: any Store
+  public let host: Host
+  let core: Mutex<Core>
+  let logger: Logger
+  private let inbox = BlockingQueue<Event>()
+  private let pending = Mutex<Pending>(Pending())
+  private let actions: AsyncStream<Action>
+  private let actionsContinuation: AsyncStream<Action>.Continuation
+  /// Renders a package's template with a document.
+  let render:
+    @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError) -> String
+  let preparedImages = Mutex<[ImageDigest: PreparedImage]>([:])
+  /// Commits and driver calls block; ten of each at once is more than a host's runtimes answer.
+  private let loopThread = BlockingExecutor(threads: 1, name: "martlet-loop")
+  private let actionThreads = BlockingExecutor(threads: 12, name: "martlet-action")
+
+  /// Who waits: callers by token, and readers of the outbox.
+  private struct Pending {
+    var nextToken: UInt64 = 1
+    var callers: [UInt64: CheckedContinuation<Result<Response, NFVError>, Never>] = [:]
+    var nextReader = 1
+    var readers: [Int: AsyncStream<Void>.Continuation] = [:]
+    var isClosed = false
+    var isReady = false
+  }
+
+  /// - Throws: what the store throws where it cannot be read.
+  public init(
+    store: any Store, host: Host, identifiers: IdentifierSource = .system,
+    policy: Core.RestartPolicy = .init(), logger: Logger,
+    render:
+      @escaping @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError)
+      -> String
+  ) throws(NFVError) {
+    self.store = store
+    self.host = host
+    self.logger = logger
+    self.render = render
+    core = Mutex(Core(try store.load(), identifiers: identifiers, policy: policy))
+    (actions, actionsContinuation) = AsyncStream.makeStream(of: Action.self)
+  }
+
+  // MARK: For callers
+
+  /// Asks for something; returns when it is durable.
+  /// - Throws: why it was refused; then nothing was changed.
+  public func submit(
+    _ request: Request, tenant: TenantID = .default, actor: String
+  ) async throws(NFVError) -> Response {
+    let result = await withCheckedContinuation { continuation in
+      let token = pending.withLock { pending -> UInt64? in
+        guard !pending.isClosed, pending.callers.count < 10_000 else { return nil }
+        let token = pending.nextToken
+        pending.nextToken += 1
+        pending.callers[token] = continuation
+        return token
+      }
+      if let token {
+        inbox.append(.request(request, tenant: tenant, actor: actor, token: token))
+      } else {
+        continuation.resume(
+          returning: .failure(
+            NFVError(.unavailable, "the daemon ends or is overloaded; ask again later")))
+      }
+    }
+    return try result.get()
+  }
+
+  /// Reads the state as of the last commit. `body` runs under a lock: short, and without waiting.
+  public func read<Value: Sendable>(
+    _ body: (borrowing State) throws(NFVError) -> Value
+  ) throws(NFVError) -> Value {
+    try core.withLock { core throws(NFVError) in try body(core.state) }
+  }
+
+  /// Whether the host was observed and requests are carried out.
+  public var isReady: Bool { pending.withLock(\.isReady) }
+
+  /// What was and will be told to subscribers after `sequence`. Ends when the daemon does.
+  public func notifications(
+    after sequence: Int64
+  ) -> AsyncThrowingStream<OutboxEntry, any Error> {
+    let (signal, continuation) = AsyncStream.makeStream(
+      of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    let reader = pending.withLock { pending -> Int in
+      defer { pending.nextReader += 1 }
+      if pending.isClosed { continuation.finish() }
+      pending.readers[pending.nextReader] = continuation
+      return pending.nextReader
+    }
+    continuation.onTermination = { [weak self] _ in
+      self?.pending.withLock { $0.readers[reader] = nil }
+    }
+    continuation.yield()
+    let source = OutboxSource(store: store, after: sequence, signal: signal)
+    return AsyncThrowingStream(unfolding: { try await source.next() })
+  }
+
+  // MARK: Running
+
+  public func run() async throws {
+    await withTaskCancellationOrGracefulShutdownHandler {
+      await withDiscardingTaskGroup { group in
+        group.addTask(executorPreference: self.actionThreads) { await self.recover() }
+        for driver in self.host.workloads {
+          group.addTask {
+            for await exit in driver.exits { self.inbox.append(.workloadExited(exit)) }
+          }
+        }
+        group.addTask(executorPreference: self.loopThread) { self.loop() }
+        for await action in self.actions {
+          group.addTask(executorPreference: self.actionThreads) {
+            self.inbox.append(.actionEnded(await self.perform(action)))
+          }
+        }
+        group.cancelAll()
+      }
+    } onCancelOrGracefulShutdown: {
+      self.inbox.close()
+    }
+  }
+
+  /// Asks the host what is there and hands it to the core.
+  private func recover() async {
+    var observation = HostObservation()
+    while !Task.isCancelled {
+      do throws(NFVError) {
+        observation = try await observe()
+        break
+      } catch {
+        // Without knowing the host nothing may be started: names would be used twice.
+        logger.error(
+          "the host cannot be observed; asking again in 1 s", metadata: ["error": "\(error)"])
+        try? await Task.sleep(for: .seconds(1))
+      }
+    }
+    if Task.isCancelled { return }
+    inbox.append(.observed(observation))
+  }
+
+  private func observe() async throws(NFVError) -> HostObservation {
+    let store = core.withLock { $0.state.store }
+    // The host before the store: what starts meanwhile is in the store already.
+    var observation = HostObservation()
+    for driver in host.workloads { observation.workloads += try await driver.observe() }
+    observation.networks = try await host.network.observe()
+    let known = Set(observation.workloads.map(\.id))
+    for link in observation.networks.links
+    where !known.contains(link.workload) && link.workload.store == store {
+      try await host.network.sweep(link)
+    }
+    return observation
+  }
+
+  /// The serial loop; blocks its thread until the inbox is closed.
+  private func loop() {
+    defer { stop() }
+    var timeout: Duration?
+    while let events = inbox.next(limit: 512, timeout: timeout) {
+      let now = Clock.now
+      var changes: [Change] = []
+      var answers: [(token: UInt64, Result<Response, NFVError>)] = []
+      var actions: [Action] = []
+      var wasObserved = false
+      let backup = core.withLock { core -> Core in
+        let backup = core
+        func take(_ event: Event) {
+          let outcome = core.step(event, at: now)
+          changes += outcome.changes
+          answers += outcome.answers
+          actions += outcome.actions
+        }
+        for event in events {
+          if case .observed = event { wasObserved = true }
+          take(event)
+        }
+        if let due = core.wakeAt, due <= now { take(.tick) }
+        return backup
+      }
+      do throws(NFVError) {
+        if !changes.isEmpty {
+          let written = try store.commit(changes)
+          if !written.isEmpty { wakeReaders() }
+        }
+      } catch {
+        logger.critical("the store did not take a commit", metadata: ["error": "\(error)"])
+        // Nothing of this batch happened: requests are refused, what the host told is told again.
+        core.withLock { $0 = backup }
+        refuse(events, error)
+        timeout = .seconds(1)
+        continue
+      }
+      answer(answers)
+      for action in actions { actionsContinuation.yield(action) }
+      if wasObserved { pending.withLock { $0.isReady = true } }
+      timeout = core.withLock { $0.wakeAt }.map { max($0 - Clock.now, .zero) }
+    }
+  }
+
+  private func refuse(_ events: [Event], _ error: NFVError) {
+    for event in events {
+      if case .request(_, _, _, let token) = event {
+        answer([(token, .failure(error))])
+      } else {
+        inbox.append(event)
+      }
+    }
+  }
+
+  private func answer(_ answers: [(token: UInt64, Result<Response, NFVError>)]) {
+    for (token, result) in answers {
+      pending.withLock { $0.callers.removeValue(forKey: token) }?.resume(returning: result)
+    }
+  }
+
+  private func wakeReaders() {
+    for reader in pending.withLock({ Array($0.readers.values) }) { reader.yield() }
+  }
+
+  private func stop() {
+    actionsContinuation.finish()
+    let (callers, readers) = pending.withLock { pending in
+      pending.isClosed = true
+      pending.isReady = false
+      defer {
+        pending.callers = [:]
+        pending.readers = [:]
+      }
+      return (Array(pending.callers.values), Array(pending.readers.values))
+    }
+    for caller in callers {
+      caller.resume(returning: .failure(NFVError(.unavailable, "the daemon ends")))
+    }
+    for reader in readers { reader.finish() }
+  }
+}
+
+/// Reads the outbox entry by entry, and waits for the signal where there is none.
+private actor OutboxSource {
+  private let store: any Store
+  private var sequence: Int64
+  private var buffer: ArraySlice<OutboxEntry> = []
+  private let signal: AsyncStream<Void>
+
+  init(store: any Store, after sequence: Int64, signal: AsyncStream<Void>) {
+    self.store = store
+    self.sequence = sequence
+    self.signal = signal
+  }
+
+  func next() async throws -> OutboxEntry? {
+    while true {
+      if let entry = buffer.popFirst() {
+        sequence = entry.sequence
+        return entry
+      }
+      buffer = try store.outbox(after: sequence, limit: 200)[...]
+      if !buffer.isEmpty { continue }
+      if await signal.first(where: { true }) == nil { return nil }
+    }
   }
 }

@@ -12,6 +12,13 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <sys/prctl.h>
+
+// prctl(2) is variadic, which Swift does not import; may go when Glibc's overlay has it.
+static inline int CLinux_set_thread_name(const char *name) {
+  return prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
 #include "CLinuxNetwork.h"
 #include "CLinuxProcess.h"
 #include "CLinuxMount.h"

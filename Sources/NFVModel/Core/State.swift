@@ -92,6 +92,9 @@ public struct State: Sendable {
       .filter { workloads[$0].map { $0.isAlive && $0.isActive && $0.isStarted } ?? false }.max()
   }
 
+  /// Whether the workload's process is, or will be, there.
+  public func isAlive(_ workload: WorkloadID) -> Bool { workloads[workload]?.isAlive ?? false }
+
   /// The Vnfcs of an instance, in the order of VDU and ordinal.
   public func vnfcs(of instance: VnfInstanceID) -> [Vnfc] {
     (vnfcsOfInstance[instance] ?? []).compactMap { vnfcs[$0] }

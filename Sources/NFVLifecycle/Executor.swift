@@ -1,0 +1,188 @@
+import FoundationEssentials
+import Logging
+import NFVModel
+import Synchronization
+
+extension Lifecycle {
+  /// Performs one action through the drivers and says how it went and how long it took.
+  func perform(_ action: Action) async -> ActionResult {
+    let started = Clock.now
+    var failure: NFVError?
+    do throws(NFVError) {
+      try await carryOut(action)
+    } catch {
+      failure = error
+      logger.warning(
+        "an action failed",
+        metadata: ["action": "\(action.name)", "subject": "\(action.subject)", "error": "\(error)"])
+    }
+    return ActionResult(action: action, error: failure, started: started, ended: Clock.now)
+  }
+
+  private func carryOut(_ action: Action) async throws(NFVError) {
+    switch action {
+    case .ensureNetwork(let network): try await host.network.ensure(network)
+    case .removeNetwork(let network, let tenant):
+      try await host.network.remove(network, of: tenant)
+    case .ensureImage(let digest):
+      let image = try await host.images.ensure(digest)
+      preparedImages.withLock { $0[digest] = image }
+    case .prepareAttachment(let id, let isActive):
+      let run = try run(id)
+      let point = try await run.driver.prepare(run.specification)
+      try await host.network.attach(
+        run.attachments, to: point, forwards: run.vdu.forwards, isActive: isActive)
+    case .startWorkload(let id):
+      let run = try run(id)
+      try await run.driver.start(run.specification)
+    case .awaitReady(let id): try await awaitReady(id)
+    case .activateAttachment(let id):
+      try await host.network.activate(try run(id).attachments)
+    case .retireWorkload(let id, let grace):
+      try await driver(of: id).stop(id, grace: grace)
+      try await host.network.release(attachments(of: id))
+    case .releaseAttachment(let id):
+      try await driver(of: id).delete(id)
+    }
+  }
+
+  // MARK: Readiness
+
+  private func awaitReady(_ id: WorkloadID) async throws(NFVError) {
+    let run = try run(id)
+    let readiness = run.vdu.readiness
+    if case .running = readiness.check { return }
+    let deadline = Clock.now + .milliseconds(readiness.timeoutMilliseconds)
+    let interval = Duration.milliseconds(max(1, readiness.intervalMilliseconds))
+    let point = try await run.driver.attachmentPoint(of: id)
+    while true {
+      let isReady =
+        switch readiness.check {
+        case .running: true
+        case .network(let check):
+          try await host.network.probe(
+            check, of: run.attachments, at: point, timeout: max(interval, .milliseconds(100)))
+        case .command(let arguments): try await succeeds(arguments, in: id, of: run.driver)
+        }
+      if isReady { return }
+      if core.withLock({ !$0.state.isAlive(id) }) {
+        throw NFVError(.failed, "the workload ended before it was ready")
+      }
+      if Clock.now >= deadline {
+        throw NFVError(
+          .timeout,
+          "the VDU \(run.vdu.id) was not ready within \(readiness.timeoutMilliseconds) ms; look at "
+            + "its output: martlet logs")
+      }
+      try? await Task.sleep(for: interval)
+      if Task.isCancelled { throw NFVError(.unavailable, "the daemon ends") }
+    }
+  }
+
+  private func succeeds(
+    _ arguments: [String], in id: WorkloadID, of driver: any WorkloadDriver
+  ) async throws(NFVError) -> Bool {
+    let session = try await driver.execute(ExecRequest(arguments: arguments), in: id)
+    var status = ExitStatus.unknown
+    for await output in session.output {
+      if case .exited(let exit) = output { status = exit }
+    }
+    return status == .exited(code: 0)
+  }
+
+  // MARK: What an action is about
+
+  /// A run of a Vnfc with all that the drivers need of it.
+  private struct Run {
+    var driver: any WorkloadDriver
+    var vdu: Vdu
+    var attachments: [Attachment]
+    var specification: WorkloadSpecification
+  }
+
+  private func run(_ id: WorkloadID) throws(NFVError) -> Run {
+    let found = core.withLock { core -> (Vnfc, VnfInstance, VnfPackage.Content, Vdu)? in
+      guard let vnfc = core.state.vnfcs[id.vnfc],
+        let instance = core.state.instances[vnfc.instance],
+        let content = core.state.packages[instance.package]?.content,
+        let vdu = content.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)
+      else { return nil }
+      return (vnfc, instance, content, vdu)
+    }
+    guard let (vnfc, instance, content, vdu) = found else {
+      throw NFVError(.notFound, "the Vnfc \(id.vnfc) is gone")
+    }
+    guard let driver = host.driver(for: vdu.technology) else {
+      throw NFVError(
+        .unprocessable,
+        "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is")
+    }
+    guard let digest = vdu.imagePath.flatMap({ content.images[$0] }),
+      let image = preparedImages.withLock({ $0[digest] })
+    else {
+      throw NFVError(.failed, "the image of the VDU \(vdu.id) is not prepared")
+    }
+    let wanted = instance.target ?? instance.settled
+    let document = FunctionDocument(
+      identity: .init(
+        tenant: id.tenant, vnfInstance: instance.id, vnfInstanceName: instance.name,
+        vnfc: vnfc.id, vdu: vnfc.vdu, ordinal: vnfc.ordinal, incarnation: id.incarnation),
+      ports: vnfc.ports.map { .init($0) }, parameters: wanted.parameters,
+      generation: wanted.generation)
+    var files: [WorkloadSpecification.File] = []
+    for file in vdu.files {
+      guard let template = content.templates[file.source] else {
+        throw NFVError(.failed, "the template \(file.source) is not in the package")
+      }
+      files.append(
+        .init(path: file.path, content: Array(try render(template, document).utf8), mode: file.mode)
+      )
+    }
+    let encoded: [UInt8]
+    do {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      encoded = Array(try encoder.encode(document))
+    } catch {
+      throw NFVError(.failed, "the document of \(vnfc.id) cannot be written", cause: error)
+    }
+    let specification = WorkloadSpecification(
+      id: id, technology: vdu.technology,
+      hostName: Self.hostName(instance.name, vnfc), image: image, command: vdu.command,
+      environment: vdu.environment, cpuMillicores: vdu.cpuMillicores,
+      memoryBytes: vdu.memoryBytes, writableLayerBytes: vdu.writableLayerBytes,
+      linuxCapabilities: vdu.linuxCapabilities, document: encoded, files: files,
+      portCount: vnfc.ports.count)
+    return Run(
+      driver: driver, vdu: vdu, attachments: attachments(of: id), specification: specification)
+  }
+
+  private func attachments(of id: WorkloadID) -> [Attachment] {
+    (core.withLock { $0.state.vnfcs[id.vnfc]?.ports } ?? []).map {
+      Attachment(port: $0, workload: id)
+    }
+  }
+
+  /// The driver that has this workload: of its VDU's technology, or, for a stray, the first, whose
+  /// calls are idempotent.
+  private func driver(of id: WorkloadID) throws(NFVError) -> any WorkloadDriver {
+    let technology = core.withLock { core -> Technology? in
+      guard let vnfc = core.state.vnfcs[id.vnfc],
+        let package = core.state.instances[vnfc.instance]?.package,
+        let content = core.state.packages[package]?.content
+      else { return nil }
+      return content.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology
+    }
+    guard let driver = technology.flatMap(host.driver(for:)) ?? host.workloads.first else {
+      throw NFVError(.unavailable, "no driver is there for the workload \(id)")
+    }
+    return driver
+  }
+
+  /// A host name (RFC 1123) from the instance's name and the Vnfc's place in it.
+  private static func hostName(_ name: String, _ vnfc: Vnfc) -> String {
+    let text = "\(name)-\(vnfc.vdu)-\(vnfc.ordinal)".lowercased()
+    let allowed = text.map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "-" }
+    return String(String(allowed).prefix(63))
+  }
+}
