@@ -1,0 +1,175 @@
+internal import CLinux
+internal import Glibc
+public import SystemPackage
+
+/// How to open a file; always close-on-exec, never a controlling terminal.
+public enum FileAccess: Sendable {
+  case read
+  case write
+  /// Read and append, made with mode 0600 where it is missing.
+  case append
+  /// A place in the file tree only (`O_PATH`).
+  case path
+}
+
+/// `open(2)`.
+public func openFile(_ path: String, _ access: FileAccess) throws(SystemError) -> FileDescriptor {
+  let flags =
+    switch access {
+    case .read: O_RDONLY
+    case .write: O_WRONLY
+    case .append: O_RDWR | O_APPEND | O_CREAT
+    case .path: CLINUX_O_PATH
+    }
+  return FileDescriptor(
+    rawValue: try systemCall("open", path) {
+      CLinux_open(path, flags | O_CLOEXEC | O_NOCTTY, 0o600)
+    })
+}
+
+/// The first `limit` bytes of a file.
+public func readFile(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
+  let descriptor = try openFile(path, .read)
+  defer { try? descriptor.close() }
+  return try readRange(of: descriptor, from: nil, limit: limit)
+}
+
+/// Up to `limit` bytes of an open file, from `offset` or, where that is nil, from its position.
+public func readRange(
+  of descriptor: FileDescriptor, from offset: UInt64?, limit: Int
+) throws(SystemError) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0, count: limit)
+  var used = 0
+  while used < limit {
+    // SAFETY: the kernel writes at most `limit - used` bytes behind the first `used`.
+    let count = try systemCall("read", "descriptor \(descriptor.rawValue)") {
+      bytes.withUnsafeMutableBytes { buffer in
+        let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[used...])
+        return if let offset {
+          pread(descriptor.rawValue, rest.baseAddress, rest.count, off_t(offset) + used)
+        } else {
+          read(descriptor.rawValue, rest.baseAddress, rest.count)
+        }
+      }
+    }
+    if count == 0 { break }
+    used += count
+  }
+  bytes.removeLast(limit - used)
+  return bytes
+}
+
+/// Writes `text` to an existing file by one `write(2)`, as files of /proc and cgroups want it.
+public func writeFile(_ path: String, _ text: String) throws(SystemError) {
+  let descriptor = try openFile(path, .write)
+  defer { try? descriptor.close() }
+  try writeAll(Array(text.utf8), to: descriptor, path)
+}
+
+/// Writes all of `bytes`.
+public func writeAll(
+  _ bytes: [UInt8], to descriptor: FileDescriptor, _ subject: String = ""
+) throws(SystemError) {
+  var done = 0
+  while done < bytes.count {
+    // SAFETY: the slice is within `bytes`, which lives during the call.
+    done += try systemCall("write", subject) {
+      bytes.withUnsafeBytes { buffer in
+        write(descriptor.rawValue, buffer.baseAddress! + done, buffer.count - done)
+      }
+    }
+  }
+}
+
+/// A file in memory only (`memfd_create(2)`); close-on-exec.
+public func makeMemoryFile(_ name: String) throws(SystemError) -> FileDescriptor {
+  // MFD_CLOEXEC
+  FileDescriptor(
+    rawValue: try systemCall("memfd_create", name) { CLinux_memfd_create(name, 1) })
+}
+
+/// A file's length and what it takes on its device, in bytes.
+public func fileSize(
+  _ descriptor: FileDescriptor
+) throws(SystemError) -> (length: UInt64, allocated: UInt64) {
+  var status = stat()
+  try systemCall("fstat") { fstat(descriptor.rawValue, &status) }
+  return (UInt64(status.st_size), UInt64(status.st_blocks) * 512)
+}
+
+/// Frees the file's bytes before `offset`; its length and all offsets stay (`fallocate(2)`,
+/// FALLOC_FL_PUNCH_HOLE). EOPNOTSUPP on file systems that can't.
+public func punchHead(
+  of descriptor: FileDescriptor, before offset: UInt64
+) throws(SystemError) {
+  // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+  try systemCall("fallocate") {
+    CLinux_fallocate(descriptor.rawValue, 0x02 | 0x01, 0, Int64(offset))
+  }
+}
+
+/// Removes a file; one that is not there is no error.
+public func removeFile(_ path: String) throws(SystemError) {
+  do throws(SystemError) {
+    try systemCall("unlink", path) { unlink(path) }
+  } catch  where error.errno == .noSuchFileOrDirectory {}
+}
+
+/// Whether `path` is on a cgroup file system of version 2.
+public func isCgroup2(_ path: String) throws(SystemError) -> Bool {
+  try systemCall("statfs", path) { CLinux_file_system_type(path) } == 0x6367_7270
+}
+
+/// Takes the only writer's lock on an open file without waiting (`flock(2)`).
+///
+/// - Returns: false where another process has it.
+public func tryLock(_ descriptor: FileDescriptor) throws(SystemError) -> Bool {
+  do throws(SystemError) {
+    try systemCall("flock") { flock(descriptor.rawValue, LOCK_EX | LOCK_NB) }
+    return true
+  } catch  where error.errno == .wouldBlock {
+    return false
+  }
+}
+
+/// Duplicates a descriptor, close-on-exec, to a number of at least `minimum`.
+public func duplicate(
+  _ descriptor: FileDescriptor, atLeast minimum: Int32 = 3
+) throws(SystemError) -> FileDescriptor {
+  FileDescriptor(
+    rawValue: try systemCall("fcntl F_DUPFD_CLOEXEC", "descriptor \(descriptor.rawValue)") {
+      CLinux_fcntl_int(descriptor.rawValue, F_DUPFD_CLOEXEC, minimum)
+    })
+}
+
+/// Duplicates a descriptor to the number `target`, which `execve(2)` leaves open.
+public func duplicate(
+  _ descriptor: FileDescriptor, to target: Int32
+) throws(SystemError) {
+  try systemCall("dup2", "descriptor \(descriptor.rawValue) to \(target)") {
+    dup2(descriptor.rawValue, target)
+  }
+}
+
+/// Says whether `execve(2)` closes the descriptor.
+public func setCloseOnExec(
+  _ closes: Bool, _ descriptor: FileDescriptor
+) throws(SystemError) {
+  try systemCall("fcntl F_SETFD", "descriptor \(descriptor.rawValue)") {
+    CLinux_fcntl_int(descriptor.rawValue, F_SETFD, closes ? FD_CLOEXEC : 0)
+  }
+}
+
+/// Makes every descriptor from `first` up close-on-exec.
+public func closeOnExec(from first: UInt32) throws(SystemError) {
+  try systemCall("close_range") {
+    CLinux_close_range(first, UInt32.max, CLINUX_CLOSE_RANGE_CLOEXEC)
+  }
+}
+
+/// A pipe, both ends close-on-exec.
+public func makePipe() throws(SystemError) -> (read: FileDescriptor, write: FileDescriptor) {
+  var ends: [Int32] = [-1, -1]
+  try systemCall("pipe2") { CLinux_pipe(&ends, O_CLOEXEC) }
+  return (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+}

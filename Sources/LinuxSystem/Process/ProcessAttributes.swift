@@ -1,0 +1,108 @@
+internal import CLinux
+internal import Glibc
+public import SystemPackage
+
+/// What a process says about itself: signals, limits, user, session (`prctl(2)`, `setrlimit(2)`,
+/// `credentials(7)`). All of it is for the calling thread or its process.
+public enum ProcessAttributes {
+  /// Sets every signal to its default action and blocks none, whatever was inherited.
+  public static func resetSignals() {
+    for number in 1...Int32(64) where number != SIGKILL && number != SIGSTOP {
+      signal(number, SIG_DFL)
+    }
+    var none = sigset_t()
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, nil)
+  }
+
+  /// Blocks no signal.
+  public static func unblockSignals() {
+    var none = sigset_t()
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, nil)
+  }
+
+  /// Blocks SIGCHLD and tells of it by a descriptor (`signalfd(2)`), non-blocking, close-on-exec.
+  public static func childSignals() throws(SystemError) -> FileDescriptor {
+    var set = sigset_t()
+    sigemptyset(&set)
+    sigaddset(&set, SIGCHLD)
+    try systemCall("sigprocmask") { sigprocmask(SIG_BLOCK, &set, nil) }
+    let flags = O_CLOEXEC | O_NONBLOCK
+    return FileDescriptor(rawValue: try systemCall("signalfd") { signalfd(-1, &set, flags) })
+  }
+
+  /// Makes this process the parent of its descendants' orphans.
+  public static func becomeSubreaper() throws(SystemError) {
+    try systemCall("prctl", "PR_SET_CHILD_SUBREAPER") {
+      CLinux_prctl(CLINUX_PR_SET_CHILD_SUBREAPER, 1)
+    }
+  }
+
+  public static func setNoNewPrivileges() throws(SystemError) {
+    try systemCall("prctl", "PR_SET_NO_NEW_PRIVS") {
+      CLinux_prctl(CLINUX_PR_SET_NO_NEW_PRIVS, 1)
+    }
+  }
+
+  /// The soft and the hard limit of open descriptors.
+  public static func descriptorLimit() throws(SystemError) -> (soft: UInt64, hard: UInt64) {
+    var limit = CLinux_limit()
+    try systemCall("prlimit") { CLinux_prlimit(Int32(RLIMIT_NOFILE.rawValue), nil, &limit) }
+    return (limit.soft, limit.hard)
+  }
+
+  public static func setDescriptorLimit(soft: UInt64, hard: UInt64) throws(SystemError) {
+    try setLimit(Int32(RLIMIT_NOFILE.rawValue), soft: soft, hard: hard)
+  }
+
+  /// `setrlimit(2)`; `resource` is the kernel's number.
+  public static func setLimit(
+    _ resource: Int32, soft: UInt64, hard: UInt64
+  ) throws(SystemError) {
+    var limit = CLinux_limit(soft: soft, hard: hard)
+    try systemCall("prlimit", "resource \(resource)") { CLinux_prlimit(resource, &limit, nil) }
+  }
+
+  /// Supplementary groups, then gid, then uid, each real, effective and saved.
+  public static func setUser(
+    uid: UInt32, gid: UInt32, groups: [UInt32]
+  ) throws(SystemError) {
+    try systemCall("setgroups") { CLinux_setgroups(groups.count, groups) }
+    try systemCall("setresgid", "\(gid)") { CLinux_setresgid(gid) }
+    try systemCall("setresuid", "\(uid)") { CLinux_setresuid(uid) }
+  }
+
+  /// `setsid(2)`.
+  public static func startSession() throws(SystemError) { try systemCall("setsid") { setsid() } }
+
+  /// Makes the terminal of `descriptor` that of this session (`TIOCSCTTY`).
+  public static func takeTerminal(_ descriptor: FileDescriptor) throws(SystemError) {
+    try systemCall("ioctl", "TIOCSCTTY") {
+      CLinux_ioctl_int(descriptor.rawValue, UInt(TIOCSCTTY), 0)
+    }
+  }
+
+  public static func changeDirectory(_ path: String) throws(SystemError) {
+    try systemCall("chdir", path) { chdir(path) }
+  }
+
+  public static func setFileModeMask(_ mask: UInt32) { umask(mask) }
+
+  public static var effectiveUser: UInt32 { geteuid() }
+
+  /// Sleeps until killed.
+  public static func sleepForever() -> Never {
+    while true { pause() }
+  }
+
+  /// Memory of this process that is in RAM, in bytes.
+  public static func residentBytes() -> UInt64 {
+    guard let text = try? readFile("/proc/self/statm", limit: 256) else { return 0 }
+    let fields = text.split(separator: UInt8(ascii: " "))
+    guard fields.count > 1, let pages = UInt64(String(decoding: fields[1], as: UTF8.self)) else {
+      return 0
+    }
+    return pages * UInt64(sysconf(Int32(_SC_PAGESIZE)))
+  }
+}
