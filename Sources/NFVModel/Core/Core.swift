@@ -141,6 +141,11 @@ public struct Core: Sendable {
   ) {
     switch result.action {
     case .ensureNetwork(let network):
+      if state.networks[network.id] == nil {
+        state.networkPhases[network.id] = nil
+        sweepStrays(at: now, &outcome)
+        return
+      }
       state.networkPhases[network.id] = result.error == nil ? .present : nil
       for id in instances(waitingFor: network.id) {
         record(result, for: id)

@@ -247,6 +247,11 @@ extension Core {
   mutating func remove(_ id: NetworkID, _ outcome: inout Outcome) {
     guard let network = state.networks[id] else { return }
     commit(.removeNetwork(id), &outcome)
+    if state.networkPhases[id] == .ensuring {
+      // It is swept when that has ended.
+      state.strayNetworks[id] = network.tenant
+      return
+    }
     state.networkPhases[id] = .removing
     outcome.actions.append(.removeNetwork(id, network.tenant))
   }
