@@ -8,6 +8,8 @@ public enum FileAccess: Sendable {
   case write
   /// Read and append, made with mode 0600 where it is missing.
   case append
+  /// As `append`, without reading.
+  case appendOnly
   /// A place in the file tree only (`O_PATH`).
   case path
 }
@@ -19,6 +21,7 @@ public func openFile(_ path: String, _ access: FileAccess) throws(SystemError) -
     case .read: O_RDONLY
     case .write: O_WRONLY
     case .append: O_RDWR | O_APPEND | O_CREAT
+    case .appendOnly: O_WRONLY | O_APPEND | O_CREAT
     case .path: CLINUX_O_PATH
     }
   return FileDescriptor(
@@ -56,6 +59,18 @@ public func readRange(
     used += count
   }
   bytes.removeLast(limit - used)
+  return bytes
+}
+
+/// What one `read(2)` brings, at most `limit` bytes.
+public func readSome(
+  of descriptor: FileDescriptor, limit: Int
+) throws(SystemError) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0, count: limit)
+  let count = try systemCall("read", "descriptor \(descriptor.rawValue)") {
+    read(descriptor.rawValue, &bytes, limit)
+  }
+  bytes.removeLast(limit - count)
   return bytes
 }
 
