@@ -309,11 +309,17 @@ struct Simulation {
         try completeOne()
       } else if !exits.isEmpty {
         try deliverExit()
-      } else if let operation = core.state.openOperations.keys.sorted().first {
+      } else if let operation = core.state.openOperations.values
+        .filter({ $0.state == .failedTemp }).map(\.id).min()
+      {
         let requests: [Request] = [.retry(operation), .rollback(operation), .fail(operation)]
         try request(requests.randomElement(using: &generator)!)
       } else if core.wakeAt != nil {
         try tick()
+      } else if let stuck = core.state.openOperations.values.first {
+        throw Violation(
+          description: "\(stuck.operation) is \(stuck.state) and nothing is under way; "
+            + "\(core.state.vnfcs(of: stuck.instance))")
       } else {
         return
       }

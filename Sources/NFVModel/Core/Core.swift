@@ -147,24 +147,18 @@ public struct Core: Sendable {
         return
       }
       state.networkPhases[network.id] = result.error == nil ? .present : nil
-      for id in instances(waitingFor: network.id) {
-        record(result, for: id)
-        if let error = result.error { failOperation(of: id, error, at: now, &outcome) }
-        converge(id, at: now, &outcome)
-      }
-    case .removeNetwork(let network, _):
+      resume(instances(waitingFor: network.id), result, at: now, &outcome)
+    case .removeNetwork(let network, let tenant):
       state.networkPhases[network] = nil
-      // What could not be removed is found and swept at the next start.
-      state.strayNetworks[network] = nil
+      state.strayNetworks[network] = result.error == nil ? nil : tenant
+      if result.error != nil {
+        let due = now + .seconds(1)
+        straysDue = min(straysDue ?? due, due)
+      }
     case .ensureImage(let digest):
       state.imagePhases[digest] = result.error == nil ? .present : nil
-      for id in state.instances.keys.sorted()
-      where state.instances[id]?.target != nil || waiting[id] != nil {
-        guard uses(id, digest) else { continue }
-        record(result, for: id)
-        if let error = result.error { failOperation(of: id, error, at: now, &outcome) }
-        converge(id, at: now, &outcome)
-      }
+      resume(
+        state.instances.keys.sorted().filter { uses($0, digest) }, result, at: now, &outcome)
     case .prepareAttachment(let id, let isActive):
       endWorkload(id, result, at: now, &outcome) { workload in
         workload.phase = .prepared
@@ -207,6 +201,23 @@ public struct Core: Sendable {
         state.set(id, nil)
       }
       recordAndConverge(id, result, at: now, &outcome)
+    }
+  }
+
+  /// What instances waited for is there, or could not be had.
+  private mutating func resume(
+    _ instances: [VnfInstanceID], _ result: ActionResult, at now: Timestamp,
+    _ outcome: inout Outcome
+  ) {
+    for id in instances {
+      record(result, for: id)
+      if let error = result.error {
+        failOperation(of: id, error, at: now, &outcome)
+        // A self-heal goes on trying, but not in a hot loop.
+        wait(id, until: now + .seconds(1))
+      } else {
+        converge(id, at: now, &outcome)
+      }
     }
   }
 
@@ -295,7 +306,11 @@ public struct Core: Sendable {
       notification.vnfc = vnfc.id
       notification.message = error.description
       commit(.notify(notification), &outcome)
-      if failures > policy.limit { writeHeal(of: vnfc, error: error, at: now, &outcome) }
+      if failures > policy.limit {
+        writeHeal(of: vnfc, error: error, at: now, &outcome)
+        // An operation that waits for it would wait for ever.
+        failOperation(of: instance.id, error, at: now, &outcome)
+      }
     }
     converge(vnfc.instance, at: now, &outcome)
   }

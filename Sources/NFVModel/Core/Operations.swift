@@ -75,7 +75,6 @@ extension Core {
       }
       var target = instance.settled
       target.operational = request.state
-      if request.state == .started { forgetFailures(of: instance, nil, &outcome) }
       return .operation(open(.operate, instance, target, request.body, actor, at: now, &outcome))
     case .heal(let id, let request):
       let instance = try instance(id, tenant, instantiated: true)
@@ -91,7 +90,6 @@ extension Core {
       var target = instance.settled
       let healed = request.vnfcs.isEmpty ? Array(target.vnfcs.keys) : request.vnfcs
       for vnfc in healed { target.vnfcs[vnfc] = (state.vnfcs[vnfc]?.incarnation ?? 0) + 1 }
-      forgetFailures(of: instance, Set(healed), &outcome)
       return .operation(open(.heal, instance, target, request.body, actor, at: now, &outcome))
     case .terminate(let id, let request):
       let instance = try instance(id, tenant, instantiated: true)
@@ -101,7 +99,7 @@ extension Core {
       let (instance, operation) = try failedOperation(id, tenant)
       var retried = operation
       retried.error = nil
-      forgetFailures(of: instance, nil, &outcome)
+      forgetFailures(of: instance, &outcome)
       enter(.processing, &retried, at: now, &outcome)
       converge(instance.id, at: now, &outcome)
       return .operation(state.openOperations[id] ?? retried)
@@ -116,7 +114,7 @@ extension Core {
             + "fail it")
       }
       var rolled = operation
-      forgetFailures(of: instance, nil, &outcome)
+      forgetFailures(of: instance, &outcome)
       enter(.rollingBack, &rolled, at: now, &outcome)
       converge(instance.id, at: now, &outcome)
       return .operation(state.openOperations[id] ?? rolled)
@@ -146,6 +144,7 @@ extension Core {
       operation.affected.append(
         .init(vnfc: id, vdu: state.vnfcs[id]?.vdu ?? "", change: .removed))
     }
+    forgetFailures(of: instance, &outcome)
     notify(operation, at: now, &outcome)
     operation.state = .processing
     var opened = instance
@@ -210,7 +209,7 @@ extension Core {
     var failed = operation
     enter(.failed, &failed, at: now, &outcome)
     commit(.putInstance(settled), &outcome)
-    forgetFailures(of: settled, nil, &outcome)
+    forgetFailures(of: settled, &outcome)
     converge(settled.id, at: now, &outcome)
     return failed
   }
@@ -223,10 +222,9 @@ extension Core {
 
   /// A client's operation gives a Vnfc that failed too often another chance.
   private mutating func forgetFailures(
-    of instance: VnfInstance, _ only: Set<VnfcID>?, _ outcome: inout Outcome
+    of instance: VnfInstance, _ outcome: inout Outcome
   ) {
-    for var vnfc in state.vnfcs(of: instance.id) where only?.contains(vnfc.id) ?? true {
-      guard vnfc.restart != nil else { continue }
+    for var vnfc in state.vnfcs(of: instance.id) where vnfc.restart != nil {
       vnfc.restart = nil
       healing[vnfc.id] = nil
       commit(.putVnfc(vnfc), &outcome)

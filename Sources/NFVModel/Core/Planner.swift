@@ -197,7 +197,7 @@ extension Core {
     }
   }
 
-  private mutating func wait(_ id: VnfInstanceID, until moment: Timestamp) {
+  mutating func wait(_ id: VnfInstanceID, until moment: Timestamp) {
     waiting[id] = min(waiting[id] ?? moment, moment)
   }
 
