@@ -81,7 +81,8 @@ let package = Package(
     module(
       "NFVAPI",
       [
-        "NFVModel", "NFVPackages", "NFVImages", "NFVLifecycle", logging, serviceLifecycle,
+        "NFVModel", "NFVPackages", "NFVImages", "NFVLifecycle", "LinuxSystem", logging,
+        serviceLifecycle, system,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "NIOCore", package: "swift-nio"),

@@ -1,0 +1,58 @@
+internal import Hummingbird
+internal import LinuxSystem
+public import Logging
+public import NFVLifecycle
+internal import NFVModel
+public import ServiceLifecycle
+
+/// The HTTP interface: SOL003's and SOL005's resources, and Martlet's own beside them.
+public struct API: Sendable {
+  private let lifecycle: Lifecycle
+  private let catalogue: Catalogue
+  private let version: String
+  private let logger: Logger
+  private let traffic = Traffic()
+  private let operations: OperationCounts
+  /// Where the store is read: its calls block.
+  private let threads = BlockingExecutor(threads: 2, name: "martlet-read")
+
+  /// - Parameter version: the daemon's, as it tells it.
+  public init(lifecycle: Lifecycle, catalogue: Catalogue, version: String, logger: Logger) {
+    self.lifecycle = lifecycle
+    self.catalogue = catalogue
+    self.version = version
+    self.logger = logger
+    operations = OperationCounts(lifecycle)
+  }
+
+  /// What has to run beside the listeners.
+  public var services: [any Service] { [catalogue, operations] }
+
+  /// Takes calls at an address until the daemon ends.
+  public func listener(at address: ListenAddress, access: Access) -> some Service {
+    Listener(responder: responder(access), address: address, logger: logger)
+  }
+
+  /// Answers calls that were admitted by `access`.
+  func responder(_ access: Access) -> RouterResponder<CallContext> {
+    var known = Routes()
+    register(on: &known)
+    var routes = Routes()
+    routes.router.add(
+      middleware: Boundary(
+        access: access, paths: KnownPaths(table: known.table), traffic: traffic))
+    register(on: &routes)
+    return routes.router.buildResponder()
+  }
+
+  private func register(on routes: inout Routes) {
+    VnfPackages(lifecycle: lifecycle, catalogue: catalogue).register(on: &routes)
+    VnfInstances(lifecycle: lifecycle).register(on: &routes)
+    VnfLcmOpOccs(lifecycle: lifecycle, threads: threads).register(on: &routes)
+    Vnfcs(lifecycle: lifecycle).register(on: &routes)
+    Networks(lifecycle: lifecycle).register(on: &routes)
+    Events(lifecycle: lifecycle, threads: threads).register(on: &routes)
+    Daemon(lifecycle: lifecycle, traffic: traffic, operations: operations, version: version)
+      .register(on: &routes)
+  }
+}

@@ -1,0 +1,75 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import Logging
+internal import NFVModel
+
+/// What every call goes through: it is admitted, its version is checked, its outcome counted, and
+/// whatever is thrown becomes a problem document.
+struct Boundary: RouterMiddleware {
+  /// Of SOL003 and SOL005 v3.3.1's interfaces.
+  static let version = "2.0.0"
+
+  let access: Access
+  let paths: KnownPaths
+  let traffic: Traffic
+
+  func handle(
+    _ call: Call, context: CallContext, next: (Call, CallContext) async throws -> Reply
+  ) async throws -> Reply {
+    let path = call.uri.path
+    let isStandard = path.hasPrefix("/vnflcm/") || path.hasPrefix("/vnfpkgm/")
+    var reply: Reply
+    do {
+      var context = context
+      context.actor = try await access.admit(call, context)
+      if isStandard { try checkVersion(call) }
+      reply = try await next(call, context)
+    } catch let error as HTTPError where error.status == .notFound {
+      reply = unknown(call).response(to: path)
+    } catch {
+      let problem = Problem(error)
+      if problem.status.kind == .serverError {
+        context.logger.error(
+          "A request failed",
+          metadata: [
+            "method": "\(call.method)", "path": "\(path)", "status": "\(problem.status.code)",
+            "error": "\(error)",
+          ])
+      }
+      reply = problem.response(to: path)
+    }
+    if isStandard { reply.headers[.version] = Self.version }
+    traffic.count(reply.status)
+    return reply
+  }
+
+  private func checkVersion(_ call: Call) throws(Problem) {
+    guard let wanted = call.headers[.version] else { return }
+    guard wanted.split(separator: ".").first == "2" else {
+      throw Problem(
+        .notAcceptable, "version \(wanted) is not served; \(Self.version) is")
+    }
+  }
+
+  /// No route was found: is it the path or only the method?
+  private func unknown(_ call: Call) -> Problem {
+    let methods = Set(paths.methods(of: call.uri.path).map(\.rawValue)).sorted()
+    guard !methods.isEmpty else {
+      return Problem(.notFound, "there is nothing at \(call.uri.path)")
+    }
+    let allowed = methods.joined(separator: ", ")
+    return Problem(
+      .methodNotAllowed, "\(call.method.rawValue) is not possible here; \(allowed) is",
+      headers: [.allow: allowed])
+  }
+}
+
+extension HTTPField.Name {
+  /// SOL013 4.2.2.
+  static let version = Self("Version")!
+  /// RFC 8288.
+  static let link = Self("Link")!
+  static let logOffset = Self("Martlet-Log-Offset")!
+  static let incarnation = Self("Martlet-Incarnation")!
+  static let lastEventID = Self("Last-Event-ID")!
+}

@@ -1,0 +1,96 @@
+internal import Glibc
+internal import Hummingbird
+internal import HummingbirdCore
+internal import LinuxSystem
+internal import Logging
+public import NFVModel
+internal import NIOCore
+internal import ServiceLifecycle
+
+/// Where calls are taken.
+public enum ListenAddress: Sendable, Hashable {
+  /// A unix socket: for root and the group `martlet`.
+  case socket(path: String)
+  case loopback(host: String, port: Int)
+
+  /// `127.0.0.1:PORT`, `[::1]:PORT` or `localhost:PORT`.
+  /// - Throws: `unprocessable` for another address, `malformed` for none.
+  public init(loopback text: String) throws(NFVError) {
+    guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...])
+    else {
+      throw NFVError(.malformed, "\(text) is no address; write 127.0.0.1:PORT")
+    }
+    switch text[..<colon] {
+    case "127.0.0.1", "localhost": self = .loopback(host: "127.0.0.1", port: Int(port))
+    case "[::1]": self = .loopback(host: "::1", port: Int(port))
+    default:
+      throw NFVError(
+        .unprocessable,
+        "\(text) is not a loopback address; Martlet listens on other ones when it has TLS and "
+          + "users, until then reach it by a tunnel, such as ssh -L")
+    }
+  }
+}
+
+/// An HTTP/1.1 server at one address, with bounds on all that a client can make it hold.
+struct Listener<Responder: HTTPResponder>: Service where Responder.Context == CallContext {
+  private static var maximumConnections: Int { 512 }
+  /// A connection on which nothing is asked, or a request that does not come on, is closed.
+  private static var idleTimeout: TimeAmount { .seconds(60) }
+
+  let responder: Responder
+  let address: ListenAddress
+  let logger: Logger
+
+  func run() async throws {
+    let bind: BindAddress =
+      switch address {
+      case .socket(let path): .unixDomainSocket(path: path)
+      case .loopback(let host, let port): .hostname(host, port: port)
+      }
+    var channel = HTTP1Channel.Configuration(idleTimeout: Self.idleTimeout)
+    channel.httpDecoder = .init(
+      maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 64)
+    let application = Application(
+      responder: responder, server: .http1(configuration: channel),
+      configuration: ApplicationConfiguration(
+        address: bind, serverName: "martletd",
+        availableConnectionsDelegate: .maximum(Self.maximumConnections, logger: logger)),
+      onServerRunning: { _ in openSocket() }, logger: logger)
+    defer {
+      if case .socket(let path) = address { try? removeFile(path) }
+    }
+    try await application.run()
+  }
+
+  /// Lets the group in. Until then only root may connect, whatever the umask: connecting needs the
+  /// permission to write.
+  private func openSocket() {
+    guard case .socket(let path) = address else { return }
+    do throws(SystemError) {
+      if let group = martletGroup() {
+        try systemCall("chown", path) { chown(path, uid_t.max, group) }
+        try systemCall("chmod", path) { chmod(path, 0o660) }
+      } else {
+        try systemCall("chmod", path) { chmod(path, 0o600) }
+      }
+    } catch {
+      logger.error(
+        "The socket is not opened for the group martlet", metadata: ["error": "\(error)"])
+    }
+  }
+}
+
+/// The group whose members are the daemon's users; nil where the host has none.
+func martletGroup() -> gid_t? {
+  var entry = group()
+  var found: UnsafeMutablePointer<group>?
+  var buffer = [CChar](repeating: 0, count: 64 << 10)
+  // SAFETY: getgrnam_r(3) writes `entry`, whose pointers go into `buffer`; only gr_gid is used.
+  return buffer.withUnsafeMutableBufferPointer { buffer in
+    guard
+      getgrnam_r("martlet", &entry, buffer.baseAddress!, buffer.count, &found) == 0, found != nil
+    else { return nil }
+    return entry.gr_gid
+  }
+}

@@ -1,0 +1,152 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import LinuxSystem
+internal import NFVLifecycle
+internal import NFVModel
+internal import NIOCore
+
+/// The outbox as a stream of server-sent events (WHATWG HTML, 9.2). An event's id is its sequence
+/// number, over restarts of the daemon as well.
+struct Events: Sendable {
+  let lifecycle: Lifecycle
+  /// Where the store is read: its calls block.
+  let threads: BlockingExecutor
+
+  private static let keepAlive: Duration = .seconds(10)
+  /// What a reader may lag behind, in events, before its stream is ended.
+  private static let backlog = 4096
+
+  private enum Signal: Sendable {
+    case entry(OutboxEntry)
+    case keepAlive
+  }
+
+  func register(on routes: inout Routes) {
+    routes.on(.get, "/martlet/v1/events", open)
+  }
+
+  private func open(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let since = try await start(call)
+    let instance = call.query("vnfInstanceId").map { VnfInstanceID($0) }
+    let follows = try call.flag("follow", default: true)
+    @Sendable func isWanted(_ notification: NFVModel.Notification) -> Bool {
+      notification.tenant == context.tenant
+        && (instance == nil || notification.instance == instance)
+    }
+    let body = ResponseBody { writer in
+      try await writer.write(ByteBuffer(string: "id: \(since)\n\n"))
+      if follows {
+        try await follow(since, call, context) { entry in
+          guard let entry else {
+            return try await writer.write(ByteBuffer(string: ": keep-alive\n\n"))
+          }
+          if isWanted(entry.notification) { try await writer.write(Self.event(entry)) }
+        }
+      } else {
+        var last = since
+        while true {
+          let entries = try await entries(after: last, limit: 256)
+          for entry in entries where isWanted(entry.notification) {
+            try await writer.write(Self.event(entry))
+          }
+          guard let newest = entries.last else { break }
+          last = newest.sequence
+        }
+      }
+      try await writer.finish(nil)
+    }
+    return Reply(
+      status: .ok,
+      headers: [.contentType: "text/event-stream", .cacheControl: "no-store"], body: body)
+  }
+
+  /// The sequence number after which the stream starts.
+  private func start(_ call: Call) async throws -> Int64 {
+    let newest = try await withTaskExecutorPreference(threads) {
+      try lifecycle.store.lastSequence()
+    }
+    let name = call.headers[.lastEventID] == nil ? "since" : "Last-Event-ID"
+    guard let text = call.headers[.lastEventID] ?? call.query("since") else { return newest }
+    guard let since = Int64(text), since >= 0 else {
+      throw Problem(.badRequest, "\(name) is \(text); it is the number of an event, or 0")
+    }
+    do {
+      _ = try await entries(after: since, limit: 1)
+    } catch let error as NFVError where error.code == .notFound {
+      throw Problem(
+        .gone,
+        "the events right after \(since) are not kept any more; read the resources anew "
+          + "(GET \(Path.instances)) and go on from \(newest)")
+    }
+    return since
+  }
+
+  private func entries(after sequence: Int64, limit: Int) async throws -> [OutboxEntry] {
+    try await withTaskExecutorPreference(threads) {
+      try lifecycle.store.outbox(after: sequence, limit: limit)
+    }
+  }
+
+  /// Calls `tell` with each entry, and with nil where nothing else was told for a while.
+  private func follow(
+    _ since: Int64, _ call: Call, _ context: CallContext,
+    _ tell: (OutboxEntry?) async throws -> Void
+  ) async throws {
+    let (signals, continuation) = AsyncStream.makeStream(
+      of: Signal.self, bufferingPolicy: .bufferingOldest(Self.backlog))
+    try await context.stream(call, onEnd: { continuation.finish() }) { _ in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask {
+          defer { continuation.finish() }
+          for try await entry in lifecycle.notifications(after: since) {
+            if case .enqueued = continuation.yield(.entry(entry)) { continue }
+            break
+          }
+        }
+        group.addTask {
+          while true {
+            try await Task.sleep(for: Self.keepAlive)
+            continuation.yield(.keepAlive)
+          }
+        }
+        defer { group.cancelAll() }
+        for await signal in signals {
+          switch signal {
+          case .entry(let entry): try await tell(entry)
+          case .keepAlive: try await tell(nil)
+          }
+        }
+      }
+    }
+  }
+
+  private static func event(_ entry: OutboxEntry) -> ByteBuffer {
+    var json = JSONWriter(capacity: 512)
+    json.notification(entry)
+    var buffer = ByteBuffer()
+    buffer.writeString(
+      "id: \(entry.sequence)\nevent: \(entry.notification.kind.rawValue)\ndata: ")
+    buffer.writeBytes(json.bytes)
+    buffer.writeString("\n\n")
+    return buffer
+  }
+}
+
+extension JSONWriter {
+  fileprivate mutating func notification(_ entry: OutboxEntry) {
+    let notification = entry.notification
+    object {
+      $0.field("sequence", entry.sequence)
+      $0.field("notificationType", notification.kind.rawValue)
+      $0.field("timeStamp", notification.time)
+      $0.field("vnfInstanceId", notification.instance)
+      $0.field("vnfPkgId", notification.package)
+      $0.field("vnfLcmOpOccId", notification.operation)
+      $0.field("operation", notification.operationType?.rawValue)
+      $0.field("operationState", notification.operationState?.rawValue)
+      $0.field("isAutomaticInvocation", notification.isAutomatic)
+      $0.field("vnfcId", notification.vnfc)
+      $0.field("message", notification.message)
+    }
+  }
+}

@@ -1,0 +1,113 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import NFVModel
+internal import NIOCore
+
+extension Vnfcs {
+  /// A command inside a Vnfc: frames in by the request's body, frames out by the answer's, both at
+  /// once.
+  func exec(_ call: Call, _ context: CallContext) async throws -> Reply {
+    guard call.headers[.contentType] == ExecFrame.contentType else {
+      throw Problem(
+        .unsupportedMediaType,
+        "the body is a stream of frames, \(ExecFrame.contentType); use: martlet exec")
+    }
+    let subject = try find(context)
+    let workload = try subject.running()
+    guard subject.driver.capabilities.executesCommands else {
+      throw Problem(
+        .notImplemented, "commands cannot be run inside the Vnfc \(subject.vnfc.id)")
+    }
+    return Reply(
+      status: .ok, headers: [.contentType: ExecFrame.contentType],
+      body: ResponseBody { writer in
+        do {
+          let (end, continuation) = AsyncStream.makeStream(of: Void.self)
+          try await context.stream(call, onEnd: { continuation.finish() }) { body in
+            let frames = ExecFrameReader(body)
+            try await converse(frames, end, workload, subject.driver) {
+              try await writer.write($0)
+            }
+          }
+        } catch let error where error is Problem || error is NFVError {
+          try await writer.write(ExecFrame.encode(Problem(error)))
+        }
+        try await writer.finish(nil)
+      })
+  }
+
+  /// - Parameters:
+  ///   - end: finishes when the client is gone or the daemon ends.
+  ///   - tell: writes to the client; its pace is that of the command's output.
+  private func converse(
+    _ frames: ExecFrameReader, _ end: AsyncStream<Void>, _ workload: WorkloadID,
+    _ driver: any WorkloadDriver, _ tell: (ByteBuffer) async throws -> Void
+  ) async throws {
+    let request = try await frames.start()
+    let session = try await driver.execute(request, in: workload)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { await frames.feed(session) }
+      group.addTask {
+        for await _ in end {}
+        await session.cancel()
+      }
+      do {
+        for await output in session.output { try await tell(ExecFrame.encode(output)) }
+      } catch {
+        await session.cancel()
+        throw error
+      }
+      group.cancelAll()
+    }
+  }
+}
+
+/// Takes a client's frames off the request's body, one reader at a time.
+actor ExecFrameReader {
+  private var iterator: RequestBody.AsyncIterator
+  private var buffer = ByteBuffer()
+
+  init(_ body: RequestBody) { iterator = body.makeAsyncIterator() }
+
+  private func next() async throws -> ExecFrame.Input? {
+    while true {
+      if let frame = try ExecFrame.next(from: &buffer) { return frame }
+      var iterator = self.iterator
+      let part = try await iterator.next(isolation: self)
+      self.iterator = iterator
+      guard var part else { return nil }
+      buffer.writeBuffer(&part)
+    }
+  }
+
+  /// The command that the client wants to run.
+  func start() async throws -> ExecRequest {
+    while let frame = try await next() {
+      switch frame {
+      case .keepAlive: continue
+      case .start(let request): return request
+      default: throw Problem(.badRequest, "the first frame must be a start frame")
+      }
+    }
+    throw Problem(.badRequest, "the body ended before a start frame came")
+  }
+
+  /// Gives the command what the client sends, until it sends no more.
+  func feed(_ session: any ExecSession) async {
+    do {
+      while let frame = try await next() {
+        switch frame {
+        case .keepAlive: break
+        // A command that reads no more does not end the stream: its output goes on.
+        case .bytes(let bytes): try? await session.write(bytes)
+        case .endOfInput: await session.closeInput()
+        case .resize(let size): await session.resize(size)
+        case .start: throw Problem(.badRequest, "a second start frame came")
+        }
+      }
+      await session.closeInput()
+    } catch {
+      await session.cancel()
+    }
+  }
+}

@@ -1,0 +1,129 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import NFVLifecycle
+internal import NFVModel
+
+/// SOL003 5.4.2 to 5.4.10: VNF instances and the operations on them.
+struct VnfInstances: Sendable {
+  let lifecycle: Lifecycle
+
+  func register(on routes: inout Routes) {
+    let all = RouterPath(Path.instances)
+    let one = RouterPath("\(Path.instances)/{vnfInstanceId}")
+    routes.on(.post, all, create)
+    routes.on(.get, all, list)
+    routes.on(.get, one, get)
+    routes.on(.delete, one, delete)
+    routes.on(.patch, one, notYet("modify"))
+    task("instantiate", on: &routes) { .instantiate($0, try InstantiateVnfRequest($1)) }
+    task("scale", on: &routes) { .scale($0, try ScaleVnfRequest($1)) }
+    task("scale_to_level", on: &routes) { .scaleToLevel($0, try ScaleVnfToLevelRequest($1)) }
+    task("operate", on: &routes) { .operate($0, try OperateVnfRequest($1)) }
+    task("heal", on: &routes) { .heal($0, try HealVnfRequest($1)) }
+    task("terminate", on: &routes) { .terminate($0, try TerminateVnfRequest($1)) }
+    for name in ["change_flavour", "change_ext_conn", "change_vnfpkg"] {
+      routes.on(.post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)"), notYet(name))
+    }
+  }
+
+  /// A task resource: its body is a request that opens an operation.
+  private func task(
+    _ name: String, on routes: inout Routes,
+    _ read: @escaping @Sendable (VnfInstanceID, JSONBody) throws -> NFVModel.Request
+  ) {
+    routes.on(.post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)")) { call, context in
+      let request = try read(context.identifier("vnfInstanceId"), try await call.json())
+      let response = try await lifecycle.submit(
+        request, tenant: context.tenant, actor: context.actor)
+      guard case .operation(let operation) = response else { throw Problem(unexpected: response) }
+      return .empty(.accepted, location: Path.occurrence(operation.id))
+    }
+  }
+
+  /// An operation of SOL003 that Martlet does not have yet.
+  private func notYet(_ name: String) -> @Sendable (Call, CallContext) async throws -> Reply {
+    { _, context in
+      _ = try view(context.identifier("vnfInstanceId"), context.tenant)
+      throw Problem(.notImplemented, "\(name) of a VNF instance does not exist in Martlet yet")
+    }
+  }
+
+  // MARK: Resources
+
+  private func create(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let request = try CreateVnfRequest(try await call.json())
+    let response = try await lifecycle.submit(
+      .createInstance(request), tenant: context.tenant, actor: context.actor)
+    guard case .instance(let instance) = response else { throw Problem(unexpected: response) }
+    let view = try lifecycle.read {
+      (state: borrowing State) throws(NFVError) in
+      VnfInstanceView(instance, in: state, withInfo: false)
+    }
+    return .json(
+      status: .created, headers: [.location: Path.instance(instance.id)], capacity: 1024
+    ) { view.write(to: &$0) }
+  }
+
+  private func list(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let listing = try Listing(
+      call, attributes: VnfInstanceView.attributes, complex: VnfInstanceView.complex)
+    let withInfo = listing.selection.includes("instantiatedVnfInfo")
+    let (views, next) = try lifecycle.read {
+      (state: borrowing State) throws(NFVError) -> ([VnfInstanceView], String?) in
+      var items: [Listing.Item<VnfInstance>] = []
+      items.reserveCapacity(state.instances.count)
+      for (id, instance) in state.instances where instance.tenant == context.tenant {
+        items.append(.init(created: instance.createdAt, id: id))
+      }
+      var views: [VnfInstanceView] = []
+      let next = try listing.page(of: items) { id in
+        guard let instance = state.instances[id] else { return false }
+        let isWanted = listing.filter.matches {
+          VnfInstanceView.attribute($0, of: instance, in: state)
+        }
+        if isWanted { views.append(VnfInstanceView(instance, in: state, withInfo: withInfo)) }
+        return isWanted
+      }
+      return (views, next)
+    }
+    return listing.reply(views, next: next) { $1.write(to: &$0, listing.selection) }
+  }
+
+  private func get(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let view = try view(context.identifier("vnfInstanceId"), context.tenant)
+    return .json(capacity: 4096) { view.write(to: &$0) }
+  }
+
+  private func delete(_ call: Call, _ context: CallContext) async throws -> Reply {
+    _ = try await lifecycle.submit(
+      .deleteInstance(context.identifier("vnfInstanceId")), tenant: context.tenant,
+      actor: context.actor)
+    return .empty(.noContent)
+  }
+
+  private func view(
+    _ id: VnfInstanceID, _ tenant: TenantID
+  ) throws(NFVError) -> VnfInstanceView {
+    try lifecycle.read { (state: borrowing State) throws(NFVError) -> VnfInstanceView in
+      VnfInstanceView(try state.instance(id, of: tenant), in: state, withInfo: true)
+    }
+  }
+}
+
+extension State {
+  /// - Throws: `notFound` where the tenant has none of that identifier.
+  borrowing func instance(_ id: VnfInstanceID, of tenant: TenantID) throws(NFVError) -> VnfInstance
+  {
+    guard let instance = instances[id], instance.tenant == tenant else {
+      throw NFVError(.notFound, "there is no VNF instance \(id)")
+    }
+    return instance
+  }
+}
+
+extension Problem {
+  /// The core answered with something that its request does not have.
+  init(unexpected response: NFVModel.Response) {
+    self.init(.internalServerError, "the core answered with another thing than was asked for")
+  }
+}

@@ -1,0 +1,156 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import NFVLifecycle
+internal import NFVModel
+internal import NIOCore
+internal import Synchronization
+
+/// What one component of a VNF writes, uses, and runs on request.
+struct Vnfcs: Sendable {
+  static let path = "/martlet/v1/vnf_instances/{vnfInstanceId}/vnfcs/{vnfcId}"
+
+  let lifecycle: Lifecycle
+
+  /// A Vnfc, how it is run, and its workload.
+  struct Subject: Sendable {
+    var vnfc: Vnfc
+    var driver: any WorkloadDriver
+    /// The one that runs now.
+    var serving: WorkloadID?
+    /// The last one that was asked for.
+    var last: WorkloadID
+
+    /// - Throws: `conflict` where none runs.
+    func running() throws(NFVError) -> WorkloadID {
+      guard let serving else {
+        throw NFVError(
+          .conflict, "nothing runs for the Vnfc \(vnfc.id) now; wait until it is RUNNING")
+      }
+      return serving
+    }
+  }
+
+  func register(on routes: inout Routes) {
+    routes.on(.get, RouterPath("\(Self.path)/log"), log)
+    routes.on(.get, RouterPath("\(Self.path)/usage"), usage)
+    routes.on(.post, RouterPath("\(Self.path)/exec"), exec)
+  }
+
+  func find(_ context: CallContext) throws(NFVError) -> Subject {
+    let instanceID: VnfInstanceID = context.identifier("vnfInstanceId")
+    let id: VnfcID = context.identifier("vnfcId")
+    let host = lifecycle.host
+    return try lifecycle.read { (state: borrowing State) throws(NFVError) -> Subject in
+      let instance = try state.instance(instanceID, of: context.tenant)
+      guard let vnfc = state.vnfcs[id], vnfc.instance == instance.id else {
+        throw NFVError(.notFound, "\(instance.name) has no Vnfc \(id)")
+      }
+      let descriptor = state.packages[instance.package]?.content?.descriptor
+      guard
+        let technology = descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology,
+        let driver = host.driver(for: technology)
+      else {
+        throw NFVError(.unavailable, "no driver of this host runs the Vnfc \(id)")
+      }
+      let last = state.workload(vnfc, incarnation: max(1, vnfc.incarnation))
+      return Subject(vnfc: vnfc, driver: driver, serving: state.serving(id), last: last)
+    }
+  }
+
+  // MARK: Use
+
+  private func usage(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let subject = try find(context)
+    let workload = try subject.running()
+    let usage = try await subject.driver.usage(of: workload)
+    let counters = try await lifecycle.host.network.counters(
+      of: subject.vnfc.ports.map { Attachment(port: $0, workload: workload) })
+    return .json {
+      $0.object {
+        $0.field("vnfcId", subject.vnfc.id)
+        $0.field("incarnation", workload.incarnation)
+        $0.field("workload", workload.name)
+        $0.field("cpuNanoseconds", usage.cpuNanoseconds)
+        $0.field("memoryBytes", usage.memoryBytes)
+        $0.field("processes", usage.processes)
+        $0.objects("ports", subject.vnfc.ports) { json, port in
+          let counters = counters[port.id] ?? PortCounters()
+          json.field("id", port.id)
+          json.field("cpdId", port.cpd)
+          json.field("interface", port.interface)
+          json.field("receivedPackets", counters.receivedPackets)
+          json.field("receivedBytes", counters.receivedBytes)
+          json.field("sentPackets", counters.sentPackets)
+          json.field("sentBytes", counters.sentBytes)
+          json.field("dropped", counters.dropped)
+        }
+      }
+    }
+  }
+
+  // MARK: Output
+
+  private static let pollInterval: Duration = .milliseconds(100)
+  private static let chunk = 64 << 10
+
+  private func log(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let subject = try find(context)
+    let offset = try call.number("offset", default: UInt64(0), in: 0...(1 << 62))
+    let limit = try call.number("limit", default: 1 << 20, in: 1...(16 << 20))
+    let follows = try call.flag("follow", default: false)
+    var workload = subject.serving ?? subject.last
+    workload.incarnation = try call.number(
+      "incarnation", default: workload.incarnation, in: 1...Int(Int32.max))
+    let first = try await subject.driver.log(
+      of: workload, from: offset, limit: follows ? Self.chunk : limit)
+    let headers: HTTPFields = [
+      .contentType: "application/octet-stream", .logOffset: String(first.offset),
+      .incarnation: String(workload.incarnation),
+    ]
+    guard follows else {
+      return Reply(
+        status: .ok, headers: headers,
+        body: ResponseBody(byteBuffer: ByteBuffer(bytes: first.bytes)))
+    }
+    let run = workload
+    return Reply(
+      status: .ok, headers: headers,
+      body: ResponseBody { writer in
+        let isOver = Flag()
+        try await context.stream(call, onEnd: { isOver.raise() }) { _ in
+          try await follow(run, subject.driver, first, isOver) {
+            try await writer.write(ByteBuffer(bytes: $0))
+          }
+        }
+        try await writer.finish(nil)
+      })
+  }
+
+  /// Tells what a workload writes until it ended and all was told.
+  private func follow(
+    _ workload: WorkloadID, _ driver: any WorkloadDriver, _ first: LogChunk, _ isOver: Flag,
+    _ tell: ([UInt8]) async throws -> Void
+  ) async throws {
+    var chunk = first
+    while true {
+      if !chunk.bytes.isEmpty { try await tell(chunk.bytes) }
+      let next = chunk.offset + UInt64(chunk.bytes.count)
+      let wasAlive = try lifecycle.read { (state: borrowing State) throws(NFVError) -> Bool in
+        state.isAlive(workload)
+      }
+      if isOver.isRaised { return }
+      if chunk.bytes.isEmpty { try await Task.sleep(for: Self.pollInterval) }
+      chunk = try await driver.log(of: workload, from: next, limit: Self.chunk)
+      // Offsets of a body have no gaps: where output was dropped the reader asks anew.
+      if chunk.bytes.isEmpty ? !wasAlive : chunk.offset != next { return }
+    }
+  }
+}
+
+/// Is raised once.
+final class Flag: Sendable {
+  private let value = Atomic<Bool>(false)
+
+  var isRaised: Bool { value.load(ordering: .acquiring) }
+  func raise() { value.store(true, ordering: .releasing) }
+}
