@@ -1,0 +1,305 @@
+internal import FoundationEssentials
+internal import GRDB
+public import NFVModel
+internal import Synchronization
+
+/// The durable store: SQLite in WAL mode with `synchronous=FULL`, one writer.
+///
+/// A commit is one transaction with one fsync, however many changes it holds. Reads run beside the
+/// writer. Every value stands as a JSON document beside the columns that are searched by or must be
+/// unique.
+public final class SQLiteStore: Store, Sendable {
+  private let pool: DatabasePool
+  private let path: String
+  /// How many outbox entries are kept at least.
+  private let retention: Int64
+  private let sinceTrim = Mutex<Int64>(0)
+
+  /// Opens the database, or makes it; only the owner may read it.
+  /// - Parameters:
+  ///   - path: the database's file; its folder must exist.
+  ///   - retention: how many notifications the outbox keeps.
+  /// - Throws: `failed` where it is no database of ours or of a newer Martlet.
+  public init(path: String, retention: Int = 100_000) throws(NFVError) {
+    self.path = path
+    self.retention = Int64(retention)
+    var configuration = Configuration()
+    configuration.journalMode = .wal
+    configuration.maximumReaderCount = 4
+    configuration.prepareDatabase { database in
+      try database.execute(sql: "PRAGMA synchronous = FULL")
+    }
+    do {
+      pool = try DatabasePool(path: path, configuration: configuration)
+      let migrator = Schema.migrator
+      if try pool.read(migrator.hasBeenSuperseded) {
+        throw NFVError(
+          .failed,
+          "the store \(path) was written by a newer Martlet; run that one, or name another folder "
+            + "with --state")
+      }
+      try migrator.migrate(pool)
+    } catch let error as NFVError {
+      throw error
+    } catch {
+      throw Self.error(error, path)
+    }
+  }
+
+  public func load() throws(NFVError) -> StoredState {
+    try write { database in
+      try database.execute(sql: "UPDATE store SET generation = generation + 1")
+      guard let row = try Row.fetchOne(database, sql: "SELECT id, generation FROM store") else {
+        throw NFVError(.failed, "the store \(self.path) has no identity; restore a backup")
+      }
+      return StoredState(
+        store: StoreID(row["id"]), generation: row["generation"],
+        packages: try Self.all(database, "SELECT document FROM vnf_package ORDER BY id"),
+        instances: try Self.all(database, "SELECT document FROM vnf_instance ORDER BY id"),
+        vnfcs: try Self.all(database, "SELECT document FROM vnfc ORDER BY id"),
+        networks: try Self.all(database, "SELECT document FROM network ORDER BY id"),
+        openOperations: try Self.all(
+          database, "SELECT document FROM vnf_lcm_op_occ WHERE is_open ORDER BY id"))
+    }
+  }
+
+  public func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry] {
+    try write { database in
+      let encoder = JSONEncoder()
+      var entries: [OutboxEntry] = []
+      for change in changes {
+        if let entry = try Self.apply(change, database, encoder) { entries.append(entry) }
+      }
+      if let last = entries.last { try self.trim(database, upTo: last.sequence, entries.count) }
+      return entries
+    }
+  }
+
+  public func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
+    try read { database in
+      let found: [VnfLcmOpOcc] = try Self.all(
+        database, "SELECT document FROM vnf_lcm_op_occ WHERE id = ?", [id.rawValue])
+      return found.first
+    }
+  }
+
+  public func operations(
+    of instance: VnfInstanceID?, before: VnfLcmOpOccID?, limit: Int
+  ) throws(NFVError) -> [VnfLcmOpOcc] {
+    try read { database in
+      var sql = "SELECT document FROM vnf_lcm_op_occ WHERE 1"
+      var arguments: StatementArguments = []
+      if let instance {
+        sql += " AND vnf_instance_id = ?"
+        arguments += [instance.rawValue]
+      }
+      if let before {
+        sql += " AND sequence < (SELECT sequence FROM vnf_lcm_op_occ WHERE id = ?)"
+        arguments += [before.rawValue]
+      }
+      sql += " ORDER BY sequence DESC LIMIT ?"
+      arguments += [limit]
+      return try Self.all(database, sql, arguments)
+    }
+  }
+
+  public func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry] {
+    try read { database in
+      let oldest = try Int64.fetchOne(database, sql: "SELECT MIN(sequence) FROM outbox")
+      let last = try Self.lastSequence(database)
+      let first = oldest ?? last + 1
+      guard sequence >= first - 1 else {
+        throw NFVError(
+          .notFound, "the events after \(sequence) are gone; the oldest kept one is \(first)")
+      }
+      let rows = try Row.fetchAll(
+        database,
+        sql: "SELECT sequence, document FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        arguments: [sequence, limit])
+      let decoder = JSONDecoder()
+      return try rows.map { row in
+        OutboxEntry(
+          sequence: row["sequence"],
+          notification: try decoder.decode(
+            Notification.self, from: Data((row["document"] as String).utf8)))
+      }
+    }
+  }
+
+  public func lastSequence() throws(NFVError) -> Int64 {
+    try read { try Self.lastSequence($0) }
+  }
+
+  // MARK: Statements
+
+  private static func apply(
+    _ change: Change, _ database: Database, _ encoder: JSONEncoder
+  ) throws -> OutboxEntry? {
+    func document(_ value: some Encodable) throws -> String {
+      String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+    func run(_ sql: String, _ arguments: StatementArguments) throws {
+      try database.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+    switch change {
+    case .putPackage(let package):
+      try run(
+        """
+        INSERT INTO vnf_package (id, tenant_id, document) VALUES (?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET document = excluded.document
+        """, [package.id.rawValue, package.tenant.rawValue, document(package)])
+    case .removePackage(let id):
+      try run("DELETE FROM vnf_package WHERE id = ?", [id.rawValue])
+    case .putInstance(let instance):
+      try run(
+        """
+        INSERT INTO vnf_instance (id, tenant_id, name, document) VALUES (?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, document = excluded.document
+        """,
+        [instance.id.rawValue, instance.tenant.rawValue, instance.name, document(instance)])
+    case .removeInstance(let id):
+      try run("DELETE FROM vnf_instance WHERE id = ?", [id.rawValue])
+    case .putVnfc(let vnfc):
+      try put(vnfc, document(vnfc), database)
+    case .removeVnfc(let id):
+      try run("DELETE FROM vnfc WHERE id = ?", [id.rawValue])
+    case .putNetwork(let network):
+      try run(
+        """
+        INSERT INTO network (id, tenant_id, host_id, name, document) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, document = excluded.document
+        """,
+        [
+          network.id.rawValue, network.tenant.rawValue, network.host.rawValue, network.name,
+          document(network),
+        ])
+    case .removeNetwork(let id):
+      try run("DELETE FROM network WHERE id = ?", [id.rawValue])
+    case .putOperation(let operation):
+      try run(
+        """
+        INSERT INTO vnf_lcm_op_occ (id, tenant_id, vnf_instance_id, is_open, document)
+        VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET is_open = excluded.is_open, document = excluded.document
+        """,
+        [
+          operation.id.rawValue, operation.tenant.rawValue, operation.instance.rawValue,
+          !operation.state.isEnded, document(operation),
+        ])
+    case .notify(let notification):
+      try run("INSERT INTO outbox (document) VALUES (?)", [document(notification)])
+      return OutboxEntry(sequence: database.lastInsertedRowID, notification: notification)
+    }
+    return nil
+  }
+
+  private static func put(_ vnfc: Vnfc, _ document: String, _ database: Database) throws {
+    let isNew =
+      try database.cachedStatement(
+        sql: "SELECT 1 FROM vnfc WHERE id = ?"
+      ).isEmptyResult([vnfc.id.rawValue])
+    try database.cachedStatement(
+      sql: """
+        INSERT INTO vnfc (id, tenant_id, host_id, vnf_instance_id, incarnation, document)
+        VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation,
+          document = excluded.document
+        """
+    ).execute(arguments: [
+      vnfc.id.rawValue, vnfc.tenant.rawValue, vnfc.host.rawValue, vnfc.instance.rawValue,
+      vnfc.incarnation, document,
+    ])
+    // Ports never change after their Vnfc was made.
+    guard isNew else { return }
+    for port in vnfc.ports {
+      try database.cachedStatement(
+        sql: """
+          INSERT INTO port (id, tenant_id, host_id, vnfc_id, network_id, mac) VALUES (?, ?, ?, ?, ?, ?)
+          """
+      ).execute(arguments: [
+        port.id.rawValue, vnfc.tenant.rawValue, port.host.rawValue, vnfc.id.rawValue,
+        port.network.rawValue, port.mac.description,
+      ])
+      for address in port.addresses {
+        try database.cachedStatement(
+          sql: "INSERT INTO port_address (port_id, network_id, address) VALUES (?, ?, ?)"
+        ).execute(arguments: [
+          port.id.rawValue, port.network.rawValue, address.address.description,
+        ])
+      }
+    }
+  }
+
+  /// Drops the oldest entries, not at every commit: a tenth more than promised may be kept.
+  private func trim(_ database: Database, upTo last: Int64, _ added: Int) throws {
+    let isDue = sinceTrim.withLock { count in
+      count += Int64(added)
+      guard count > retention / 10 else { return false }
+      count = 0
+      return true
+    }
+    guard isDue else { return }
+    try database.execute(
+      sql: "DELETE FROM outbox WHERE sequence <= ?", arguments: [last - retention])
+  }
+
+  private static func lastSequence(_ database: Database) throws -> Int64 {
+    try Int64.fetchOne(
+      database, sql: "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") ?? 0
+  }
+
+  private static func all<Value: Decodable>(
+    _ database: Database, _ sql: String, _ arguments: StatementArguments = []
+  ) throws -> [Value] {
+    let decoder = JSONDecoder()
+    return try String.fetchAll(database, sql: sql, arguments: arguments).map {
+      try decoder.decode(Value.self, from: Data($0.utf8))
+    }
+  }
+
+  // MARK: Errors
+
+  private func write<Value>(_ body: (Database) throws -> Value) throws(NFVError) -> Value {
+    do {
+      return try pool.write(body)
+    } catch {
+      throw Self.error(error, path)
+    }
+  }
+
+  private func read<Value>(_ body: (Database) throws -> Value) throws(NFVError) -> Value {
+    do {
+      return try pool.read(body)
+    } catch {
+      throw Self.error(error, path)
+    }
+  }
+
+  private static func error(_ error: any Error, _ path: String) -> NFVError {
+    if let error = error as? NFVError { return error }
+    guard let error = error as? DatabaseError else {
+      return NFVError(.failed, "the store \(path) cannot be read", cause: error)
+    }
+    switch error.resultCode {
+    case .SQLITE_FULL:
+      return NFVError(
+        .exhausted, "the disk of the store \(path) is full; free some space", cause: error)
+    case .SQLITE_CANTOPEN, .SQLITE_PERM, .SQLITE_READONLY:
+      return NFVError(
+        .failed, "the store \(path) cannot be opened; martletd needs to own its folder",
+        cause: error)
+    case .SQLITE_CORRUPT, .SQLITE_NOTADB:
+      return NFVError(
+        .failed, "the store \(path) is damaged; restore a backup or move it away", cause: error)
+    case .SQLITE_CONSTRAINT:
+      return NFVError(.conflict, "the store refuses a change", cause: error)
+    default: return NFVError(.failed, "the store \(path) failed", cause: error)
+    }
+  }
+}
+
+extension Statement {
+  fileprivate func isEmptyResult(_ arguments: StatementArguments) throws -> Bool {
+    try Row.fetchOne(self, arguments: arguments) == nil
+  }
+}

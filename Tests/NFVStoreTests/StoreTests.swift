@@ -1,0 +1,156 @@
+import FoundationEssentials
+import NFVModel
+import NFVStore
+import Testing
+
+/// What a store promises, for every implementation of it.
+@Suite struct StoreTests {
+  enum Kind: CaseIterable { case memory, sqlite }
+
+  /// A store and a way to open it again.
+  final class Fixture {
+    let path = "/tmp/martlet-store-\(UInt64.random(in: 0 ..< .max)).sqlite"
+    let store: any Store
+    private let kind: Kind
+
+    init(_ kind: Kind, retention: Int = 1000) throws {
+      self.kind = kind
+      store =
+        switch kind {
+        case .memory: MemoryStore(id: "s", retention: retention)
+        case .sqlite: try SQLiteStore(path: path, retention: retention)
+        }
+    }
+
+    func reopened() throws -> any Store {
+      kind == .memory ? store : try SQLiteStore(path: path)
+    }
+
+    deinit {
+      for suffix in ["", "-wal", "-shm"] {
+        try? FileManager.default.removeItem(atPath: path + suffix)
+      }
+    }
+  }
+
+  let now = Timestamp(microseconds: 1_700_000_000_000_000)
+
+  func operation(_ id: VnfLcmOpOccID, _ state: LcmOperationState = .processing) -> VnfLcmOpOcc {
+    VnfLcmOpOcc(
+      id: id, tenant: .default, instance: "i", operation: .instantiate, state: state,
+      startTime: now, actor: "a", parameters: .object(["n": .integer(1), "x": .null]))
+  }
+
+  func vnfc(_ id: VnfcID, address: String = "10.0.0.2/24") throws -> Vnfc {
+    Vnfc(
+      id: id, instance: "i", tenant: .default, vdu: "v", flavour: "f", ordinal: 0,
+      ports: [
+        Port(
+          id: PortID("p-\(id)"), cpd: "c", externalCpd: nil, network: "n",
+          mac: MACAddress(value: HostName.hash(id.rawValue)),
+          addresses: [try #require(IPPrefix(address))], mode: .router, mtu: 1500,
+          interface: "eth0")
+      ])
+  }
+
+  @Test(arguments: Kind.allCases) func everyChangeComesBack(kind: Kind) throws {
+    let fixture = try Fixture(kind)
+    let identity = try fixture.store.load().store
+    let package = VnfPackage(
+      id: "p", tenant: .default, createdAt: now, userDefinedData: ["k": .array([.bool(true)])])
+    var instance = VnfInstance(
+      id: "i", tenant: .default, name: "n", package: "p", createdAt: now)
+    instance.target = VnfState(
+      flavour: "f", vnfcs: ["v": 3], external: ["e": .init(network: "n")],
+      parameters: ["a": .number(1.5)])
+    let network = Network(
+      id: "n", tenant: .default, name: "net",
+      subnets: [.init(prefix: try #require(IPPrefix("fd00::/64")))], uplink: .device("eth9"))
+    var component = try vnfc("v")
+    _ = try fixture.store.commit([
+      .putPackage(package), .putInstance(instance), .putNetwork(network), .putVnfc(component),
+      .putOperation(operation("o")),
+    ])
+    component.incarnation = 4
+    _ = try fixture.store.commit([.putVnfc(component)])
+    let stored = try fixture.reopened().load()
+    #expect(stored.store == identity)
+    #expect(stored.packages == [package])
+    #expect(stored.instances == [instance])
+    #expect(stored.networks == [network])
+    #expect(stored.vnfcs == [component])
+    #expect(stored.openOperations == [operation("o")])
+
+    let store = try fixture.reopened()
+    _ = try store.commit([
+      .removeVnfc("v"), .removeNetwork("n"), .removeInstance("i"), .removePackage("p"),
+      .putOperation(operation("o", .completed)),
+    ])
+    let empty = try store.load()
+    #expect(empty.generation > stored.generation)
+    #expect(
+      empty.packages.isEmpty && empty.instances.isEmpty && empty.networks.isEmpty
+        && empty.vnfcs.isEmpty && empty.openOperations.isEmpty)
+    #expect(try store.operation("o")?.state == .completed)
+  }
+
+  @Test(arguments: Kind.allCases) func operationsArePaged(kind: Kind) throws {
+    let fixture = try Fixture(kind)
+    for index in 0..<5 {
+      _ = try fixture.store.commit([.putOperation(operation(.init("o\(index)"), .completed))])
+    }
+    let first = try fixture.store.operations(of: "i", before: nil, limit: 2)
+    #expect(first.map(\.id) == ["o4", "o3"])
+    let second = try fixture.store.operations(of: "i", before: "o3", limit: 9)
+    #expect(second.map(\.id) == ["o2", "o1", "o0"])
+    #expect(try fixture.store.operations(of: "other", before: nil, limit: 9).isEmpty)
+  }
+
+  @Test(arguments: Kind.allCases) func theOutboxKeepsItsOrder(kind: Kind) throws {
+    let fixture = try Fixture(kind, retention: 20)
+    var last: Int64 = 0
+    for index in 0..<100 {
+      var notification = Notification(kind: .workload, tenant: .default, time: now)
+      notification.message = "\(index)"
+      let entries = try fixture.store.commit([.notify(notification)])
+      #expect(entries.map(\.sequence) == [last + 1])
+      last += 1
+    }
+    #expect(try fixture.store.lastSequence() == 100)
+    let tail = try fixture.store.outbox(after: 95, limit: 3)
+    #expect(tail.map(\.notification.message) == ["95", "96", "97"])
+    #expect(throws: NFVError.self) { try fixture.store.outbox(after: 3, limit: 1) }
+    #expect(try fixture.store.outbox(after: 100, limit: 1).isEmpty)
+  }
+
+  @Test func anInstanceHasOneOpenOperation() throws {
+    let fixture = try Fixture(.sqlite)
+    _ = try fixture.store.commit([.putOperation(operation("a"))])
+    #expect(throws: NFVError.self) {
+      try fixture.store.commit([
+        .putNetwork(Network(id: "n", tenant: .default, name: "x", subnets: [])),
+        .putOperation(operation("b")),
+      ])
+    }
+    // All or nothing.
+    #expect(try fixture.store.load().networks.isEmpty)
+  }
+
+  @Test func anAddressIsGivenOnce() throws {
+    let fixture = try Fixture(.sqlite)
+    _ = try fixture.store.commit([.putVnfc(try vnfc("a"))])
+    let error = #expect(throws: NFVError.self) {
+      try fixture.store.commit([.putVnfc(try vnfc("b"))])
+    }
+    #expect(error?.code == .conflict)
+    _ = try fixture.store.commit([.removeVnfc("a"), .putVnfc(try vnfc("b"))])
+  }
+
+  @Test func whatIsNoDatabaseIsRefused() throws {
+    let fixture = try Fixture(.memory)
+    try String(repeating: "no database ", count: 500).write(
+      toFile: fixture.path, atomically: false, encoding: .utf8)
+    let error = #expect(throws: NFVError.self) { try SQLiteStore(path: fixture.path) }
+    #expect(error?.message.contains("damaged") == true)
+  }
+}
