@@ -46,6 +46,18 @@ struct CLinux_credentials {
   gid_t gid;
 };
 
+// rt_sigaction(2) to the default: glibc's signal(3) refuses 32 and 33, which its posix_spawn(3)
+// leaves ignored.
+static inline int CLinux_default_signal(int signal) {
+  struct {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+  } action = {0, 0, 0, 0};
+  return (int)syscall(SYS_rt_sigaction, signal, &action, NULL, sizeof(action.mask));
+}
+
 // The f_type of statfs(2), -1 on failure.
 static inline long CLinux_file_system_type(const char *path) {
   struct {

@@ -8,11 +8,9 @@ public enum ProcessAttributes {
   /// Sets every signal to its default action and blocks none, whatever was inherited.
   public static func resetSignals() {
     for number in 1...Int32(64) where number != SIGKILL && number != SIGSTOP {
-      signal(number, SIG_DFL)
+      _ = CLinux_default_signal(number)
     }
-    var none = sigset_t()
-    sigemptyset(&none)
-    sigprocmask(SIG_SETMASK, &none, nil)
+    unblockSignals()
   }
 
   /// Blocks no signal.
