@@ -59,7 +59,10 @@ struct JSONWriter {
       bytes.append(contentsOf: (value.isFinite ? String(value) : "null").utf8)
       needsComma = true
     case .string(let value): self.value(value)
-    case .array(let values): array { json in values.forEach { json.value($0) } }
+    case .array(let values):
+      array { json in
+        for value in values { json.value(value) }
+      }
     case .object(let members):
       object { json in
         for (key, value) in members.sorted(by: { $0.key < $1.key }) { json.field(key, value) }

@@ -8,7 +8,7 @@ extension CallContext {
   /// - Parameter body: gets the request's body.
   func stream(
     _ call: Call, onEnd: @escaping @Sendable () -> Void,
-    _ body: (RequestBody) async throws -> Void
+    body: (RequestBody) async throws -> Void
   ) async throws {
     try await withGracefulShutdownHandler {
       if channel == nil {

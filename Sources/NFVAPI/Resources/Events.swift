@@ -94,7 +94,9 @@ struct Events: Sendable {
   ) async throws {
     let (signals, continuation) = AsyncStream.makeStream(
       of: Signal.self, bufferingPolicy: .bufferingOldest(Self.backlog))
-    try await context.stream(call, onEnd: { continuation.finish() }) { _ in
+    try await context.stream(call) {
+      continuation.finish()
+    } body: { _ in
       try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask {
           defer { continuation.finish() }

@@ -23,7 +23,9 @@ extension Vnfcs {
       body: ResponseBody { writer in
         do {
           let (end, continuation) = AsyncStream.makeStream(of: Void.self)
-          try await context.stream(call, onEnd: { continuation.finish() }) { body in
+          try await context.stream(call) {
+            continuation.finish()
+          } body: { body in
             let frames = ExecFrameReader(body)
             try await converse(frames, end, workload, subject.driver) {
               try await writer.write($0)

@@ -117,7 +117,9 @@ struct Vnfcs: Sendable {
       status: .ok, headers: headers,
       body: ResponseBody { writer in
         let isOver = Flag()
-        try await context.stream(call, onEnd: { isOver.raise() }) { _ in
+        try await context.stream(call) {
+          isOver.raise()
+        } body: { _ in
           try await follow(run, subject.driver, first, isOver) {
             try await writer.write(ByteBuffer(bytes: $0))
           }

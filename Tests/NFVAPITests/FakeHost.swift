@@ -1,0 +1,127 @@
+import NFVLifecycle
+import NFVModel
+import Synchronization
+
+/// A host on which everything works at once, with a command that echoes.
+final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
+  let exits: AsyncStream<WorkloadExit>
+  private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
+  private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
+  let startFailure = Mutex<NFVError?>(nil)
+  let commandDenied = Mutex(false)
+
+  init() {
+    (exits, exitContinuation) = AsyncStream.makeStream(of: WorkloadExit.self)
+  }
+
+  var host: NFVLifecycle.Host { .init(workloads: [self], network: self, images: self) }
+
+  func end(_ workload: WorkloadID, _ status: ExitStatus) {
+    exitContinuation.yield(WorkloadExit(id: workload, status: status))
+  }
+
+  func write(_ text: String, by workload: WorkloadID) {
+    logs.withLock { $0[workload, default: []] += Array(text.utf8) }
+  }
+
+  // MARK: Workloads
+
+  var capabilities: DriverCapabilities {
+    DriverCapabilities(
+      technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,
+      reportsOutOfMemory: true, executesCommands: !commandDenied.withLock { $0 },
+      hasConsole: false, pauses: false)
+  }
+
+  func prepare(
+    _ specification: WorkloadSpecification
+  ) async throws(NFVError) -> AttachmentPoint { .simulated }
+
+  func start(_ specification: WorkloadSpecification) async throws(NFVError) {
+    if let error = startFailure.withLock({ $0 }) { throw error }
+  }
+
+  func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {}
+  func delete(_ workload: WorkloadID) async throws(NFVError) {}
+  func observe() async throws(NFVError) -> [ObservedWorkload] { [] }
+
+  func attachmentPoint(of workload: WorkloadID) async throws(NFVError) -> AttachmentPoint {
+    .simulated
+  }
+
+  func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
+    WorkloadUsage(cpuNanoseconds: 7, memoryBytes: 4096, processes: 1)
+  }
+
+  func execute(
+    _ request: ExecRequest, in workload: WorkloadID
+  ) async throws(NFVError) -> any ExecSession {
+    guard request.arguments == ["cat"] else {
+      throw NFVError(.unprocessable, "there is no command \(request.arguments[0])")
+    }
+    return EchoSession()
+  }
+
+  func log(
+    of workload: WorkloadID, from offset: UInt64, limit: Int
+  ) async throws(NFVError) -> LogChunk {
+    let all = logs.withLock { $0[workload] ?? [] }
+    let start = min(Int(offset), all.count)
+    return LogChunk(offset: UInt64(start), bytes: Array(all[start...].prefix(limit)))
+  }
+
+  // MARK: Networks
+
+  func ensure(_ network: Network) async throws(NFVError) {}
+  func remove(_ network: NetworkID, of tenant: TenantID) async throws(NFVError) {}
+  func attach(
+    _ attachments: [Attachment], to point: AttachmentPoint, forwards: Bool, isActive: Bool
+  ) async throws(NFVError) {}
+  func activate(_ attachments: [Attachment]) async throws(NFVError) {}
+  func release(_ attachments: [Attachment]) async throws(NFVError) {}
+  func probe(
+    _ check: NetworkCheck, of attachments: [Attachment], at point: AttachmentPoint,
+    timeout: Duration
+  ) async throws(NFVError) -> Bool { true }
+  func counters(
+    of attachments: [Attachment]
+  ) async throws(NFVError) -> [PortID: PortCounters] {
+    Dictionary(
+      uniqueKeysWithValues: attachments.map { ($0.port.id, PortCounters(receivedPackets: 3)) })
+  }
+  func observe() async throws(NFVError) -> ObservedNetworks { ObservedNetworks() }
+  func sweep(_ link: ObservedNetworks.Link) async throws(NFVError) {}
+
+  // MARK: Images
+
+  func ensure(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage {
+    PreparedImage(digest: digest, root: "", configuration: ImageConfiguration(), size: 1)
+  }
+  func importArchive(at path: String) async throws(NFVError) -> ImageDigest { "sha256:0" }
+  func removeUnused(keeping used: Set<ImageDigest>) async throws(NFVError) {}
+}
+
+/// Gives back what it is given; its exit code is the number of resizes.
+final class EchoSession: ExecSession, Sendable {
+  let output: AsyncStream<ExecOutput>
+  private let continuation: AsyncStream<ExecOutput>.Continuation
+  private let resizes = Mutex<Int32>(0)
+
+  init() { (output, continuation) = AsyncStream.makeStream(of: ExecOutput.self) }
+
+  func write(_ bytes: [UInt8]) async throws(NFVError) {
+    continuation.yield(.standardOutput(bytes))
+  }
+
+  func closeInput() async {
+    continuation.yield(.exited(.exited(code: resizes.withLock { $0 })))
+    continuation.finish()
+  }
+
+  func resize(_ size: ExecRequest.TerminalSize) async { resizes.withLock { $0 += 1 } }
+
+  func cancel() async {
+    continuation.yield(.exited(.killed(signal: 9)))
+    continuation.finish()
+  }
+}
