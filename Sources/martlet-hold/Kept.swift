@@ -3,7 +3,7 @@ import LinuxSystem
 import SystemPackage
 
 /// One thing kept under a key.
-enum Kept {
+enum Kept: Sendable {
   case namespaces(user: FileDescriptor?, network: FileDescriptor?)
   case stored(FileDescriptor)
   case process(ProcessRecord)
@@ -23,14 +23,14 @@ enum Kept {
 }
 
 /// Whom to answer.
-struct Waiter: Hashable {
+struct Waiter: Sendable, Hashable {
   var connection: UInt64
   var request: UInt64
 }
 
 /// A process that was started or adopted.
-struct ProcessRecord {
-  enum Phase: UInt8 {
+struct ProcessRecord: Sendable {
+  enum Phase: UInt8, Sendable {
     /// Forked, and not known to have become the program.
     case launching = 1
     /// The program is a runtime whose workload will be adopted when it ends.

@@ -236,6 +236,7 @@ extension Hold {
   /// A stranger is a zombie: its parent will reap it, only then the kernel tells its exit status.
   func strangerDying(_ key: String) {
     guard case .process(let record)? = kept[key] else { return }
+    guard tellsExitOfStrangers(record.pidfd) else { return strangerEnded(key) }
     // POLLIN stays until POLLHUP comes: waiting for the latter alone keeps the loop asleep.
     try? epoll.modify(record.pidfd, [])
   }

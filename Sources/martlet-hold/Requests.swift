@@ -90,8 +90,7 @@ extension Hold {
       guard kept[key] != nil else { throw notFound(key) }
       try system { () throws(SystemError) in try keepFile(path, limit: limit, owner: key) }
       reply(waiter, .done)
-    case .upgrade:
-      throw HoldRefusal(code: .unknownRequest, message: "not yet")
+    case .upgrade(let path): try upgrade(path, waiter)
     case .shutdown:
       guard kept.isEmpty else {
         throw HoldRefusal(code: .wrongState, message: "\(kept.count) holdings are kept")

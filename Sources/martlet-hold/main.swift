@@ -44,7 +44,8 @@ do throws(SystemError) {
   switch mode {
   case .checkState(let version): exitNow(version == KeptState.version ? 0 : 1)
   case .resume(let state):
-    _ = state
+    let hold = try Hold(resuming: state)
+    try hold.run()
   case .serve(let socket, let detached):
     ProcessAttributes.resetSignals()
     guard let listener = try Listener(socket: socket) else {

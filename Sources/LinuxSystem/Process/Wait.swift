@@ -83,6 +83,14 @@ public func exitStatus(ofReaped pidfd: FileDescriptor) -> ExitStatus {
   return signal == 0 ? .exited(code: (info.exit_code >> 8) & 0xff) : .killed(signal: signal)
 }
 
+/// Whether this kernel knows `PIDFD_GET_INFO` (Linux 6.13), and so sends POLLHUP when a process that
+/// is no child of ours has been reaped.
+public func tellsExitOfStrangers(_ pidfd: FileDescriptor) -> Bool {
+  var info = CLinux_pidfd_info()
+  guard CLinux_pidfd_get_info(pidfd.rawValue, &info) == -1 else { return true }
+  return errno == ESRCH
+}
+
 /// Kills every process of a process group; one that is gone already is no error.
 public func killProcessGroup(_ group: Int32) { _ = kill(-group, SIGKILL) }
 
