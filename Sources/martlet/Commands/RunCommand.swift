@@ -1,0 +1,90 @@
+internal import ArgumentParser
+internal import NFVClient
+internal import NFVModel
+internal import SystemPackage
+
+extension VnfCommand {
+  struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Create an instance of a package and start it, in one go.",
+      discussion: """
+        The package is one that is onboarded (its VNFD's id, product name or identifier), or a \
+        CSAR file, which is onboarded first.
+
+        Examples:
+          martlet vnf run firewall --name fw --connect left=lan --connect right=wan
+          martlet vnf run ./firewall.csar --param allowedPort=5001
+          martlet vnf run responder --connect eth0=lan,10.1.0.5 -o name
+        """)
+
+    @Argument(help: "The package.", completion: .file()) var package: String
+    @Option(help: "What to call the instance (default: the product's name and a number).")
+    var name: String?
+    @OptionGroup var options: InstantiationOptions
+    @OptionGroup var operation: OperationOptions
+
+    func run() async throws {
+      let daemon = try operation.connection.daemon()
+      let package = try await daemon.package(package, operation.waiting.timeout.duration)
+      let name: String
+      if let given = self.name {
+        name = given
+      } else {
+        name = try await daemon.freeName(package["vnfProductName"].text)
+      }
+      let created = try await daemon.create(
+        vnfdID: package["vnfdId"].text, name: name, description: nil)
+      let id = created["id"].text
+      let begun: String
+      do throws(Failure) {
+        begun = try await daemon.begin(
+          "\(Kind.vnf.collection)/\(id)/instantiate", options.request)
+      } catch {
+        // Nothing has begun: what was created for it goes again.
+        _ = try? await daemon.send(.delete, "\(Kind.vnf.collection)/\(id)")
+        throw error
+      }
+      guard operation.waiting.wait else { return try await operation.showBegun(begun, daemon) }
+      try await operation.finish(begun, "start \(name)", daemon)
+      let instance = try await daemon.get(.vnf, id)
+      operation.output.write(instance, of: .vnf)
+      if operation.output.output == .table || operation.output.output == .wide {
+        Console.current.note(nextSteps(name))
+      }
+    }
+  }
+}
+
+/// What one does with a function that runs.
+func nextSteps(_ name: String) -> String {
+  """
+
+  \(name) runs. Next:
+    martlet describe vnf \(name)      its addresses, Vnfcs and ports
+    martlet logs -f \(name)           what it writes
+    martlet exec -it \(name) -- sh    a shell inside
+    martlet vnf terminate \(name) && martlet vnf delete \(name)
+  """
+}
+
+extension Daemon {
+  /// An onboarded package, by whatever it is called; a file is onboarded first.
+  ///
+  /// What has a `/` or ends in `.csar` or `.zip` is a file.
+  func package(_ reference: String, _ limit: Duration) async throws(Failure) -> JSONValue {
+    let isFile =
+      reference.contains("/") || reference.hasSuffix(".csar") || reference.hasSuffix(".zip")
+    if isFile { return try await onboarded(try await upload(reference), limit) }
+    return try await find(.package, reference)
+  }
+
+  /// The product's name, with a number where that is taken.
+  func freeName(_ product: String) async throws(Failure) -> String {
+    let taken = Set(try await list(.vnf).map { $0["vnfInstanceName"].text })
+    let base = product.isEmpty ? "vnf" : product
+    if !taken.contains(base) { return base }
+    var number = 2
+    while taken.contains("\(base)-\(number)") { number += 1 }
+    return "\(base)-\(number)"
+  }
+}

@@ -1,0 +1,154 @@
+internal import ArgumentParser
+internal import NFVModel
+
+/// What all commands have in common that begin an operation.
+struct OperationOptions: ParsableArguments {
+  @OptionGroup var waiting: WaitOptions
+  @OptionGroup var output: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  /// Begins an operation of an instance, waits for its end where that is wanted, and writes the
+  /// instance; without waiting, the operation.
+  func perform(_ task: String, on vnf: String, _ request: JSONValue) async throws(Failure) {
+    let daemon = try connection.daemon()
+    let id = try await daemon.resolve(.vnf, vnf)
+    let operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)/\(task)", request)
+    guard waiting.wait else { return try await showBegun(operation, daemon) }
+    try await finish(operation, "\(task) \(vnf)", daemon)
+    output.write(try await daemon.get(.vnf, id), of: .vnf)
+  }
+
+  /// Writes an operation that goes on by itself.
+  func showBegun(_ operation: String, _ daemon: Daemon) async throws(Failure) {
+    output.write(try await daemon.get(.op, operation), of: .op)
+    Console.current.note("It goes on; `martlet wait op \(shortened(operation))` waits for it.")
+  }
+
+  /// Waits for an operation's end, with progress.
+  @discardableResult
+  func finish(
+    _ operation: String, _ label: String, _ daemon: Daemon, wanted: String = "COMPLETED"
+  ) async throws(Failure) -> JSONValue {
+    try await within(
+      waiting.timeout.duration, label,
+      advice: """
+        it goes on: `martlet wait op \(shortened(operation))` waits on, \
+        `martlet describe op \(shortened(operation))` shows how far it is
+        """
+    ) { () async throws(Failure) in
+      try await Progress.show(label) { (progress) async throws(Failure) in
+        try await daemon.awaitEnd(ofOperation: operation, as: wanted, progress)
+      }
+    }
+  }
+}
+
+/// What an instance is started with.
+struct InstantiationOptions: ParsableArguments {
+  @Option(help: "The deployment flavour (default: the package's).") var flavour: String?
+  @Option(help: "The instantiation level (default: the flavour's).") var level: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Put an external connection point on a network, with fixed addresses or allotted ones; \
+      repeatable. A function with one point and no --connect is put on the network 'default'.
+      """, valueName: "point=network[,address]"))
+  var connect: [PointConnection] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "A parameter of the function: JSON, or else text; repeatable.", valueName: "key=value"))
+  var param: [Parameter] = []
+
+  func validate() throws {
+    let keys = param.map(\.key)
+    if Set(keys).count < keys.count { throw ValidationError("A --param is given twice.") }
+    let points = connect.map(\.point)
+    if Set(points).count < points.count {
+      throw ValidationError("A connection point is given to --connect twice.")
+    }
+  }
+
+  /// SOL003's InstantiateVnfRequest; points on the same network share an external virtual link.
+  var request: JSONValue {
+    var request: [String: JSONValue] = [:]
+    if let flavour { request["flavourId"] = .string(flavour) }
+    if let level { request["instantiationLevelId"] = .string(level) }
+    var networks: [String] = []
+    for connection in connect where !networks.contains(connection.network) {
+      networks.append(connection.network)
+    }
+    if !networks.isEmpty {
+      request["extVirtualLinks"] = .array(
+        networks.enumerated().map { index, network in
+          .object([
+            "id": .string("link-\(index + 1)"), "resourceId": .string(network),
+            "extCps": .array(connect.filter { $0.network == network }.map(\.extCp)),
+          ])
+        })
+    }
+    if !param.isEmpty {
+      request["additionalParams"] = .object(
+        Dictionary(uniqueKeysWithValues: param.map { ($0.key, $0.value) }))
+    }
+    return .object(request)
+  }
+}
+
+/// `left=lan,10.1.0.5,fd00::5`.
+struct PointConnection: ExpressibleByArgument, Sendable, Hashable {
+  var point: String
+  var network: String
+  var addresses: [String]
+
+  init?(argument: String) {
+    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
+      return nil
+    }
+    let parts = argument[argument.index(after: equals)...]
+      .split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard !parts.contains("") else { return nil }
+    point = String(argument[..<equals])
+    network = parts[0]
+    addresses = Array(parts.dropFirst())
+  }
+
+  fileprivate var extCp: JSONValue {
+    guard !addresses.isEmpty else { return ["cpdId": .string(point)] }
+    let listed = addresses.map { address -> JSONValue in
+      [
+        "type": .string(address.contains(":") ? "IPV6" : "IPV4"),
+        "fixedAddresses": .array([.string(address)]),
+      ]
+    }
+    return [
+      "cpdId": .string(point),
+      "cpConfig": [
+        "default": [
+          "cpProtocolData": .array([
+            [
+              "layerProtocol": .string("IP_OVER_ETHERNET"),
+              "ipOverEthernet": ["ipAddresses": .array(listed)],
+            ]
+          ])
+        ]
+      ],
+    ]
+  }
+}
+
+/// `allowedPort=5001`.
+struct Parameter: ExpressibleByArgument, Sendable, Hashable {
+  var key: String
+  var value: JSONValue
+
+  init?(argument: String) {
+    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
+      return nil
+    }
+    key = String(argument[..<equals])
+    let text = String(argument[argument.index(after: equals)...])
+    value = (try? JSONValue(parsing: Array(text.utf8))) ?? .string(text)
+  }
+}

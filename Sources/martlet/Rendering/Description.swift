@@ -1,0 +1,270 @@
+internal import NFVModel
+
+/// A resource in sections for reading.
+func description(of value: JSONValue, _ kind: Kind, now: Timestamp, color: Bool) -> String {
+  var page = Page(color: color, now: now)
+  switch kind {
+  case .vnf: page.describeVnf(value)
+  case .op: page.describeOperation(value)
+  case .package: page.describePackage(value)
+  case .network: page.describeNetwork(value)
+  }
+  return page.text
+}
+
+/// A text that grows by facts, headings and tables.
+private struct Page {
+  var color: Bool
+  var now: Timestamp
+  var text = ""
+
+  /// Lines of `Label:  value`; those without a value are left out.
+  mutating func facts(_ facts: [(String, Cell)]) {
+    let present = facts.filter { !$0.1.text.isEmpty }
+    let rows = present.map { [Cell($0.0 + ":"), $0.1] }
+    text += Table(titles: ["", ""], rows: rows).rendered(color: color)
+  }
+
+  mutating func section(_ title: String, _ table: Table) {
+    guard !table.rows.isEmpty else { return }
+    text += "\n\(title)\n" + table.rendered(color: color, indent: 2)
+  }
+
+  func moment(_ value: JSONValue) -> Cell {
+    guard let then = Timestamp(value.text) else { return Cell(value.text) }
+    return Cell("\(value.text) (\(span(now - then)) ago)")
+  }
+
+  mutating func describeVnf(_ vnf: JSONValue) {
+    let info = vnf["instantiatedVnfInfo"]
+    facts([
+      ("Name", Cell(vnf["vnfInstanceName"].text)),
+      ("Id", Cell(vnf["id"].text)),
+      ("Description", Cell(vnf["vnfInstanceDescription"].text)),
+      (
+        "Product",
+        Cell(
+          "\(vnf["vnfProductName"].text) \(vnf["vnfSoftwareVersion"].text) by "
+            + vnf["vnfProvider"].text)
+      ),
+      ("VNFD", Cell("\(vnf["vnfdId"].text), version \(vnf["vnfdVersion"].text)")),
+      ("Package", Cell(vnf["org.martlet", "vnfPkgId"].text)),
+      ("State", .state(vnfState(vnf))),
+      ("Flavour", Cell(info["flavourId"].text)),
+      ("Open operation", Cell(vnf["org.martlet", "openOperation"].text)),
+      ("Created", moment(vnf["org.martlet", "createdAt"])),
+    ])
+    section("Connection points", externalPoints(info))
+    section("Vnfcs", vnfcs(info))
+    section("Ports of the Vnfcs", ports(info))
+    section(
+      "Internal networks",
+      Table(
+        titles: ["VIRTUAL LINK", "NETWORK", "PORTS"], alignedRight: [2],
+        rows: info["vnfVirtualLinkResourceInfo"].elements.map {
+          [
+            Cell($0["vnfVirtualLinkDescId"].text),
+            Cell($0["networkResource", "resourceId"].text),
+            Cell(String($0["vnfLinkPorts"].elements.count)),
+          ]
+        }))
+    let most = Dictionary(
+      info["maxScaleLevels"].elements.map { ($0["aspectId"].text, $0["scaleLevel"].text) },
+      uniquingKeysWith: { first, _ in first })
+    section(
+      "Scaling",
+      Table(
+        titles: ["ASPECT", "LEVEL", "AT MOST"], alignedRight: [1, 2],
+        rows: info["scaleStatus"].elements.map {
+          let aspect = $0["aspectId"].text
+          return [Cell(aspect), Cell($0["scaleLevel"].text), Cell(most[aspect] ?? "")]
+        }))
+  }
+
+  private func externalPoints(_ info: JSONValue) -> Table {
+    var networks: [String: String] = [:]
+    for link in info["extVirtualLinkInfo"].elements {
+      for port in link["extLinkPorts"].elements {
+        networks[port["cpInstanceId"].text] = link["resourceHandle", "resourceId"].text
+      }
+    }
+    return Table(
+      titles: ["POINT", "ADDRESSES", "MAC", "NETWORK"],
+      rows: info["extCpInfo"].elements.map { point in
+        [
+          Cell(point["cpdId"].text), Cell(addresses(point).joined(separator: " ")),
+          Cell(mac(point)), Cell(networks[point["id"].text] ?? ""),
+        ]
+      })
+  }
+
+  private func vnfcs(_ info: JSONValue) -> Table {
+    Table(
+      titles: ["ID", "VDU", "NO", "STATE", "WORKLOAD", "STARTS", "FAILURES", "LAST EXIT"],
+      alignedRight: [2, 5, 6],
+      rows: info["vnfcResourceInfo"].elements.map { vnfc in
+        let metadata = vnfc["metadata"]
+        return [
+          Cell(vnfc["id"].text), Cell(vnfc["vduId"].text), Cell(metadata["ordinal"].text),
+          .state(metadata["state"].text), Cell(vnfc["computeResource", "resourceId"].text),
+          Cell(metadata["incarnation"].text), Cell(metadata["failures"].text),
+          Cell(metadata["lastExit"].text),
+        ]
+      })
+  }
+
+  private func ports(_ info: JSONValue) -> Table {
+    Table(
+      titles: ["VNFC", "POINT", "INTERFACE", "ADDRESSES", "MAC", "MTU"], alignedRight: [5],
+      rows: info["vnfcResourceInfo"].elements.flatMap { vnfc in
+        vnfc["vnfcCpInfo"].elements.map { point in
+          [
+            Cell(shortened(vnfc["id"].text)), Cell(point["cpdId"].text),
+            Cell(point["metadata", "interface"].text),
+            Cell(addresses(point).joined(separator: " ")), Cell(mac(point)),
+            Cell(point["metadata", "mtu"].text),
+          ]
+        }
+      })
+  }
+
+  private func mac(_ point: JSONValue) -> String {
+    point["cpProtocolInfo"].elements.map { $0["ipOverEthernet", "macAddress"].text }.first ?? ""
+  }
+
+  mutating func describeOperation(_ operation: JSONValue) {
+    let isAutomatic = operation["isAutomaticInvocation"] == .bool(true)
+    facts([
+      ("Id", Cell(operation["id"].text)),
+      ("Operation", Cell(operation["operation"].text)),
+      ("State", .state(operation["operationState"].text)),
+      ("VNF", Cell(operation["vnfInstanceId"].text)),
+      (
+        "Begun by",
+        Cell(isAutomatic ? "martlet, by itself" : operation["org.martlet", "actor"].text)
+      ),
+      ("Started", moment(operation["startTime"])),
+      ("State since", moment(operation["stateEnteredTime"])),
+      ("Took", Cell(operationTime(operation).map { milliseconds($0) } ?? "")),
+      ("Error", Cell(operation["error", "detail"].text, tone: .bad)),
+    ])
+    if operation["operationParams"].members.isEmpty == false {
+      text += "\nParameters\n"
+      for line in operation["operationParams"].yaml.split(separator: "\n") {
+        text += "  \(String(line).printable)\n"
+      }
+    }
+    section(
+      "Changed",
+      Table(
+        titles: ["VNFC", "VDU", "CHANGE", "WORKLOAD"],
+        rows: operation["resourceChanges", "affectedVnfcs"].elements.map {
+          [
+            Cell($0["id"].text), Cell($0["vduId"].text), Cell($0["changeType"].text),
+            Cell($0["computeResource", "resourceId"].text),
+          ]
+        }))
+    section("Phases (microseconds)", phases(operation["org.martlet", "phases"].elements))
+  }
+
+  private func phases(_ phases: [JSONValue]) -> Table {
+    let spans = phases.map { phase in
+      (
+        start: phase["startMicroseconds"].integer ?? 0,
+        duration: phase["durationMicroseconds"].integer
+      )
+    }
+    let end = max(1, spans.map { $0.start + ($0.duration ?? 0) }.max() ?? 1)
+    return Table(
+      titles: ["PHASE", "OF", "START", "DURATION", "0 … \(microseconds(end))"],
+      alignedRight: [2, 3],
+      rows: zip(phases, spans).map { phase, span in
+        [
+          Cell(phase["name"].text), Cell(shortened(phase["subject"].text)),
+          Cell(microseconds(span.start)),
+          Cell(span.duration.map { microseconds($0) } ?? "runs"),
+          Cell(plot(start: span.start, duration: span.duration ?? end - span.start, of: end)),
+        ]
+      })
+  }
+
+  mutating func describePackage(_ package: JSONValue) {
+    facts([
+      ("Product", Cell(package["vnfProductName"].text)),
+      ("Version", Cell(package["vnfSoftwareVersion"].text)),
+      ("Provider", Cell(package["vnfProvider"].text)),
+      ("Id", Cell(package["id"].text)),
+      ("VNFD", Cell(package["vnfdId"].text)),
+      ("VNFD version", Cell(package["vnfdVersion"].text)),
+      ("Onboarding", .state(package["onboardingState"].text)),
+      ("Operational", .state(package["operationalState"].text)),
+      ("Usage", Cell(package["usageState"].text)),
+      (
+        "Flavours",
+        Cell(package["org.martlet", "flavours"].elements.map(\.text).joined(separator: ", "))
+      ),
+      ("Size", Cell(package["org.martlet", "size"].integer.map { octets($0) } ?? "")),
+      (
+        "Checksum",
+        Cell(
+          package["checksum"].members.isEmpty
+            ? "" : "\(package["checksum", "algorithm"].text) \(package["checksum", "hash"].text)")
+      ),
+      ("Created", moment(package["org.martlet", "createdAt"])),
+      ("Error", Cell(package["onboardingFailureDetails", "detail"].text, tone: .bad)),
+    ])
+    section(
+      "Images",
+      Table(
+        titles: ["ID", "VERSION", "SIZE", "PATH", "CHECKSUM"], alignedRight: [2],
+        rows: package["softwareImages"].elements.map {
+          [
+            Cell($0["id"].text), Cell($0["version"].text),
+            Cell($0["size"].integer.map { octets($0) } ?? ""), Cell($0["imagePath"].text),
+            Cell($0["checksum", "hash"].text.truncated(to: 17)),
+          ]
+        }))
+    section(
+      "User's data",
+      Table(
+        titles: ["KEY", "VALUE"],
+        rows: package["userDefinedData"].members.sorted { $0.key < $1.key }.map {
+          [Cell($0.key), Cell($0.value.string ?? $0.value.compact)]
+        }))
+  }
+
+  mutating func describeNetwork(_ network: JSONValue) {
+    facts([
+      ("Name", Cell(network["name"].text)),
+      ("Id", Cell(network["id"].text)),
+      ("Uplink", Cell(network["uplink"].text)),
+      ("MTU", Cell(network["mtu"].text)),
+      ("Ports", Cell(network["ports"].text)),
+      ("Host", Cell(network["hostId"].text)),
+      ("Belongs to VNF", Cell(network["vnfInstanceId"].text)),
+    ])
+    section(
+      "Subnets",
+      Table(
+        titles: ["PREFIX", "GATEWAY"],
+        rows: network["subnets"].elements.map {
+          [Cell($0["prefix"].text), Cell($0["gateway"].text)]
+        }))
+    section(
+      "Routes",
+      Table(
+        titles: ["DESTINATION", "VIA"],
+        rows: network["routes"].elements.map {
+          [Cell($0["destination"].text), Cell($0["via"].text)]
+        }))
+  }
+}
+
+/// A bar at its place on a scale of forty characters; what is shorter than one is a dot's width.
+func plot(start: Int64, duration: Int64, of end: Int64, width: Int = 40) -> String {
+  let scale = Double(width) / Double(max(1, end))
+  let left = min(width - 1, max(0, Int((Double(start) * scale).rounded(.down))))
+  let length = Int((Double(duration) * scale).rounded())
+  let bar = length < 1 ? "▏" : String(repeating: "█", count: min(length, width - left))
+  return String(repeating: " ", count: left) + bar
+}

@@ -1,0 +1,96 @@
+internal import FoundationEssentials
+public import NFVModel
+internal import Yams
+
+extension JSONValue {
+  /// What stands at a path of object keys; `.null` where a part of it is missing.
+  subscript(path: String...) -> JSONValue {
+    var value = self
+    for key in path {
+      guard case .object(let members) = value, let member = members[key] else { return .null }
+      value = member
+    }
+    return value
+  }
+
+  /// A string, number or boolean as text; empty for null and for what is composed.
+  var text: String {
+    switch self {
+    case .string(let value): value
+    case .integer(let value): String(value)
+    case .number(let value): String(value)
+    case .bool(let value): String(value)
+    case .null, .array, .object: ""
+    }
+  }
+
+  var string: String? {
+    if case .string(let value) = self { value } else { nil }
+  }
+
+  var integer: Int64? {
+    switch self {
+    case .integer(let value): value
+    case .number(let value): Int64(exactly: value.rounded())
+    default: nil
+    }
+  }
+
+  var elements: [JSONValue] {
+    if case .array(let elements) = self { elements } else { [] }
+  }
+
+  var members: [String: JSONValue] {
+    if case .object(let members) = self { members } else { [:] }
+  }
+
+  init(parsing octets: [UInt8]) throws {
+    self = try JSONDecoder().decode(JSONValue.self, from: Data(octets))
+  }
+
+  /// JSON on one line, keys in order.
+  var compact: String { encoded([.sortedKeys, .withoutEscapingSlashes]) }
+
+  /// JSON for reading, keys in order, without a line end after it.
+  var pretty: String { encoded([.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]) }
+
+  private func encoded(_ formatting: JSONEncoder.OutputFormatting) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = formatting
+    // A number that is not finite cannot come out of JSON, and nothing else can fail.
+    guard let data = try? encoder.encode(self) else { return "null" }
+    return String(decoding: data, as: UTF8.self)
+  }
+
+  /// YAML 1.1, keys in order, with a line end after it.
+  var yaml: String { (try? serialize(node: node, allowUnicode: true)) ?? "" }
+
+  private var node: Node {
+    switch self {
+    case .null: Node("null", Tag(.null))
+    case .bool(let value): Node(String(value), Tag(.bool))
+    case .integer(let value): Node(String(value), Tag(.int))
+    case .number(let value): Node(String(value), Tag(.float))
+    case .string(let value): Node(value, Tag(.str), value.needsQuotes ? .doubleQuoted : .any)
+    case .array(let elements): Node(elements.map(\.node), Tag(.seq))
+    case .object(let members):
+      Node(
+        members.sorted { $0.key < $1.key }.map {
+          (Node($0.key, Tag(.str), $0.key.needsQuotes ? .doubleQuoted : .any), $0.value.node)
+        }, Tag(.map))
+    }
+  }
+}
+
+extension String {
+  /// Whether the plain text would be read back as something else than a string.
+  fileprivate var needsQuotes: Bool {
+    isEmpty || Resolver.default.resolveTag(of: Node(self)) != .str
+  }
+}
+
+extension JSONValue: ExpressibleByDictionaryLiteral {
+  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    self = .object(Dictionary(uniqueKeysWithValues: elements))
+  }
+}
