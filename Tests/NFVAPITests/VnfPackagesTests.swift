@@ -1,0 +1,123 @@
+import HTTPTypes
+import NFVModel
+import Testing
+
+@testable import NFVAPI
+
+@Suite struct VnfPackagesTests {
+  static let packages = "/vnfpkgm/v2/vnf_packages"
+
+  private func create(_ fixture: Fixture, _ body: String? = nil) async throws -> String {
+    let reply = try await fixture.call(.post, Self.packages, body)
+    guard reply.status == 201, let path = reply.headers[.location] else {
+      throw Fixture.Failure(reply.text)
+    }
+    return path
+  }
+
+  private func upload(_ fixture: Fixture, _ path: String, _ text: String) async throws -> TestReply
+  {
+    try await fixture.call(
+      .put, "\(path)/package_content", text, headers: [.contentType: "application/zip"])
+  }
+
+  private func wait(_ fixture: Fixture, _ path: String, for state: String) async throws -> JSONValue
+  {
+    for _ in 0..<2000 {
+      let package = try await fixture.call(.get, path).json
+      if try package.member("onboardingState").text == state { return package }
+      try await Task.sleep(for: .milliseconds(2))
+    }
+    throw Fixture.Failure("\(path) did not become \(state)")
+  }
+
+  @Test func onboarding() async throws {
+    try await Fixture.run { fixture in
+      let path = try await create(fixture, #"{"userDefinedData":{"a":[1,true,null]}}"#)
+      let created = try await fixture.call(.get, path).json
+      #expect(
+        created.names.isSuperset(of: [
+          "id", "packageSecurityOption", "onboardingState", "operationalState", "usageState",
+          "vnfmInfo", "_links",
+        ]))
+      #expect(try created.member("onboardingState").text == "CREATED")
+      #expect(try created.at("userDefinedData/a/1") == .bool(true))
+      #expect(!created.names.contains("vnfdId"))
+      let reply = try await upload(fixture, path, "vnfd one")
+      #expect(reply.status == 202 && reply.text.isEmpty, "\(reply.text)")
+      let package = try await wait(fixture, path, for: "ONBOARDED")
+      #expect(try package.member("vnfdId").text == "one")
+      #expect(try package.member("operationalState").text == "ENABLED")
+      #expect(try package.at("checksum/algorithm").text == "SHA-256")
+      #expect(try package.at("checksum/hash").text == String(repeating: "ab", count: 32))
+      let image = try package.at("softwareImages/0")
+      #expect(
+        image.names.isSuperset(of: [
+          "id", "name", "provider", "version", "checksum", "isEncrypted", "containerFormat",
+          "diskFormat", "createdAt", "minDisk", "minRam", "size",
+        ]))
+      #expect(try package.at("_links/packageContent/href").text == "\(path)/package_content")
+      let content = try await fixture.call(.get, "\(path)/package_content")
+      #expect(content.text == "vnfd one")
+      #expect(content.headers[.contentType] == "application/zip")
+      let brief = try await fixture.call(.get, Self.packages).json.at("0")
+      #expect(!brief.names.contains("softwareImages") && brief.names.contains("vnfdId"))
+      #expect(try await upload(fixture, path, "vnfd two").status == 409)
+      #expect(try await fixture.call(.delete, path).status == 204)
+      #expect(fixture.archives.isEmpty)
+      #expect(try await fixture.call(.get, path).status == 404)
+    }
+  }
+
+  @Test func damagedArchiveIsRefusedAndCanBeSentAgain() async throws {
+    try await Fixture.run { fixture in
+      let path = try await create(fixture)
+      #expect(try await upload(fixture, path, "rubbish").status == 202)
+      let package = try await wait(fixture, path, for: "ERROR")
+      #expect(try package.at("onboardingFailureDetails/status").integer == 422)
+      #expect(
+        try package.at("onboardingFailureDetails/detail").text
+          == "the archive is damaged; build it again")
+      #expect(fixture.archives.isEmpty)
+      #expect(try await upload(fixture, path, "vnfd one").status == 202)
+      let mended = try await wait(fixture, path, for: "ONBOARDED")
+      #expect(!mended.names.contains("onboardingFailureDetails"))
+    }
+  }
+
+  @Test func largeArchiveIsRefusedAndLeavesNothing() async throws {
+    try await Fixture.run(packageBound: 1000) { fixture in
+      let path = try await create(fixture)
+      let reply = try await upload(fixture, path, String(repeating: "x", count: 1001))
+      #expect(reply.status == 413 && reply.detail.contains("1000 octets"), "\(reply.text)")
+      #expect(try await upload(fixture, path, "").status == 400)
+      #expect(fixture.archives.isEmpty)
+      #expect(try await upload(fixture, path, "vnfd one").status == 202)
+    }
+  }
+
+  @Test func packageInUseIsDisabledButNotDeleted() async throws {
+    try await Fixture.run { fixture in
+      let id = try await fixture.onboard()
+      let path = "\(Self.packages)/\(id)"
+      let instance = try await fixture.call(
+        .post, "/vnflcm/v2/vnf_instances", #"{"vnfdId":"vnfd-1"}"#)
+      #expect(instance.status == 201)
+      #expect(try await fixture.call(.get, path).json.member("usageState").text == "IN_USE")
+      #expect(try await fixture.call(.delete, path).status == 409)
+      let disabled = try await fixture.call(.patch, path, #"{"operationalState":"DISABLED"}"#)
+      #expect(disabled.status == 200, "\(disabled.text)")
+      #expect(try disabled.json == .object(["operationalState": .string("DISABLED")]))
+      #expect(
+        try await fixture.call(.patch, path, #"{"operationalState":"DISABLED"}"#).status == 409)
+      #expect(try await fixture.call(.patch, path, #"{"operationalState":"X"}"#).status == 400)
+      #expect(try await fixture.call(.patch, path, "{}").status == 422)
+      let refused = try await fixture.call(
+        .post, "/vnflcm/v2/vnf_instances", #"{"vnfdId":"vnfd-1"}"#)
+      #expect(refused.status == 409 && refused.detail.contains("DISABLED"))
+      let list = try await fixture.call(
+        .get, "\(Self.packages)?filter=(eq,vnfdId,vnfd-1);(eq,usageState,IN_USE)")
+      #expect(try list.json.items.count == 1)
+    }
+  }
+}

@@ -1,0 +1,188 @@
+import HTTPTypes
+import Hummingbird
+import NFVLifecycle
+import NFVModel
+import NIOCore
+import Synchronization
+import Testing
+
+@testable import NFVAPI
+
+@Suite struct VnfcsTests {
+  /// A daemon with a running instance.
+  private func run(
+    _ body: @Sendable @escaping (Fixture, _ path: String, WorkloadID) async throws -> Void
+  ) async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard()
+      _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
+      let instance = try await fixture.instantiated()
+      let workload = try fixture.lifecycle.read {
+        (state: borrowing State) throws(NFVError) -> WorkloadID? in
+        state.serving(state.vnfcs(of: VnfInstanceID(instance))[0].id)
+      }
+      let serving = try #require(workload)
+      try await body(
+        fixture, "/martlet/v1/vnf_instances/\(instance)/vnfcs/\(serving.vnfc)", serving)
+    }
+  }
+
+  @Test func usage() async throws {
+    try await run { fixture, path, workload in
+      let usage = try await fixture.call(.get, "\(path)/usage").json
+      #expect(try usage.member("memoryBytes").integer == 4096)
+      #expect(try usage.member("workload").text == workload.name)
+      #expect(try usage.at("ports/0/receivedPackets").integer == 3)
+      #expect(try usage.at("ports/1/interface").text == "eth1")
+      let reply = try await fixture.call(
+        .get, path.replacing(workload.vnfc.rawValue, with: "none") + "/usage")
+      #expect(reply.status == 404 && reply.detail.contains("no Vnfc none"))
+    }
+  }
+
+  @Test func logByCursor() async throws {
+    try await run { fixture, path, workload in
+      fixture.fake.write("one\ntwo\n", by: workload)
+      let first = try await fixture.call(.get, "\(path)/log?limit=4")
+      #expect(first.text == "one\n")
+      #expect(first.headers[.logOffset] == "0")
+      #expect(first.headers[.incarnation] == "1")
+      let second = try await fixture.call(.get, "\(path)/log?offset=4")
+      #expect(second.text == "two\n" && second.headers[.logOffset] == "4")
+      #expect(try await fixture.call(.get, "\(path)/log?offset=x").status == 400)
+      #expect(try await fixture.call(.get, "\(path)/log?limit=99999999").status == 400)
+      #expect(try await fixture.call(.get, "\(path)/log?follow=maybe").status == 400)
+      #expect(try await fixture.call(.get, "\(path)/log?incarnation=9").text.isEmpty)
+    }
+  }
+
+  @Test func followedLogEndsWithItsWorkload() async throws {
+    try await run { fixture, path, workload in
+      fixture.fake.write("one\n", by: workload)
+      let request = Hummingbird.Request(
+        head: HTTPRequest(
+          method: .get, scheme: "http", authority: "localhost", path: "\(path)/log?follow"),
+        body: RequestBody(buffer: .init()))
+      let reply = try await fixture.send(request)
+      let collector = Collector()
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await reply.body.write(collector) }
+        try await collector.wait(for: "one\n")
+        fixture.fake.write("two\n", by: workload)
+        try await collector.wait(for: "two\n")
+        #expect(!collector.isEnded)
+        fixture.fake.write("last\n", by: workload)
+        fixture.fake.end(workload, .exited(code: 3))
+        try await group.waitForAll()
+      }
+      #expect(collector.isEnded && collector.text == "one\ntwo\nlast\n")
+    }
+  }
+
+  // MARK: exec
+
+  private func frame(_ type: UInt8, _ payload: some Collection<UInt8>) -> [UInt8] {
+    let count = UInt32(payload.count)
+    return [type] + (0..<4).map { UInt8(truncatingIfNeeded: count >> (24 - 8 * $0)) } + payload
+  }
+
+  private func exec(
+    _ fixture: Fixture, _ path: String, _ octets: [UInt8]
+  ) async throws -> [(type: UInt8, payload: String)] {
+    let parts = stride(from: 0, to: octets.count, by: 7).map {
+      ByteBuffer(bytes: octets[$0..<min($0 + 7, octets.count)])
+    }
+    let (body, source) = RequestBody.makeStream()
+    let request = Hummingbird.Request(
+      head: HTTPRequest(
+        method: .post, scheme: "http", authority: "localhost", path: "\(path)/exec",
+        headerFields: [.contentType: "application/vnd.martlet.exec"]), body: body)
+    let reply = try await fixture.send(request)
+    #expect(reply.status == .ok)
+    let collector = FrameCollector()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await reply.body.write(collector) }
+      for part in parts { await source.yield(part) }
+      source.finish()
+      try await group.waitForAll()
+    }
+    return collector.frames
+  }
+
+  @Test func commandTalksBothWays() async throws {
+    try await run { fixture, path, _ in
+      let octets =
+        frame(0x00, [])
+        + frame(0x01, #"{"arguments":["cat"],"terminal":{"rows":24,"columns":80}}"#.utf8)
+        + frame(0x02, "hello".utf8) + frame(0x04, [0, 30, 0, 100]) + frame(0x02, "world".utf8)
+        + frame(0x03, [])
+      let frames = try await exec(fixture, path, octets)
+      #expect(frames.map(\.type) == [0x11, 0x11, 0x13])
+      #expect(frames.map(\.payload) == ["hello", "world", #"{"code":1}"#])
+    }
+  }
+
+  @Test func largeOutputIsCutIntoFrames() throws {
+    let bytes = [UInt8](repeating: 65, count: 65_536 + 1)
+    var buffer = ExecFrame.encode(.standardError(bytes))
+    #expect(buffer.readBytes(length: 5) == [0x12, 0, 1, 0, 0])
+    buffer.moveReaderIndex(forwardBy: 65_536)
+    #expect(buffer.readBytes(length: 6) == [0x12, 0, 0, 0, 1, 65])
+    #expect(buffer.readableBytes == 0)
+  }
+
+  @Test func commandThatCannotStartIsAProblem() async throws {
+    try await run { fixture, path, _ in
+      for (octets, part) in [
+        (frame(0x01, #"{"arguments":["nope"]}"#.utf8), "no command nope"),
+        (frame(0x01, #"{"arguments":[]}"#.utf8), "arguments is empty"),
+        (frame(0x01, "{".utf8), "not JSON"),
+        (frame(0x02, "x".utf8), "start frame"),
+        (frame(0x77, []), "type 119"),
+        ([0x02, 0xFF, 0, 0, 0], "65536"),
+        ([], "start frame"),
+      ] {
+        let frames = try await exec(fixture, path, octets)
+        #expect(frames.map(\.type) == [0x14])
+        #expect(frames[0].payload.contains(part), "\(frames)")
+      }
+      let wrong = try await fixture.call(.post, "\(path)/exec", "{}")
+      #expect(wrong.status == 415)
+      fixture.fake.commandDenied.withLock { $0 = true }
+      let denied = try await fixture.call(
+        .post, "\(path)/exec", "", headers: [.contentType: "application/vnd.martlet.exec"])
+      #expect(denied.status == 501)
+    }
+  }
+
+  @Test func badFrameLaterKillsTheCommand() async throws {
+    try await run { fixture, path, _ in
+      let octets = frame(0x01, #"{"arguments":["cat"]}"#.utf8) + frame(0x66, [])
+      let frames = try await exec(fixture, path, octets)
+      #expect(frames.last?.payload == #"{"signal":9}"#)
+    }
+  }
+}
+
+/// Takes the daemon's frames apart.
+final class FrameCollector: ResponseBodyWriter, Sendable {
+  private let bytes = Mutex<[UInt8]>([])
+
+  func write(_ buffer: ByteBuffer) async throws {
+    bytes.withLock { $0 += Array(buffer.readableBytesView) }
+  }
+
+  func finish(_ trailingHeaders: HTTPFields?) async throws {}
+
+  var frames: [(type: UInt8, payload: String)] {
+    var rest = bytes.withLock { $0 }[...]
+    var frames: [(type: UInt8, payload: String)] = []
+    while let type = rest.popFirst() {
+      let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
+      let payload = rest.dropFirst(4).prefix(length)
+      frames.append((type, String(decoding: payload, as: UTF8.self)))
+      rest = rest.dropFirst(4 + length)
+    }
+    return frames
+  }
+}
