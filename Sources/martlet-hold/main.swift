@@ -47,7 +47,11 @@ do throws(SystemError) {
     let hold = try Hold(resuming: state)
     try hold.run()
   case .serve(let socket, let detached):
+    // Nothing of whoever starts us lives on here or in our children.
     ProcessAttributes.resetSignals()
+    ProcessAttributes.setFileModeMask(0o022)
+    try closeDescriptors(from: 3)
+    try ProcessAttributes.changeDirectory("/")
     guard let listener = try Listener(socket: socket) else {
       fail("another hold serves \(socket)", 3)
     }

@@ -182,6 +182,11 @@ public func closeOnExec(from first: UInt32) throws(SystemError) {
   }
 }
 
+/// Closes every descriptor from `first` up.
+public func closeDescriptors(from first: UInt32) throws(SystemError) {
+  try systemCall("close_range") { CLinux_close_range(first, UInt32.max, 0) }
+}
+
 /// A pipe, both ends close-on-exec.
 public func makePipe() throws(SystemError) -> (read: FileDescriptor, write: FileDescriptor) {
   var ends: [Int32] = [-1, -1]

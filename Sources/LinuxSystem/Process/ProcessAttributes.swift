@@ -85,6 +85,7 @@ public enum ProcessAttributes {
     try systemCall("chdir", path) { chdir(path) }
   }
 
+  /// `umask(2)`: permission bits that new files don't get.
   public static func setFileModeMask(_ mask: UInt32) { umask(mask) }
 
   public static var effectiveUser: UInt32 { geteuid() }

@@ -1,0 +1,135 @@
+import Glibc
+import LinuxSystem
+import SystemPackage
+import Testing
+
+@Suite struct PacketSocketTests {
+  /// A listening socket in a folder of its own.
+  func withListener(_ body: (String, FileDescriptor) throws -> Void) throws {
+    var template = Array("/tmp/packet-XXXXXX".utf8CString)
+    let folder = String(cString: try #require(mkdtemp(&template)))
+    let path = folder + "/socket"
+    defer {
+      unlink(path)
+      rmdir(folder)
+    }
+    let listener = try PacketSocket.listen(path)
+    defer { try? listener.close() }
+    try body(path, listener)
+  }
+
+  @Test func packetsKeepTheirBordersAndDescriptors() throws {
+    try withListener { path, listener in
+      #expect(try PacketSocket.accept(listener) == nil)
+      let client = try PacketSocket.connect(path)
+      let server = try #require(try PacketSocket.accept(listener))
+      #expect(try PacketSocket.peer(of: server).pid == getpid())
+      #expect(try PacketSocket.peer(of: server).uid == geteuid())
+      #expect(
+        try PacketSocket.receive(on: server, limit: 9, descriptorLimit: 1) == .wouldBlock)
+      let (read, write) = try makePipe()
+      #expect(try PacketSocket.send([1, 2], [read, write], on: client))
+      #expect(try PacketSocket.send([3], on: client))
+      guard
+        case .packet([1, 2], let descriptors) = try PacketSocket.receive(
+          on: server, limit: 9, descriptorLimit: 2)
+      else {
+        Issue.record("not the first packet")
+        return
+      }
+      #expect(descriptors.count == 2)
+      try writeAll([7], to: descriptors[1])
+      #expect(try readSome(of: read, limit: 9) == [7])
+      for descriptor in descriptors {
+        #expect(fcntl(descriptor.rawValue, F_GETFD) == FD_CLOEXEC)
+        try descriptor.close()
+      }
+      #expect(
+        try PacketSocket.receive(on: server, limit: 9, descriptorLimit: 2) == .packet([3], []))
+      // Too many bytes, then too many descriptors; none of them stays open here.
+      #expect(try PacketSocket.send([1, 2, 3], on: client))
+      #expect(try PacketSocket.receive(on: server, limit: 2, descriptorLimit: 2) == .oversized)
+      #expect(try PacketSocket.send([1], [write, write, write], on: client))
+      try write.close()
+      #expect(try PacketSocket.receive(on: server, limit: 2, descriptorLimit: 2) == .oversized)
+      #expect(try readSome(of: read, limit: 1).isEmpty)
+      try client.close()
+      #expect(try PacketSocket.receive(on: server, limit: 2, descriptorLimit: 2) == .closed)
+      try server.close()
+      try read.close()
+    }
+  }
+
+  @Test func theSocketIsItsOwnersAlone() throws {
+    try withListener { path, _ in
+      var status = stat()
+      try #require(stat(path, &status) == 0)
+      #expect(status.st_mode & 0o777 == 0o600)
+    }
+  }
+
+  @Test func aPathThatIsTooLongIsAnError() {
+    #expect(throws: SystemError(call: "bind", errno: .fileNameTooLong, subject: long)) {
+      try PacketSocket.connect(long)
+    }
+  }
+
+  private var long: String { String(repeating: "x", count: 108) }
+}
+
+@Suite struct ProcessIdentityTests {
+  @Test func aProcessIsFoundAgainUntilItEnds() throws {
+    let pid = try spawnDetached("/bin/sleep", arguments: ["sleep", "100"], environment: [])
+    let pidfd = try openPidfd(pid)
+    defer { try? pidfd.close() }
+    let identity = try ProcessIdentity(pid: pid, pidfd: pidfd)
+    #expect(identity.startTicks > 0)
+    let again = try identity.open()
+    #expect(exitStatus(ofReaped: again) == .unknown)
+    var earlier = identity
+    earlier.handle = []
+    earlier.startTicks -= 1
+    #expect(throws: SystemError(call: "pidfd_open", errno: .noSuchProcess, subject: "pid \(pid)")) {
+      try earlier.open()
+    }
+    try sendSignal(SIGTERM, to: again)
+    #expect(try waitForChild(pid) == .killed(signal: SIGTERM))
+    #expect(throws: SystemError.self) { try identity.open() }
+    #expect(throws: SystemError.self) { try sendSignal(SIGTERM, to: again) }
+    if tellsExitOfStrangers(again) {
+      #expect(try waitReadable(again, milliseconds: 1000))
+    }
+    try again.close()
+  }
+}
+
+@Suite struct FilesTests {
+  @Test func aPunchedHeadFreesSpaceAndKeepsOffsets() throws {
+    let file = try makeMemoryFile("test")
+    defer { try? file.close() }
+    try writeAll([UInt8](repeating: 1, count: 1 << 20), to: file)
+    try writeAll([2], to: file)
+    let before = try fileSize(file)
+    #expect(before.length == (1 << 20) + 1)
+    #expect(before.allocated >= 1 << 20)
+    try punchHead(of: file, before: 1 << 19)
+    let after = try fileSize(file)
+    #expect(after.length == before.length)
+    #expect(after.allocated <= before.allocated - (1 << 19))
+    #expect(try readRange(of: file, from: (1 << 19) - 1, limit: 2) == [0, 1])
+    #expect(try readRange(of: file, from: 1 << 20, limit: 5) == [2])
+  }
+
+  @Test func aLockIsHeldOnce() throws {
+    let path = "/tmp/lock-test-\(getpid())"
+    let first = try openFile(path, .append)
+    let second = try openFile(path, .append)
+    defer {
+      try? first.close()
+      try? second.close()
+      try? removeFile(path)
+    }
+    #expect(try tryLock(first))
+    #expect(try !tryLock(second))
+  }
+}
