@@ -41,4 +41,18 @@ static inline int CLinux_pivot_root(const char *new_root, const char *put_old) {
   return (int)syscall(SYS_pivot_root, new_root, put_old);
 }
 
+// openat2(2) with RESOLVE_IN_ROOT: links are followed as if `folder` were the root. glibc 2.36 has
+// no wrapper; may go when it has.
+static inline long CLinux_openat2_in_root(int folder, const char *path, uint64_t flags) {
+  struct {
+    uint64_t flags, mode, resolve;
+  } how = {flags, 0, 0x10 /* RESOLVE_IN_ROOT */};
+  return syscall(SYS_openat2, folder, path, &how, sizeof how);
+}
+
+// openat(2) is variadic, which Swift does not import.
+static inline int CLinux_openat(int folder, const char *path, int flags, mode_t mode) {
+  return (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
 #endif

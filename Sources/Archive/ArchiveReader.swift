@@ -1,0 +1,160 @@
+internal import CArchive
+
+/// What is wrong with an archive, and where.
+public struct ArchiveError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// The archive's file.
+  public var archive: String
+  /// The entry that it is about; nil for the archive as a whole.
+  public var entry: String?
+  public var message: String
+
+  public init(archive: String, entry: String? = nil, message: String) {
+    self.archive = archive
+    self.entry = entry
+    self.message = message
+  }
+
+  public var description: String {
+    entry.map { "\(archive): \($0): \(message)" } ?? "\(archive): \(message)"
+  }
+}
+
+/// One entry of an archive, as the archive says; nothing of it is trustworthy.
+public struct ArchiveEntry: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable {
+    case file
+    case directory
+    case symbolicLink(target: String)
+    case hardLink(target: String)
+    /// A device, a pipe or a socket.
+    case other
+  }
+
+  /// As it stands in the archive: may be absolute or climb out; see `safePath`.
+  public var path: String
+  public var kind: Kind
+  /// Permission bits.
+  public var mode: UInt32
+  public var uid: UInt32
+  public var gid: UInt32
+  /// In octets, as the archive claims.
+  public var size: UInt64
+}
+
+/// How much of an archive is read at most: what bounds a decompression bomb.
+public struct ArchiveLimits: Sendable, Hashable {
+  public var entries: Int
+  /// Unpacked octets of all entries together.
+  public var bytes: UInt64
+
+  public init(entries: Int = 100_000, bytes: UInt64 = 4 << 30) {
+    self.entries = entries
+    self.bytes = bytes
+  }
+}
+
+/// Reads an archive from its beginning to its end: zip, tar and its compressions, told apart by
+/// content (libarchive(3)). Not to be used from two threads at once.
+public final class ArchiveReader {
+  private let path: String
+  private let limits: ArchiveLimits
+  private let handle: OpaquePointer
+  private var entries = 0
+  private var bytes: UInt64 = 0
+  private var current: String?
+
+  /// - Throws: where the file cannot be read or is no archive.
+  public init(path: String, limits: ArchiveLimits = .init()) throws(ArchiveError) {
+    self.path = path
+    self.limits = limits
+    guard let handle = archive_read_new() else {
+      throw ArchiveError(archive: path, message: "no memory is left")
+    }
+    self.handle = handle
+    archive_read_support_filter_all(handle)
+    archive_read_support_format_tar(handle)
+    archive_read_support_format_zip(handle)
+    if archive_read_open_filename(handle, path, 1 << 16) != ARCHIVE_OK { throw error() }
+  }
+
+  deinit { archive_read_free(handle) }
+
+  /// The next entry; nil at the end.
+  public func next() throws(ArchiveError) -> ArchiveEntry? {
+    var entry: OpaquePointer?
+    let code = archive_read_next_header(handle, &entry)
+    if code == ARCHIVE_EOF { return nil }
+    guard code >= ARCHIVE_WARN, let entry else { throw error() }
+    entries += 1
+    guard entries <= limits.entries else {
+      throw ArchiveError(
+        archive: path, message: "it has more than \(limits.entries) entries, which is the limit")
+    }
+    guard let name = archive_entry_pathname_utf8(entry) ?? archive_entry_pathname(entry) else {
+      throw ArchiveError(archive: path, message: "an entry has no readable name")
+    }
+    current = String(cString: name)
+    let kind: ArchiveEntry.Kind
+    if let target = archive_entry_hardlink(entry) {
+      kind = .hardLink(target: String(cString: target))
+    } else {
+      switch UInt32(archive_entry_filetype(entry)) {
+      case 0o100000: kind = .file
+      case 0o040000: kind = .directory
+      case 0o120000:
+        kind = .symbolicLink(target: archive_entry_symlink(entry).map { String(cString: $0) } ?? "")
+      default: kind = .other
+      }
+    }
+    return ArchiveEntry(
+      path: String(cString: name), kind: kind, mode: UInt32(archive_entry_perm(entry)),
+      uid: UInt32(truncatingIfNeeded: archive_entry_uid(entry)),
+      gid: UInt32(truncatingIfNeeded: archive_entry_gid(entry)),
+      size: UInt64(max(0, archive_entry_size(entry))))
+  }
+
+  /// Some more of the current entry's content; empty at its end.
+  public func read(upTo count: Int = 1 << 16) throws(ArchiveError) -> [UInt8] {
+    var buffer = [UInt8](repeating: 0, count: count)
+    let read = archive_read_data(handle, &buffer, count)
+    guard read >= 0 else { throw error() }
+    bytes += UInt64(read)
+    guard bytes <= limits.bytes else {
+      throw ArchiveError(
+        archive: path, entry: current,
+        message: "it unpacks to more than \(limits.bytes) octets, which is the limit")
+    }
+    buffer.removeLast(count - read)
+    return buffer
+  }
+
+  /// All of the current entry's content.
+  /// - Throws: where it has more than `limit` octets.
+  public func readAll(limit: Int) throws(ArchiveError) -> [UInt8] {
+    var content: [UInt8] = []
+    while true {
+      let more = try read()
+      if more.isEmpty { return content }
+      content += more
+      guard content.count <= limit else {
+        throw ArchiveError(
+          archive: path, entry: current, message: "it is larger than \(limit) octets")
+      }
+    }
+  }
+
+  private func error() -> ArchiveError {
+    let text = archive_error_string(handle).map { String(cString: $0) }
+    return ArchiveError(
+      archive: path, entry: current, message: text ?? "it is damaged or of no known format")
+  }
+}
+
+/// The path of an entry below the archive's root, without `.` and doubled slashes.
+/// - Returns: nil where it is absolute, climbs out, is empty or holds a zero.
+public func safePath(_ path: String) -> String? {
+  guard !path.hasPrefix("/"), !path.utf8.contains(0) else { return nil }
+  let parts = path.split(separator: "/").filter { $0 != "." }
+  guard !parts.contains("..") else { return nil }
+  return parts.joined(separator: "/")
+}
