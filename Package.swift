@@ -120,7 +120,7 @@ let package = Package(
       "NFVAPITests",
       [
         "NFVAPI", "NFVLifecycle", "NFVDrivers", "NFVStore", "NFVModel", "NFVPackages", "NFVImages",
-        "LinuxSystem", logging, serviceLifecycle,
+        "NFVClient", "LinuxSystem", logging, serviceLifecycle,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "NIOCore", package: "swift-nio"),

@@ -98,13 +98,15 @@ struct Fixture: Sendable {
       templates: [:])
   }
 
-  static func descriptor(_ id: String) -> VnfDescriptor {
-    let cpds = [VduCpd(id: "cp0"), VduCpd(id: "cp1", virtualLink: "internal")]
+  /// - Parameter links: the internal virtual links.
+  static func descriptor(_ id: String, links: [String] = ["internal"]) -> VnfDescriptor {
+    let cpds =
+      [VduCpd(id: "cp0")] + links.map { VduCpd(id: "cp-\($0)", virtualLink: $0) }
     let vdu = Vdu(
       id: "fw", name: "Firewall", technology: .container, imagePath: "images/fw.tar", cpds: cpds,
       maximumInstances: 5)
     let flavour = DeploymentFlavour(
-      id: "container", vdus: [vdu], virtualLinks: [VirtualLinkDescriptor(id: "internal")],
+      id: "container", vdus: [vdu], virtualLinks: links.map { VirtualLinkDescriptor(id: $0) },
       externalCpds: [ExternalCpd(id: "left", exposes: .vduCpd(vdu: "fw", cpd: "cp0"))],
       scalingAspects: [
         ScalingAspect(id: "workers", name: "Workers", maximumLevel: 4, deltas: ["fw": [1]])
@@ -116,11 +118,11 @@ struct Fixture: Sendable {
   }
 
   /// Onboards a package without an archive.
-  func onboard(_ descriptor: String = "vnfd-1") async throws -> VnfPackageID {
+  func onboard(links: [String] = ["internal"]) async throws -> VnfPackageID {
     let response = try await lifecycle.submit(.createPackage(userDefinedData: [:]), actor: "test")
     guard case .package(let package) = response else { throw Unexpected() }
     let content = VnfPackage.Content(
-      descriptor: Self.descriptor(descriptor), digest: "sha256:00", size: 1,
+      descriptor: Self.descriptor("vnfd-1", links: links), digest: "sha256:00", size: 1,
       images: ["images/fw.tar": "sha256:cd"], templates: [:])
     _ = try await lifecycle.submit(.onboardPackage(package.id, content), actor: "test")
     return package.id

@@ -6,9 +6,6 @@ internal import NFVModel
 /// What every call goes through: it is admitted, its version is checked, its outcome counted, and
 /// whatever is thrown becomes a problem document.
 struct Boundary: RouterMiddleware {
-  /// Of SOL003 and SOL005 v3.3.1's interfaces.
-  static let version = "2.0.0"
-
   let access: Access
   let paths: KnownPaths
   let traffic: Traffic
@@ -17,12 +14,12 @@ struct Boundary: RouterMiddleware {
     _ call: Call, context: CallContext, next: (Call, CallContext) async throws -> Reply
   ) async throws -> Reply {
     let path = call.uri.path
-    let isStandard = path.hasPrefix("/vnflcm/") || path.hasPrefix("/vnfpkgm/")
+    let version = StandardInterface.all.first { path.hasPrefix("/\($0.name)/") }?.version
     var reply: Reply
     do {
       var context = context
       context.actor = try await access.admit(call, context)
-      if isStandard { try checkVersion(call) }
+      if let version { try checkVersion(call, version) }
       reply = try await next(call, context)
     } catch let error as HTTPError where error.status == .notFound {
       reply = unknown(call).response(to: path)
@@ -38,16 +35,16 @@ struct Boundary: RouterMiddleware {
       }
       reply = problem.response(to: path)
     }
-    if isStandard { reply.headers[.version] = Self.version }
+    if let version { reply.headers[.version] = version }
     traffic.count(reply.status)
     return reply
   }
 
-  private func checkVersion(_ call: Call) throws(Problem) {
+  private func checkVersion(_ call: Call, _ version: String) throws(Problem) {
     guard let wanted = call.headers[.version] else { return }
     guard wanted.split(separator: ".").first == "2" else {
       throw Problem(
-        .notAcceptable, "version \(wanted) is not served; \(Self.version) is")
+        .notAcceptable, "version \(wanted) is not served; \(version) is")
     }
   }
 
@@ -62,6 +59,17 @@ struct Boundary: RouterMiddleware {
       .methodNotAllowed, "\(call.method.rawValue) is not possible here; \(allowed) is",
       headers: [.allow: allowed])
   }
+}
+
+/// An interface of SOL003 and SOL005 v3.3.1, with its version there.
+struct StandardInterface: Sendable {
+  let name: String
+  let version: String
+
+  static let all = [
+    StandardInterface(name: "vnflcm", version: "2.0.0"),
+    StandardInterface(name: "vnfpkgm", version: "2.1.0"),
+  ]
 }
 
 extension HTTPField.Name {

@@ -29,13 +29,14 @@ struct Daemon: Sendable {
       .text(try metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
     }
     routes.on(.get, "/martlet/v1/info") { _, _ in try info() }
-    for (name, version) in [("vnflcm", "2.0.0"), ("vnfpkgm", "2.1.0")] {
+    for interface in StandardInterface.all {
+      let name = interface.name
       for path in ["/\(name)/api_versions", "/\(name)/v2/api_versions"] {
         routes.on(.get, RouterPath(path)) { _, _ in
           .json {
             $0.object {
               $0.field("uriPrefix", "/\(name)/v2")
-              $0.objects("apiVersions", CollectionOfOne(version)) {
+              $0.objects("apiVersions", CollectionOfOne(interface.version)) {
                 $0.field("version", $1)
                 $0.field("isDeprecated", false)
               }
