@@ -1,0 +1,58 @@
+/// The manifest of a package (SOL004 4.3): blocks of `key: value` lines, apart by empty lines.
+enum Manifest {
+  static func blocks(_ text: String) -> [[String: String]] {
+    var blocks: [[String: String]] = [[:]]
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+      let line = line.last == "\r" ? line.dropLast() : line
+      guard let colon = line.firstIndex(of: ":") else {
+        if !(blocks.last?.isEmpty ?? true) { blocks.append([:]) }
+        continue
+      }
+      let key = line[..<colon].trimmed
+      // A block begins with its source also where the empty line is missing.
+      if key == "Source", blocks.last?["Source"] != nil { blocks.append([:]) }
+      blocks[blocks.count - 1][key] = line[line.index(after: colon)...].trimmed
+    }
+    return blocks
+  }
+
+  /// Compares the hashes that a manifest lists with the files.
+  static func check(
+    _ blocks: [[String: String]], _ manifest: String, _ files: PackageFiles, _ findings: Findings
+  ) {
+    for block in blocks {
+      guard let source = block["Source"], let hash = block["Hash"] else { continue }
+      guard let file = files.files[source] else {
+        if !source.contains("://") {
+          findings.add(.error, file: manifest, "\(source) is listed and not in the package")
+        }
+        continue
+      }
+      let algorithm = (block["Algorithm"] ?? "").uppercased()
+      let actual: String
+      switch algorithm {
+      case "SHA-256", "SHA256": actual = file.sha256
+      case "SHA-512", "SHA512": actual = file.sha512
+      default:
+        findings.add(
+          .error, file: manifest,
+          "\(source) is hashed by \(algorithm); SHA-256 and SHA-512 are known")
+        continue
+      }
+      if actual != hash.lowercased() {
+        findings.add(
+          .error, file: manifest,
+          "the hash of \(source) is \(actual.prefix(12))…, listed is \(hash.prefix(12))…: the file "
+            + "was changed, or the package was damaged")
+      }
+    }
+  }
+}
+
+extension Substring {
+  fileprivate var trimmed: String {
+    var text = self.drop { $0 == " " || $0 == "\t" }
+    while let last = text.last, last == " " || last == "\t" || last == "\r" { text.removeLast() }
+    return String(text)
+  }
+}

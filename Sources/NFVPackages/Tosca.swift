@@ -1,0 +1,145 @@
+internal import NFVModel
+internal import Yams
+
+/// Collects what is found while a package is read.
+final class Findings {
+  private(set) var diagnostics: [PackageDiagnostic] = []
+
+  func add(_ severity: PackageDiagnostic.Severity, _ node: ToscaNode, _ message: String) {
+    diagnostics.append(
+      PackageDiagnostic(
+        severity, file: node.file, line: node.line, column: node.column, message: message))
+  }
+
+  func add(_ severity: PackageDiagnostic.Severity, file: String, _ message: String) {
+    diagnostics.append(PackageDiagnostic(severity, file: file, message: message))
+  }
+
+  var hasErrors: Bool { diagnostics.contains { $0.severity == .error } }
+}
+
+/// A node of a YAML document with its place, read leniently: what is not there is nil.
+struct ToscaNode {
+  let file: String
+  private let node: Node
+
+  /// Parses a document.
+  /// - Throws: a diagnostic where it is no YAML, or its aliases unfold to more than a descriptor has.
+  init(file: String, text: String) throws(PackageError) {
+    self.file = file
+    let found: Node?
+    do {
+      found = try Yams.compose(yaml: text)
+    } catch {
+      var line = 0
+      var column = 0
+      var message = String(describing: error)
+      switch error as? YamlError {
+      case .scanner(_, let problem, let mark, _)?, .parser(_, let problem, let mark, _)?,
+        .composer(_, let problem, let mark, _)?:
+        (line, column) = (mark.line, mark.column)
+        message = problem
+      default: break
+      }
+      throw PackageError([
+        PackageDiagnostic(.error, file: file, line: line, column: column, message: message)
+      ])
+    }
+    guard let found, found.mapping != nil else {
+      throw PackageError([
+        PackageDiagnostic(.error, file: file, message: "it is no YAML mapping")
+      ])
+    }
+    node = found
+    var budget = 50_000
+    guard Self.isBounded(found, depth: 0, &budget) else {
+      throw PackageError([
+        PackageDiagnostic(
+          .error, file: file,
+          message: "its aliases unfold to more than 50,000 nodes or 64 levels; write them out")
+      ])
+    }
+  }
+
+  private init(file: String, node: Node) {
+    self.file = file
+    self.node = node
+  }
+
+  /// Aliases are shared when composed and unfold when walked: a walk is cut off at the budget.
+  private static func isBounded(_ node: Node, depth: Int, _ budget: inout Int) -> Bool {
+    budget -= 1
+    guard budget > 0, depth < 64 else { return false }
+    switch node {
+    case .mapping(let mapping):
+      for (key, value) in mapping {
+        guard isBounded(key, depth: depth + 1, &budget),
+          isBounded(value, depth: depth + 1, &budget)
+        else { return false }
+      }
+    case .sequence(let sequence):
+      for element in sequence {
+        guard isBounded(element, depth: depth + 1, &budget) else { return false }
+      }
+    case .scalar, .alias: break
+    }
+    return true
+  }
+
+  var line: Int { node.mark?.line ?? 0 }
+  var column: Int { node.mark?.column ?? 0 }
+
+  subscript(_ keys: String...) -> ToscaNode? {
+    var current = node
+    for key in keys {
+      guard let next = current.mapping?[Node(key)] else { return nil }
+      current = next
+    }
+    return ToscaNode(file: file, node: current)
+  }
+
+  /// Key and value of a mapping, in its order.
+  var entries: [(key: String, value: ToscaNode)] {
+    (node.mapping.map(Array.init) ?? []).compactMap { key, value in
+      key.string.map { ($0, ToscaNode(file: file, node: value)) }
+    }
+  }
+
+  var elements: [ToscaNode] {
+    (node.sequence.map(Array.init) ?? []).map { ToscaNode(file: file, node: $0) }
+  }
+
+  var isMapping: Bool { node.mapping != nil }
+  var text: String? { node.scalar?.string }
+  var integer: Int? { node.int ?? text.flatMap { Int($0) } }
+  var boolean: Bool? { node.bool ?? text.flatMap { Bool($0.lowercased()) } }
+
+  /// The whole as JSON.
+  var json: JSONValue {
+    switch node {
+    case .scalar:
+      if node.null != nil { return .null }
+      if let value = node.bool { return .bool(value) }
+      if let value = node.int { return .integer(Int64(value)) }
+      if let value = node.float { return .number(value) }
+      return .string(text ?? "")
+    case .sequence: return .array(elements.map(\.json))
+    case .mapping:
+      return .object(Dictionary(entries.map { ($0.key, $0.value.json) }) { first, _ in first })
+    case .alias: return .null
+    }
+  }
+
+  /// A TOSCA scalar-unit.size (TOSCA-Simple-Profile-YAML 3.3.6.4) in octets.
+  var bytes: UInt64? {
+    guard let text else { return nil }
+    let digits = text.prefix { $0.isNumber || $0 == "." }
+    let unit = text.dropFirst(digits.count).filter { $0 != " " }
+    guard let value = Double(digits), value >= 0, value < 1e15 else { return nil }
+    let factors: [String: Double] = [
+      "": 1, "B": 1, "KB": 1e3, "KIB": 1024, "MB": 1e6, "MIB": 1_048_576, "GB": 1e9,
+      "GIB": 1_073_741_824, "TB": 1e12, "TIB": 1_099_511_627_776,
+    ]
+    return factors[unit.uppercased()].map { UInt64(value * $0) }
+  }
+}
