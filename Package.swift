@@ -100,6 +100,7 @@ let package = Package(
       dependencies: [
         "NFVModel", "NFVPackages", "NFVImages", "NFVStore", "NFVNetwork", "NFVDrivers",
         "NFVLifecycle", "NFVAPI", "LinuxSystem", arguments, logging, serviceLifecycle, system,
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "martlet",

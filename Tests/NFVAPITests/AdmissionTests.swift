@@ -1,3 +1,4 @@
+import Glibc
 import HTTPTypes
 import NFVModel
 import Testing
@@ -75,5 +76,29 @@ import Testing
     for bad in ["127.0.0.1", "127.0.0.1:99999", ""] {
       #expect(throws: NFVError.self) { try ListenAddress(loopback: bad) }
     }
+  }
+
+  @Test func tokenFileIsMadeOnceAndKeptSecret() throws {
+    var template = Array("/tmp/martlet-token-XXXXXX".utf8CString)
+    let folder = String(cString: mkdtemp(&template))
+    let path = "\(folder)/token"
+    defer {
+      unlink(path)
+      rmdir(folder)
+    }
+    let token = try TokenFile.token(at: path)
+    #expect(token.utf8.count == 64)
+    #expect(try TokenFile.token(at: path) == token)
+    #expect(access(path, F_OK) == 0)
+    chmod(path, 0o644)
+    let shown = #expect(throws: NFVError.self) { try TokenFile.token(at: path) }
+    #expect(shown?.code == .forbidden && shown?.message.contains("chmod 640") == true)
+    chmod(path, 0o600)
+    let file = try #require(fopen(path, "w"))
+    fputs("short\n", file)
+    fclose(file)
+    let short = #expect(throws: NFVError.self) { try TokenFile.token(at: path) }
+    #expect(short?.code == .malformed)
+    #expect(throws: NFVError.self) { try TokenFile.token(at: "\(folder)/none/token") }
   }
 }

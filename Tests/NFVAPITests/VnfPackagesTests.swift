@@ -1,5 +1,8 @@
+import Glibc
 import HTTPTypes
+import Logging
 import NFVModel
+import ServiceLifecycle
 import Testing
 
 @testable import NFVAPI
@@ -60,6 +63,14 @@ import Testing
       let content = try await fixture.call(.get, "\(path)/package_content")
       #expect(content.text == "vnfd one")
       #expect(content.headers[.contentType] == "application/zip")
+      let onboarded = "/vnfpkgm/v2/onboarded_vnf_packages"
+      #expect(try await fixture.call(.get, "\(onboarded)/one").json == package)
+      #expect(
+        try await fixture.call(.get, "\(onboarded)/one/package_content").text == "vnfd one")
+      #expect(try await fixture.call(.get, "\(onboarded)/two").status == 404)
+      _ = try await create(fixture)
+      #expect(try await fixture.call(.get, onboarded).json.items.count == 1)
+      #expect(try await fixture.call(.get, Self.packages).json.items.count == 2)
       let brief = try await fixture.call(.get, Self.packages).json.at("0")
       #expect(!brief.names.contains("softwareImages") && brief.names.contains("vnfdId"))
       #expect(try await upload(fixture, path, "vnfd two").status == 409)
@@ -118,6 +129,30 @@ import Testing
       let list = try await fixture.call(
         .get, "\(Self.packages)?filter=(eq,vnfdId,vnfd-1);(eq,usageState,IN_USE)")
       #expect(try list.json.items.count == 1)
+    }
+  }
+
+  @Test func acknowledgedArchiveSurvivesTheDaemon() async throws {
+    try await Fixture.run { fixture in
+      let path = try await create(fixture)
+      let id = try #require(path.split(separator: "/").last)
+      let folder = "\(fixture.folder)/packages"
+      for (name, text) in [
+        ("\(id).csar", "vnfd one"), ("\(id).part", "vn"), ("deleted.csar", "vnfd two"),
+      ] {
+        let file = try #require(fopen("\(folder)/\(name)", "w"))
+        fputs(text, file)
+        fclose(file)
+      }
+      let next = try Catalogue(
+        directory: folder, lifecycle: fixture.lifecycle, logger: Logger(label: "test")
+      ) { path throws(NFVError) in try await Fixture.content(of: path) }
+      #expect(fixture.archives == ["\(id).csar"])
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await next.run() }
+        _ = try await wait(fixture, path, for: "ONBOARDED")
+        group.cancelAll()
+      }
     }
   }
 }

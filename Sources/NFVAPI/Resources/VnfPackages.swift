@@ -8,6 +8,7 @@ struct VnfPackages: Sendable {
   let lifecycle: Lifecycle
   let catalogue: Catalogue
 
+  private static let onboarded = "/vnfpkgm/v2/onboarded_vnf_packages"
   private static let complex: Set<String> = [
     "softwareImages", "additionalArtifacts", "userDefinedData", "checksum",
     "onboardingFailureDetails",
@@ -45,10 +46,6 @@ struct VnfPackages: Sendable {
         $0.package(View(package: package, isUsed: false))
       }
     }
-    routes.on(.get, RouterPath(one)) { _, context in
-      let view = try find(context.identifier("vnfPkgId"), context.tenant)
-      return .json(capacity: 2048) { $0.package(view) }
-    }
     routes.on(.patch, RouterPath(one), patch)
     routes.on(.delete, RouterPath(one)) { _, context in
       let id: VnfPackageID = context.identifier("vnfPkgId")
@@ -65,15 +62,40 @@ struct VnfPackages: Sendable {
       try await catalogue.receive(call.body, for: view.package)
       return .empty(.accepted)
     }
-    routes.on(.get, RouterPath("\(one)/package_content")) { _, context in
-      let view = try find(context.identifier("vnfPkgId"), context.tenant)
-      guard view.package.content != nil else {
-        throw NFVError(.conflict, "the package \(view.package.id) is not onboarded")
+    // SOL003 10.4.3 to 10.4.7: by the descriptor's identifier as well.
+    routes.on(.get, RouterPath(Self.onboarded), list)
+    for base in [one, "\(Self.onboarded)/{vnfdId}"] {
+      routes.on(.get, RouterPath(base)) { _, context in
+        let view = try named(context)
+        return .json(capacity: 2048) { $0.package(view) }
       }
-      let body = try await FileIO().loadFile(
-        path: catalogue.path(of: view.package.id), context: context)
-      return Reply(status: .ok, headers: [.contentType: "application/zip"], body: body)
+      routes.on(.get, RouterPath("\(base)/package_content")) { _, context in
+        let view = try named(context)
+        guard view.package.content != nil else {
+          throw NFVError(.conflict, "the package \(view.package.id) is not onboarded")
+        }
+        let body = try await FileIO().loadFile(
+          path: catalogue.path(of: view.package.id), context: context)
+        return Reply(status: .ok, headers: [.contentType: "application/zip"], body: body)
+      }
     }
+  }
+
+  /// The package that the path names, by its own identifier or by its descriptor's.
+  private func named(_ context: CallContext) throws(NFVError) -> View {
+    let id: VnfPackageID = context.identifier("vnfPkgId")
+    guard id.rawValue.isEmpty else { return try find(id, context.tenant) }
+    let vnfd = context.parameter("vnfdId")
+    let found = try lifecycle.read {
+      (state: borrowing State) throws(NFVError) -> VnfPackageID? in
+      state.packages.values.first {
+        $0.content?.descriptor.id == vnfd && $0.tenant == context.tenant
+      }?.id
+    }
+    guard let found else {
+      throw NFVError(.notFound, "no package with the descriptor \(vnfd) is onboarded")
+    }
+    return try find(found, context.tenant)
   }
 
   private func find(_ id: VnfPackageID, _ tenant: TenantID) throws(NFVError) -> View {
@@ -90,11 +112,13 @@ struct VnfPackages: Sendable {
 
   private func list(_ call: Call, _ context: CallContext) async throws -> Reply {
     let listing = try Listing(call, attributes: Self.attributes, complex: Self.complex)
+    let onlyOnboarded = call.uri.path.hasPrefix(Self.onboarded)
     let (views, next) = try lifecycle.read {
       (state: borrowing State) throws(NFVError) -> ([View], String?) in
       let used = Set(state.instances.values.map(\.package))
       var items: [Listing.Item<VnfPackage>] = []
-      for (id, package) in state.packages where package.tenant == context.tenant {
+      for (id, package) in state.packages
+      where package.tenant == context.tenant && (package.content != nil || !onlyOnboarded) {
         items.append(.init(created: package.createdAt, id: id))
       }
       var views: [View] = []
