@@ -126,7 +126,14 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "NIOCore", package: "swift-nio"),
       ]),
-    tests("CommandLineTests", ["martlet", "NFVClient"]),
+    tests(
+      "CommandLineTests",
+      [
+        "martlet", "NFVClient", "NFVModel",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
     tests("IntegrationTests", ["NFVClient", "LinuxSystem", system]),
   ]
 )

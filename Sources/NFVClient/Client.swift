@@ -82,7 +82,7 @@ public final class Client: Sendable {
         connection.run {
           $0.start(
             head, body: body, ends: true, what: what,
-            sink: .whole(limit: limits.body, continuation),
+            sink: .whole(limit: limits.body) { continuation.resume(returning: $0) },
             limit: TimeAmount(limits.answer), silence: nil)
         }
       }
@@ -163,43 +163,40 @@ public final class Client: Sendable {
     let head = head(of: request, bodyLength: length)
     let what = describe(request)
     let limits = limits
-    // The answer is awaited beside the sending: a refusal comes before the body's end.
-    let result = await withTaskGroup(of: Result<HTTPResponse, ClientError>.self) {
-      group async -> Result<HTTPResponse, ClientError> in
-      group.addTask {
-        await withTaskCancellationHandler {
-          await withCheckedContinuation {
-            (continuation: CheckedContinuation<Result<HTTPResponse, ClientError>, Never>) in
-            connection.run {
-              $0.start(
-                head, body: nil, ends: false, what: what,
-                sink: .whole(limit: limits.body, continuation), limit: nil, silence: nil)
-            }
-          }
-        } onCancel: {
-          connection.run { $0.abort(.cancelled) }
-        }
-      }
-      var sent = 0
-      do {
-        var taken = true
-        while taken, let piece = try await next() {
-          taken = await connection.write(piece)
-          guard taken else { break }
-          sent += piece.count
-          progress(sent)
-        }
-        if sent == length {
-          connection.run { $0.endRequest(answerWithin: TimeAmount(limits.answer)) }
-        } else if taken {
-          // The length has been announced; what is missing cannot be made good.
-          connection.run { $0.abort(.source("it became shorter while it was sent")) }
-        }
-      } catch {
-        connection.run { $0.abort(.source(String(describing: error))) }
-      }
-      return await group.next()!
+    // The answer may come before the body's end: a refusal.
+    let (answers, answer) = AsyncStream<Result<HTTPResponse, ClientError>>.makeStream()
+    connection.run {
+      $0.start(
+        head, body: nil, ends: false, what: what,
+        sink: .whole(limit: limits.body) {
+          answer.yield($0)
+          answer.finish()
+        }, limit: nil, silence: nil)
     }
+    var taken = true
+    var sent = 0
+    do {
+      while taken, !Task.isCancelled, let piece = try await next() {
+        taken = await connection.write(piece)
+        guard taken else { break }
+        sent += piece.count
+        progress(sent)
+      }
+      if sent == length {
+        connection.run { $0.endRequest(answerWithin: TimeAmount(limits.answer)) }
+      } else if taken {
+        // The length has been announced; what is missing cannot be made good.
+        connection.run { $0.abort(.source("it became shorter while it was sent")) }
+      }
+    } catch {
+      connection.run { $0.abort(.source(String(describing: error))) }
+    }
+    let result = await withTaskCancellationHandler {
+      await answers.first { _ in true }
+    } onCancel: {
+      connection.run { $0.abort(.cancelled) }
+    }
+    guard let result else { throw .cancelled }
     return try checked(result.get())
   }
 

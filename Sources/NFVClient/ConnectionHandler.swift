@@ -18,7 +18,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   /// Where an answer goes.
   enum Sink {
-    case whole(limit: Int, CheckedContinuation<Result<HTTPResponse, ClientError>, Never>)
+    case whole(limit: Int, @Sendable (Result<HTTPResponse, ClientError>) -> Void)
     case streamed(CheckedContinuation<Result<(ResponseHead, BodyProducer), ClientError>, Never>)
     case streaming(BodyProducer.Source)
   }
@@ -110,7 +110,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   private static func fail(_ sink: Sink, _ error: ClientError) {
     switch sink {
-    case .whole(_, let continuation): continuation.resume(returning: .failure(error))
+    case .whole(_, let deliver): deliver(.failure(error))
     case .streamed(let continuation): continuation.resume(returning: .failure(error))
     case .streaming(let source): source.finish(error)
     }
@@ -169,9 +169,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     ended.timer?.cancel()
     finishIfDone()
     switch ended.sink {
-    case .whole(_, let continuation):
-      continuation.resume(
-        returning: .success(HTTPResponse(head: head, body: Array(ended.body.readableBytesView))))
+    case .whole(_, let deliver):
+      deliver(.success(HTTPResponse(head: head, body: Array(ended.body.readableBytesView))))
     case .streamed: break
     case .streaming(let source): source.finish()
     }
@@ -197,6 +196,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
       return
     }
     switch error {
+    case HTTPParserError.invalidEOFState: abort(.disconnected(what: what))
     case is HTTPParserError: abort(.invalid(what: what, reason: String(describing: error)))
     default: abort(.disconnected(what: what))
     }

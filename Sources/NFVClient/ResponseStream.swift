@@ -20,11 +20,15 @@ public struct ResponseBody: AsyncSequence, Sendable {
     var inner: BodyProducer.AsyncIterator
 
     public mutating func next() async throws(ClientError) -> [UInt8]? {
+      let piece: [UInt8]?
       do {
-        return try await inner.next()
+        piece = try await inner.next()
       } catch {
         throw ClientError(error)
       }
+      // A cancelled reader is told the end, which it must not take for the body's.
+      if piece == nil, Task.isCancelled { throw .cancelled }
+      return piece
     }
   }
 

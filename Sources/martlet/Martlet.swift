@@ -10,7 +10,7 @@ struct Martlet: AsyncParsableCommand {
       The daemon, martletd, does the work; this talks to it. A first function:
 
         martlet network create left --subnet 10.1.0.0/24
-        martlet vnf run examples/responder --name echo --connect eth0=left
+        martlet vnf run ./responder.csar --name echo --connect eth0=left
         martlet get vnf
         martlet describe vnf echo
         martlet vnf terminate echo && martlet vnf delete echo

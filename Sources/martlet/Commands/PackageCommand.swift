@@ -80,6 +80,13 @@ extension Daemon {
       throw Failure(.notFound, "\(path) cannot be read: \(error)")
     }
     defer { try? file.close() }
+    let isFolder: Void? = try? FileDescriptor.open(FilePath(path), .readOnly, options: .directory)
+      .close()
+    guard isFolder == nil, length > 0 else {
+      throw Failure(
+        .refused, "\(path) is \(isFolder == nil ? "empty" : "a folder")",
+        advice: "a CSAR file is wanted")
+    }
     let created = try await send(.post, Kind.package.collection, .object([:])).value
     let id = created["id"].text
     let target = "\(Kind.package.collection)/\(id)/package_content"

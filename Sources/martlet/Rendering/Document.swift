@@ -71,21 +71,22 @@ extension JSONValue {
     case .bool(let value): Node(String(value), Tag(.bool))
     case .integer(let value): Node(String(value), Tag(.int))
     case .number(let value): Node(String(value), Tag(.float))
-    case .string(let value): Node(value, Tag(.str), value.needsQuotes ? .doubleQuoted : .any)
+    case .string(let value): Node(value, Tag(.str), value.scalarStyle)
     case .array(let elements): Node(elements.map(\.node), Tag(.seq))
     case .object(let members):
       Node(
         members.sorted { $0.key < $1.key }.map {
-          (Node($0.key, Tag(.str), $0.key.needsQuotes ? .doubleQuoted : .any), $0.value.node)
+          (Node($0.key, Tag(.str), $0.key.scalarStyle), $0.value.node)
         }, Tag(.map))
     }
   }
 }
 
 extension String {
-  /// Whether the plain text would be read back as something else than a string.
-  fileprivate var needsQuotes: Bool {
-    isEmpty || Resolver.default.resolveTag(of: Node(self)) != .str
+  /// Lines stand as lines; what would be read back as something else than a string is quoted.
+  fileprivate var scalarStyle: Node.Scalar.Style {
+    if contains("\n") { return .literal }
+    return isEmpty || Resolver.default.resolveTag(of: Node(self)) != .str ? .doubleQuoted : .any
   }
 }
 

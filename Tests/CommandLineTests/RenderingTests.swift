@@ -1,0 +1,180 @@
+import NFVModel
+import Testing
+
+@testable import martlet
+
+private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: Array(text.utf8)) }
+
+@Suite struct RenderingTests {
+  @Test func columnsAreAsWideAsTheirWidestCell() {
+    let table = Table(
+      titles: ["NAME", "N", "STATE"], alignedRight: [1],
+      rows: [["a", "1", .state("STARTED")], ["防火墙", "12", ""]])
+    #expect(
+      table.rendered() == """
+        NAME     N  STATE
+        a        1  STARTED
+        防火墙  12
+
+        """)
+    #expect(
+      table.rendered(color: true) == """
+        NAME     N  STATE
+        a        1  \u{1B}[32mSTARTED\u{1B}[0m
+        防火墙  12
+
+        """)
+  }
+
+  @Test func widths() {
+    #expect("abc".columns == 3)
+    #expect("防火墙".columns == 6)
+    #expect("e\u{301}".columns == 1)
+    #expect("🔥".columns == 2)
+    #expect("防火墙".truncated(to: 5) == "防火…")
+    #expect("防火墙".truncated(to: 4) == "防…")
+    #expect("abc".truncated(to: 3) == "abc")
+  }
+
+  @Test func aNameCannotSteerTheTerminal() {
+    #expect(Cell("a\u{1B}[31mb\n").text == "a\u{FFFD}[31mb\u{FFFD}")
+  }
+
+  @Test func progress() {
+    var bar = ProgressBar(label: "upload", fraction: 0.5, detail: "1 MiB", elapsed: .seconds(2))
+    #expect(bar.rendered(width: 80) == "upload [==============>               ] 50%  1 MiB  2.0s")
+    #expect(bar.rendered(width: 40) == "upload [======>       ] 50%  1 MiB  2.0s")
+    #expect(bar.rendered(width: 20) == "upload 50%  1 MiB  …")
+    bar.fraction = 1
+    #expect(
+      bar.rendered(width: 80) == "upload [==============================] 100%  1 MiB  2.0s")
+    bar = ProgressBar(label: "start", elapsed: .milliseconds(300))
+    #expect(bar.rendered(width: 25) == "start [   <=>     ]  0.3s")
+    for width in 10...100 { #expect(bar.rendered(width: width).columns <= width) }
+  }
+
+  @Test func quantities() {
+    #expect(octets(0) == "0 B")
+    #expect(octets(1023) == "1023 B")
+    #expect(octets(1536) == "1.5 KiB")
+    #expect(octets(1 << 20) == "1 MiB")
+    #expect(octets(123 << 20) == "123 MiB")
+    #expect(microseconds(0) == "0")
+    #expect(microseconds(1_234_567) == "1,234,567")
+    #expect(milliseconds(12_345) == "12.3 ms")
+    #expect(span(.seconds(59)) == "59s")
+    #expect(span(.seconds(3661)) == "1h1m")
+    #expect(span(.seconds(90000)) == "1d1h")
+    #expect(
+      Timestamp("2026-11-21T06:19:31.123Z") == Timestamp(microseconds: 1_795_241_971_123_000))
+    #expect(Timestamp("2026-11-21T06:19:31Z") == Timestamp(microseconds: 1_795_241_971_000_000))
+    #expect(Timestamp("yesterday") == nil)
+  }
+
+  @Test func yamlKeepsStringsStrings() throws {
+    let value = try json(
+      #"{"b":"yes","a":1,"c":["1","x",null,true,1.5],"d":{},"e":"10.0","f":"two\nlines","g":""}"#)
+    #expect(
+      value.yaml == """
+        a: 1
+        b: "yes"
+        c:
+        - "1"
+        - x
+        - null
+        - true
+        - 1.5
+        d: {}
+        e: "10.0"
+        f: |-
+          two
+          lines
+        g: ""
+
+        """)
+  }
+
+  @Test func anInstanceInSections() throws {
+    let text = description(
+      of: try json(Samples.vnfJSON), .vnf, now: Timestamp(microseconds: 0), color: false)
+    #expect(
+      text == """
+        Name:     fw
+        Id:       5f000000-0000-4000-8000-000000000002
+        Product:  firewall 1.0 by Martlet
+        VNFD:     b1bb0ce7, version 1.0
+        Package:  0b1e0000-0000-4000-8000-000000000001
+        State:    STARTED
+        Flavour:  container
+
+        Connection points
+          POINT  ADDRESSES  MAC                NETWORK
+          left   10.1.0.5   02:00:00:00:00:01  c4000000-0000-4000-8000-000000000004
+
+        Vnfcs
+          ID                                    VDU  NO  STATE    WORKLOAD       STARTS  FAILURES  LAST EXIT
+          d7000000-0000-4000-8000-000000000005  fw    0  RUNNING  mabcdefghijkl       2         1  signal 9
+
+        Ports of the Vnfcs
+          VNFC      POINT  INTERFACE  ADDRESSES  MAC                 MTU
+          d7000000  cp0    eth0       10.1.0.5   02:00:00:00:00:01  1500
+
+        Scaling
+          ASPECT   LEVEL  AT MOST
+          workers      1        4
+
+        """)
+  }
+
+  @Test func anOperationWithItsPhases() throws {
+    let text = description(
+      of: try json(Samples.operationJSON), .op, now: Timestamp(microseconds: 0), color: false)
+    #expect(
+      text == """
+        Id:         a1000000-0000-4000-8000-000000000003
+        Operation:  INSTANTIATE
+        State:      COMPLETED
+        VNF:        5f000000-0000-4000-8000-000000000002
+        Begun by:   root
+        Took:       5.0 ms
+
+        Parameters
+          flavourId: container
+
+        Changed
+          VNFC                                  VDU  CHANGE  WORKLOAD
+          d7000000-0000-4000-8000-000000000005  fw   ADDED   mabcdefghijkl
+
+        Phases (microseconds)
+          PHASE          OF        START  DURATION  0 … 5,000
+          ensureNetwork  c4000000     12     1,000  ████████
+          startWorkload  d7000000  1,012     3,988          ████████████████████████████████
+
+        """)
+  }
+
+  @Test func plots() {
+    #expect(plot(start: 0, duration: 100, of: 100, width: 4) == "████")
+    #expect(plot(start: 50, duration: 1, of: 100, width: 4) == "  ▏")
+    #expect(plot(start: 100, duration: 0, of: 100, width: 4) == "   ▏")
+  }
+
+  @Test func eventLines() throws {
+    let event = try json(
+      """
+      {"sequence":42,"notificationType":"VnfLcmOperationOccurrenceNotification",\
+      "timeStamp":"2026-11-21T06:19:31.123Z","vnfInstanceId":"\(Samples.vnf)",\
+      "vnfLcmOpOccId":"\(Samples.operation)","operation":"INSTANTIATE","operationState":"COMPLETED"}
+      """)
+    #expect(
+      eventLine(event)
+        == "2026-11-21T06:19:31.123Z      42  VnfLcmOperationOccurrence  INSTANTIATE  COMPLETED  vnf=5f000000  op=a1000000"
+    )
+  }
+
+  @Test func pagesAreLinked() {
+    #expect(nextPage("</a?x=1&y=2>; rel=\"next\"") == "/a?x=1&y=2")
+    #expect(nextPage("</p>; rel=\"prev\", <http://localhost/n?m>; rel=\"next\"") == "/n?m")
+    #expect(nextPage("</p>; rel=\"prev\"") == nil)
+  }
+}
