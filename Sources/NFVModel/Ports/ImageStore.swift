@@ -30,7 +30,8 @@ public struct PreparedImage: Sendable, Hashable {
   /// The unpacked root file system on this host; empty on a simulated one.
   public var root: String
   public var configuration: ImageConfiguration
-  /// What has to be transferred and stored: the sum of its blobs, in octets.
+  /// What has to be transferred and stored: the sum of its configuration and layers, in
+  /// octets.
   public var size: UInt64
 
   public init(

@@ -1,0 +1,69 @@
+/// What the dynamic loader needs to know of a 64-bit little-endian ELF file (elf(5)).
+struct ELF {
+  var interpreter: String?
+  /// DT_NEEDED, in order.
+  var needed: [String] = []
+  /// DT_RUNPATH, else DT_RPATH; `$ORIGIN` stands for the file's folder.
+  var searchPath: [String] = []
+
+  /// Reads the headers of a program or shared library.
+  /// - Returns: nil where it is no such file, or damaged.
+  init?(_ bytes: [UInt8]) {
+    func integer(_ offset: UInt64, _ width: Int) -> UInt64? {
+      guard offset <= UInt64(bytes.count), UInt64(bytes.count) - offset >= UInt64(width) else {
+        return nil
+      }
+      return (0..<width).reduce(0) { $0 | UInt64(bytes[Int(offset) + $1]) << UInt64(8 * $1) }
+    }
+    func text(_ offset: UInt64) -> String? {
+      guard offset < UInt64(bytes.count) else { return nil }
+      let rest = bytes[Int(offset)...].prefix(4096)
+      guard let end = rest.firstIndex(of: 0) else { return nil }
+      return String(decoding: rest[..<end], as: UTF8.self)
+    }
+    guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]), let table = integer(32, 8),
+      let size = integer(54, 2), let count = integer(56, 2), size >= 56, count <= 1024
+    else { return nil }
+    var loads: [(address: UInt64, offset: UInt64, size: UInt64)] = []
+    var dynamic: (offset: UInt64, size: UInt64)?
+    for index in 0..<count {
+      let header = table.addingReportingOverflow(index * size)
+      guard !header.overflow, header.partialValue < UInt64(bytes.count),
+        let type = integer(header.partialValue, 4),
+        let offset = integer(header.partialValue + 8, 8),
+        let address = integer(header.partialValue + 16, 8),
+        let length = integer(header.partialValue + 32, 8)
+      else { return nil }
+      switch type {
+      case 1: loads.append((address, offset, length))
+      case 2: dynamic = (offset, length)
+      case 3: interpreter = text(offset)
+      default: continue
+      }
+    }
+    guard let dynamic else { return }
+    var strings: UInt64?
+    var names: [(tag: UInt64, offset: UInt64)] = []
+    for index in 0..<min(dynamic.size / 16, 4096) {
+      let entry = dynamic.offset &+ index * 16
+      guard let tag = integer(entry, 8), let value = integer(entry &+ 8, 8) else { return nil }
+      if tag == 0 { break }
+      if tag == 5 {
+        // DT_STRTAB is an address in memory.
+        strings = loads.first { value >= $0.address && value - $0.address < $0.size }
+          .map { value - $0.address &+ $0.offset }
+      } else if tag == 1 || tag == 15 || tag == 29 {
+        names.append((tag, value))
+      }
+    }
+    guard let strings else { return }
+    for (tag, offset) in names {
+      guard let name = text(strings &+ offset) else { return nil }
+      switch tag {
+      case 1: needed.append(name)
+      case 29: searchPath = name.split(separator: ":").map(String.init)
+      default: if searchPath.isEmpty { searchPath = name.split(separator: ":").map(String.init) }
+      }
+    }
+  }
+}

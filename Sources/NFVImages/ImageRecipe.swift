@@ -1,0 +1,256 @@
+internal import Archive
+internal import FoundationEssentials
+public import NFVModel
+
+/// What a small image is made of: programs of this host with the shared libraries that they need,
+/// files, and what to start.
+public struct ImageRecipe: Sendable, Hashable, Codable {
+  public struct File: Sendable, Hashable, Codable {
+    /// Absolute, in the image.
+    public var path: String
+    /// The text that it holds; or
+    public var content: String?
+    /// the file that it is copied from, relative to the recipe.
+    public var source: String?
+    /// Permission bits in octal, such as `0755`.
+    public var mode: String?
+  }
+
+  public var name: String
+  /// As OCI writes it (`amd64`); this host's where it is not named.
+  public var architecture: String?
+  /// Paths, or names that are looked up in the usual folders.
+  public var programs: [String]?
+  public var files: [File]?
+  public var directories: [String]?
+  public var entrypoint: [String]?
+  public var command: [String]?
+  public var env: [String]?
+  public var user: String?
+  public var workdir: String?
+}
+
+/// An image that was built.
+public struct BuiltImage: Sendable, Hashable {
+  public var digest: ImageDigest
+  /// The sum of its configuration and layers, in octets.
+  public var size: UInt64
+  /// What was put in, in order.
+  public var files: [String]
+}
+
+/// Builds images from recipes: the same inputs give the same bytes.
+public struct ImageBuilder: Sendable {
+  private enum Content {
+    case directory
+    case link(String)
+    case file([UInt8], mode: UInt32)
+  }
+
+  private static let programFolders = [
+    "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+  ]
+  private static let libraryFolders = [
+    "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib",
+  ]
+  /// So that a name can be resolved and a program finds the places it expects.
+  private static let basics: [String: Content] = [
+    "etc/passwd": .file(
+      Array("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n".utf8),
+      mode: 0o644),
+    "etc/group": .file(Array("root:x:0:\nnogroup:x:65534:\n".utf8), mode: 0o644),
+    "etc/nsswitch.conf": .file(Array("hosts: files dns\n".utf8), mode: 0o644),
+    "etc/protocols": .file(
+      Array("icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n".utf8), mode: 0o644),
+    "dev": .directory, "proc": .directory, "sys": .directory, "run": .directory,
+    "tmp": .directory, "var/tmp": .directory,
+  ]
+
+  private var entries: [String: Content] = Self.basics
+  private let folder: String
+
+  /// Builds the image of a recipe.
+  /// - Parameters:
+  ///   - folder: what the recipe's `source` paths are relative to.
+  ///   - output: the OCI layout archive (tar) that is written; replaced where it is there.
+  public static func build(
+    _ recipe: ImageRecipe, in folder: String, to output: String
+  ) throws(NFVError) -> BuiltImage {
+    if let architecture = recipe.architecture, architecture != OCI.hostArchitecture {
+      throw NFVError(
+        .unprocessable,
+        "the recipe \(recipe.name) is for \(architecture); programs are taken from this host, "
+          + "which is \(OCI.hostArchitecture)")
+    }
+    var builder = ImageBuilder(folder: folder)
+    for directory in recipe.directories ?? [] {
+      try builder.add(.directory, at: directory)
+    }
+    for program in recipe.programs ?? [] { try builder.add(program: program) }
+    for file in recipe.files ?? [] { try builder.add(file) }
+    return try builder.write(recipe, to: output)
+  }
+
+  private init(folder: String) { self.folder = folder }
+
+  private mutating func add(_ content: Content, at path: String) throws(NFVError) {
+    guard path.hasPrefix("/"), let name = safePath(String(path.dropFirst())), !name.isEmpty else {
+      throw NFVError(.malformed, "\(path) is no absolute path in an image")
+    }
+    entries[name] = content
+  }
+
+  private mutating func add(_ file: ImageRecipe.File) throws(NFVError) {
+    guard let mode = UInt32(file.mode ?? "0644", radix: 8), mode <= 0o777 else {
+      throw NFVError(
+        .malformed, "the mode \(file.mode ?? "") of \(file.path) is not octal, such as 0755")
+    }
+    switch (file.content, file.source) {
+    case (let content?, nil): try add(.file(Array(content.utf8), mode: mode), at: file.path)
+    case (nil, let source?):
+      try add(.file(try Self.read("\(folder)/\(source)"), mode: mode), at: file.path)
+    default:
+      throw NFVError(.malformed, "the file \(file.path) needs either content or source")
+    }
+  }
+
+  private mutating func add(program: String) throws(NFVError) {
+    let candidates =
+      program.hasPrefix("/") ? [program] : Self.programFolders.map { "\($0)/\(program)" }
+    guard let path = candidates.first(where: FileManager.default.isExecutableFile(atPath:)) else {
+      throw NFVError(
+        .unprocessable,
+        "the program \(program) is not on this host; install the package that has it")
+    }
+    try addELF(path, as: path)
+    // A program is found by the short path as well, as /bin is /usr/bin on this host.
+    for (short, long) in [("/bin/", "/usr/bin/"), ("/sbin/", "/usr/sbin/")] {
+      if path.hasPrefix(long) {
+        let name = path.dropFirst(long.count)
+        entries[String((short + name).dropFirst())] = .link(path)
+      } else if path.hasPrefix(short) {
+        let name = path.dropFirst(short.count)
+        entries[String((long + name).dropFirst())] = .link(path)
+      }
+    }
+  }
+
+  /// Adds a program or library and, in turn, the libraries that it needs.
+  private mutating func addELF(_ path: String, as name: String) throws(NFVError) {
+    guard entries[String(name.dropFirst())] == nil else { return }
+    let bytes = try Self.read(path)
+    try add(.file(bytes, mode: 0o755), at: name)
+    guard let elf = ELF(bytes) else {
+      // A script is taken as it is; its interpreter is a program of its own.
+      if bytes.starts(with: Array("#!".utf8)) { return }
+      throw NFVError(.unprocessable, "\(path) is no program of this host's architecture")
+    }
+    if let interpreter = elf.interpreter { try addELF(interpreter, as: interpreter) }
+    let origin = RootUnpacker.split(path).folder
+    let folders =
+      elf.searchPath.map { $0.replacing("$ORIGIN", with: origin) } + Self.libraryFolders
+    for library in elf.needed {
+      guard
+        let found = folders.map({ "\($0)/\(library)" })
+          .first(where: FileManager.default.fileExists(atPath:))
+      else {
+        throw NFVError(
+          .unprocessable, "the library \(library), which \(path) needs, is not on this host")
+      }
+      try addELF(found, as: found)
+    }
+  }
+
+  private static func read(_ path: String) throws(NFVError) -> [UInt8] {
+    do {
+      return Array(try Data(contentsOf: URL(filePath: path)))
+    } catch {
+      throw NFVError(.unprocessable, "\(path) cannot be read", cause: error)
+    }
+  }
+
+  // MARK: Writing
+
+  private func write(_ recipe: ImageRecipe, to output: String) throws(NFVError) -> BuiltImage {
+    let work = "\(output).work"
+    defer { try? FileManager.default.removeItem(atPath: work) }
+    do {
+      try? FileManager.default.removeItem(atPath: work)
+      try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
+      let layerPath = "\(work)/layer.tar"
+      let names = try writeLayer(to: layerPath)
+      let layer = try Self.read(layerPath)
+      let layerDigest = sha256(layer)
+      let image = OCI.Image(
+        architecture: OCI.hostArchitecture, os: "linux",
+        config: .init(
+          user: recipe.user, environment: recipe.env ?? ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+          entrypoint: recipe.entrypoint, command: recipe.command,
+          workingDirectory: recipe.workdir ?? "/"),
+        rootfs: .init(diffIDs: ["sha256:\(layerDigest)"]))
+      let config = try canonicalJSON(image)
+      let manifest = try canonicalJSON(
+        OCI.Manifest(
+          config: .init(
+            mediaType: "application/vnd.oci.image.config.v1+json",
+            digest: "sha256:\(sha256(config))", size: config.count),
+          layers: [
+            .init(
+              mediaType: OCI.layerType, digest: "sha256:\(layerDigest)", size: layer.count)
+          ]))
+      let digest = sha256(manifest)
+      let index = try canonicalJSON(
+        OCI.Index(manifests: [
+          .init(
+            mediaType: "application/vnd.oci.image.manifest.v1+json", digest: "sha256:\(digest)",
+            size: manifest.count,
+            platform: .init(architecture: OCI.hostArchitecture, os: "linux"),
+            annotations: ["org.opencontainers.image.ref.name": recipe.name])
+        ]))
+      let archive = "\(work)/image.tar"
+      let writer = try ArchiveWriter(path: archive, format: .tar)
+      try writer.add(
+        file: "oci-layout", content: Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8))
+      try writer.add(file: "index.json", content: index)
+      for (name, content) in [
+        (sha256(config), config), (digest, manifest), (layerDigest, layer),
+      ].sorted(by: { $0.0 < $1.0 }) {
+        try writer.add(file: "blobs/sha256/\(name)", content: content)
+      }
+      try writer.finish()
+      try? FileManager.default.removeItem(atPath: output)
+      try FileManager.default.moveItem(atPath: archive, toPath: output)
+      return BuiltImage(
+        digest: ImageDigest("sha256:\(digest)"),
+        size: UInt64(config.count + layer.count), files: names)
+    } catch let error as NFVError {
+      throw error
+    } catch {
+      throw imageError(error, "the image \(recipe.name) cannot be written to \(output)")
+    }
+  }
+
+  private func writeLayer(to path: String) throws -> [String] {
+    var all = entries
+    for name in entries.keys {
+      // Every folder on the way is an entry of its own.
+      var folder = RootUnpacker.split(name).folder
+      while !folder.isEmpty, all[folder] == nil {
+        all[folder] = .directory
+        folder = RootUnpacker.split(folder).folder
+      }
+    }
+    let writer = try ArchiveWriter(path: path, format: .tar)
+    for name in all.keys.sorted() {
+      switch all[name]! {
+      case .directory:
+        try writer.add(directory: name, mode: name.hasSuffix("tmp") ? 0o1777 : 0o755)
+      case .link(let target): try writer.add(symbolicLink: name, target: target)
+      case .file(let content, let mode): try writer.add(file: name, mode: mode, content: content)
+      }
+    }
+    try writer.finish()
+    return all.keys.sorted()
+  }
+}
