@@ -190,3 +190,24 @@ public struct DetachedMount: ~Copyable {
     }
   }
 }
+
+/// File systems that are mounted nowhere (fsopen(2)).
+enum DetachedFileSystem {
+  /// - Parameter options: a flag where the value is nil.
+  /// - Returns: the mount; it goes with its last descriptor. The caller's to close.
+  static func mount(
+    _ type: String, options: [(key: String, value: String?)]
+  ) throws(SystemError) -> FileDescriptor {
+    // FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC.
+    let context = try systemCall("fsopen", type) { CLinux_fsopen(type, 1) }
+    defer { close(context) }
+    for (key, value) in options {
+      try systemCall("fsconfig", key) {
+        value.map { CLinux_fsconfig(context, 1, key, $0) } ?? CLinux_fsconfig(context, 0, key, nil)
+      }
+    }
+    try systemCall("fsconfig", "create \(type)") { CLinux_fsconfig(context, 6, nil, nil) }
+    return FileDescriptor(
+      rawValue: try systemCall("fsmount", type) { CLinux_fsmount(context, 1, 0) })
+  }
+}

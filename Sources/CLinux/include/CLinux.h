@@ -22,5 +22,6 @@ static inline int CLinux_set_thread_name(const char *name) {
 #include "CLinuxNetwork.h"
 #include "CLinuxProcess.h"
 #include "CLinuxMount.h"
+#include "CLinuxTerminal.h"
 
 #endif

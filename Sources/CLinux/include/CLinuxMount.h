@@ -36,6 +36,22 @@ static inline int CLinux_mount_setattr(
       SYS_mount_setattr, directory, path, flags, attributes, sizeof(attributes));
 }
 
+/// fsopen(2).
+static inline int CLinux_fsopen(const char *type, unsigned int flags) {
+  return (int)syscall(SYS_fsopen, type, flags);
+}
+
+/// fsconfig(2): FSCONFIG_SET_FLAG (0), FSCONFIG_SET_STRING (1), FSCONFIG_CMD_CREATE (6).
+static inline int CLinux_fsconfig(
+    int context, unsigned int command, const char *key, const char *value) {
+  return (int)syscall(SYS_fsconfig, context, command, key, value, 0);
+}
+
+/// fsmount(2).
+static inline int CLinux_fsmount(int context, unsigned int flags, unsigned int attributes) {
+  return (int)syscall(SYS_fsmount, context, flags, attributes);
+}
+
 /// pivot_root(2), which has no wrapper in glibc.
 static inline int CLinux_pivot_root(const char *new_root, const char *put_old) {
   return (int)syscall(SYS_pivot_root, new_root, put_old);
