@@ -38,12 +38,26 @@ public enum Confined {
       done = done.isEmpty ? String(part) : "\(done)/\(part)"
       do throws(SystemError) {
         try open(done, in: root).closeQuietly()
-      } catch where error.errno == .noSuchFileOrDirectory {
+      } catch  where error.errno == .noSuchFileOrDirectory {
         try with(parent, in: root) { (folder) throws(SystemError) in
           _ = try systemCall("mkdirat", done) { mkdirat(folder, String(part), 0o755) }
         }
       }
     }
+  }
+
+  /// The first `limit` bytes of a file below `root`, links followed within it.
+  public static func read(
+    _ path: String, limit: Int, in root: FileDescriptor
+  ) throws(SystemError) -> [UInt8] {
+    let file = FileDescriptor(
+      rawValue: Int32(
+        try systemCall("openat2", path) {
+          // Without waiting for the writer of a FIFO.
+          CLinux_openat2_in_root(root.rawValue, path, UInt64(O_RDONLY | O_NONBLOCK | O_CLOEXEC))
+        }))
+    defer { try? file.close() }
+    return try readRange(of: file, from: nil, limit: limit)
   }
 
   public static func makeFolder(
@@ -52,7 +66,7 @@ public enum Confined {
     try with(folder, in: root) { (parent) throws(SystemError) in
       do throws(SystemError) {
         try systemCall("mkdirat", name) { mkdirat(parent, name, mode) }
-      } catch where error.errno == .fileExists {
+      } catch  where error.errno == .fileExists {
         // A folder of a lower layer stays; anything else makes place.
         if unlinkat(parent, name, 0) == 0 {
           try systemCall("mkdirat", name) { mkdirat(parent, name, mode) }
@@ -117,7 +131,7 @@ public enum Confined {
         try empty(folder.isEmpty ? name : "\(folder)/\(name)", in: root)
         try systemCall("unlinkat", name) { unlinkat(parent, name, Int32(AT_REMOVEDIR)) }
       }
-    } catch where error.errno == .noSuchFileOrDirectory {}
+    } catch  where error.errno == .noSuchFileOrDirectory {}
   }
 
   /// Removes everything in a folder; one that is not there is no error.
@@ -128,7 +142,7 @@ public enum Confined {
       for name in try listFolder("/proc/self/fd/\(descriptor.rawValue)") {
         try remove(folder, name, in: root)
       }
-    } catch where error.errno == .noSuchFileOrDirectory {}
+    } catch  where error.errno == .noSuchFileOrDirectory {}
   }
 }
 

@@ -58,3 +58,6 @@ public func nextData(
     return nil
   }
 }
+
+/// Has writes to a pipe that nobody reads any more fail with EPIPE instead of ending this process.
+public func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }

@@ -1,0 +1,230 @@
+import Glibc
+import HoldProtocol
+import LinuxSystem
+public import NFVModel
+import Synchronization
+import SystemPackage
+
+extension ContainerDriver {
+  public func execute(
+    _ request: ExecRequest, in workload: WorkloadID
+  ) async throws(NFVError) -> any ExecSession {
+    guard !request.arguments.isEmpty else {
+      throw NFVError(.unprocessable, "there is no command to run in \(workload)")
+    }
+    guard folder(workload).process != nil else {
+      throw NFVError(.notFound, "there is no running container \(workload) on this host")
+    }
+    let key = "exec:\(workload):\(IdentifierSource.system.uuid())"
+    var streams = try Self.onHost("cannot run a command in \(workload)") {
+      () throws(SystemError) in
+      try ExecStreams(terminal: request.terminal)
+    }
+    var arguments =
+      runtimeArguments(log: folder(workload).runtimeLog) + ["exec", "--no-new-privs"]
+    if request.terminal != nil { arguments.append("--tty") }
+    for variable in request.environment { arguments += ["--env", variable] }
+    arguments.append(workload.name)
+    arguments += request.arguments
+    let isTerminal = request.terminal != nil
+    let spawn = SpawnRequest(
+      key: key, executable: configuration.runtimePath, arguments: arguments,
+      environment: Self.runtimeEnvironment, input: .descriptor(.passed(0)),
+      output: .descriptor(.passed(1)), error: .descriptor(.passed(2)),
+      cgroups: configuration.runtime == .crun ? group(workload).folders : [],
+      mounts: runtimeMounts, controllingTerminal: isTerminal,
+      timeoutMilliseconds: UInt32(configuration.startLimit.milliseconds))
+    do throws(HoldError) {
+      _ = try await hold.spawn(spawn, descriptors: streams.inside.map(\.descriptor))
+      // Only the command has them now: its end is the streams' end.
+      streams.inside = []
+      guard let process = try await hold.open(key: key)[.process] else {
+        throw .malformed("no process came")
+      }
+      return ContainerExecSession(
+        hold: hold, key: key, process: OwnedDescriptor(process), streams: streams)
+    } catch {
+      try? await hold.signal(key: key, SIGKILL)
+      try? await hold.release(key: key)
+      throw Self.problem("cannot run \(request.arguments[0]) in \(workload)", error)
+    }
+  }
+}
+
+/// A descriptor that is closed with its last user, so that its number is nobody else's before.
+private final class OwnedDescriptor: Sendable {
+  let descriptor: FileDescriptor
+
+  init(_ descriptor: FileDescriptor) { self.descriptor = descriptor }
+  deinit { try? descriptor.close() }
+}
+
+/// Both ends of a command's standard streams.
+private struct ExecStreams: Sendable {
+  /// What is written here the command reads; the terminal's master where there is one.
+  var input: OwnedDescriptor
+  /// Standard output, and standard error where there is no terminal.
+  var outputs: [OwnedDescriptor]
+  /// The command's 0, 1 and 2.
+  var inside: [OwnedDescriptor]
+  var isTerminal: Bool
+
+  init(terminal: ExecRequest.TerminalSize?) throws(SystemError) {
+    isTerminal = terminal != nil
+    if let terminal {
+      let pair = try PseudoTerminal(rows: terminal.rows, columns: terminal.columns)
+      input = OwnedDescriptor(pair.master)
+      outputs = [input]
+      inside = Array(repeating: OwnedDescriptor(pair.terminal), count: 3)
+      return
+    }
+    func pipe() throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
+      let (read, write) = try makePipe()
+      return (OwnedDescriptor(read), OwnedDescriptor(write))
+    }
+    let (inputPipe, outputPipe, errorPipe) = (try pipe(), try pipe(), try pipe())
+    input = inputPipe.write
+    outputs = [outputPipe.read, errorPipe.read]
+    inside = [inputPipe.read, outputPipe.write, errorPipe.write]
+  }
+}
+
+/// A command in a container: one thread of its own reads its output as it is asked for, another
+/// writes its input, as both may block.
+private final class ContainerExecSession: ExecSession {
+  private enum Input: Sendable {
+    case bytes([UInt8], CheckedContinuation<Bool, Never>)
+    case end
+  }
+
+  let output: AsyncStream<ExecOutput>
+  private let hold: HoldClient
+  private let key: String
+  private let terminal: OwnedDescriptor?
+  private let input = BlockingQueue<Input>()
+  private let inputIsClosed = Mutex(false)
+
+  init(
+    hold: HoldClient, key: String, process: OwnedDescriptor, streams: ExecStreams
+  ) {
+    self.hold = hold
+    self.key = key
+    terminal = streams.isTerminal ? streams.input : nil
+    let reader = ExecReader(streams: streams, process: process)
+    output = AsyncStream {
+      if let chunk = await reader.next() { return chunk }
+      return await reader.finish {
+        let status = try? await hold.wait(key: key)
+        try? await hold.acknowledge(key: key)
+        return switch status {
+        case .exited(let code): .exited(code: code)
+        case .killed(let signal): .killed(signal: signal)
+        case .unknown, nil: .unknown
+        }
+      }
+    }
+    startThread(name: "martlet-exec-in") { [input, isTerminal = streams.isTerminal] in
+      var target: OwnedDescriptor? = streams.input
+      while let items = input.next(limit: 1) {
+        switch items[0] {
+        case .bytes(let bytes, let continuation):
+          let written = target.map { (try? writeAll(bytes, to: $0.descriptor)) != nil }
+          continuation.resume(returning: written ?? false)
+        case .end:
+          // End of transmission, as a terminal's user would type it; a pipe is closed.
+          if isTerminal, let target { try? writeAll([4], to: target.descriptor) }
+          target = nil
+        }
+      }
+    }
+  }
+
+  deinit { input.close() }
+
+  func write(_ bytes: [UInt8]) async throws(NFVError) {
+    let isClosed = inputIsClosed.withLock { $0 }
+    let taken =
+      isClosed
+      ? false
+      : await withCheckedContinuation { input.append(.bytes(bytes, $0)) }
+    guard taken else {
+      throw NFVError(.conflict, "the command takes no more input: it has ended or closed it")
+    }
+  }
+
+  func closeInput() async {
+    let wasClosed = inputIsClosed.withLock { isClosed in
+      defer { isClosed = true }
+      return isClosed
+    }
+    if !wasClosed { input.append(.end) }
+  }
+
+  func resize(_ size: ExecRequest.TerminalSize) async {
+    guard let terminal else { return }
+    try? PseudoTerminal.resize(terminal.descriptor, rows: size.rows, columns: size.columns)
+  }
+
+  func cancel() async {
+    await closeInput()
+    try? await hold.signal(key: key, SIGKILL)
+  }
+}
+
+/// Reads a command's output on a thread of its own, one piece for each that is asked for.
+private final class ExecReader: Sendable {
+  private let requests = BlockingQueue<CheckedContinuation<ExecOutput?, Never>>()
+  private let hasEnded = Mutex(false)
+
+  init(streams: ExecStreams, process: OwnedDescriptor) {
+    let outputs = streams.outputs
+    startThread(name: "martlet-exec-out") { [requests] in
+      var open = outputs
+      while let asked = requests.next(limit: 1) {
+        for continuation in asked {
+          continuation.resume(
+            returning: Self.piece(of: &open, outputs, process))
+        }
+      }
+    }
+  }
+
+  deinit { requests.close() }
+
+  /// nil after the command and its output have ended.
+  func next() async -> ExecOutput? {
+    if hasEnded.withLock({ $0 }) { return nil }
+    return await withCheckedContinuation { requests.append($0) }
+  }
+
+  /// `exited` once, then nil.
+  func finish(_ status: () async -> NFVModel.ExitStatus) async -> ExecOutput? {
+    let isFirst = hasEnded.withLock { hasEnded in
+      defer { hasEnded = true }
+      return !hasEnded
+    }
+    return isFirst ? .exited(await status()) : nil
+  }
+
+  /// Waits for a piece of output. When the command has ended, what is there already is still read;
+  /// what a process that it left behind might write later is not waited for.
+  private static func piece(
+    of open: inout [OwnedDescriptor], _ outputs: [OwnedDescriptor], _ process: OwnedDescriptor
+  ) -> ExecOutput? {
+    while !open.isEmpty {
+      guard
+        let ready = try? waitReadable(
+          anyOf: (open + [process]).map(\.descriptor), milliseconds: -1)
+      else { return nil }
+      guard let index = ready.dropLast().firstIndex(of: true) else { return nil }
+      // A terminal whose other end is closed fails with EIO: its end.
+      let bytes = (try? readSome(of: open[index].descriptor, limit: 16384)) ?? []
+      if bytes.isEmpty {
+        open.remove(at: index)
+      } else {
+        return open[index] === outputs[0] ? .standardOutput(bytes) : .standardError(bytes)
+      }
+    }
+    return nil
+  }
+}

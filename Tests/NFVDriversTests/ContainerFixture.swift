@@ -1,0 +1,201 @@
+import Glibc
+import HoldProtocol
+import LinuxSystem
+import NFVDrivers
+import NFVModel
+import SystemPackage
+import Testing
+
+/// What these tests need of the host. A missing facility skips them, unless MARTLET_REQUIRE names it:
+/// then they run and fail.
+enum ContainerFacility {
+  static let crunPath = "/usr/bin/crun"
+  static let hasCrun = access(crunPath, X_OK) == 0 || isRequired("crun")
+  static let isRoot = geteuid() == 0 || isRequired("root")
+
+  private static func isRequired(_ name: String) -> Bool {
+    getenv("MARTLET_REQUIRE").map {
+      String(cString: $0).split(separator: ",").contains { $0 == name }
+    } == true
+  }
+}
+
+/// A container driver with a hold, folders and an image of its own; `end` removes them all.
+final class ContainerFixture: Sendable {
+  let folder: String
+  let hold: HoldClient
+  let driver: ContainerDriver
+  let configuration: ContainerDriver.Configuration
+  let store: StoreID
+
+  private static let program: String = {
+    let file = #filePath
+    let root = file[..<(file.firstRange(of: "/Tests/")?.lowerBound ?? file.endIndex)]
+    return root + "/.build/debug/martlet-hold"
+  }()
+
+  init(
+    runtime: OCIRuntime = .crun, runtimePath: String = ContainerFacility.crunPath,
+    startLimit: Duration = .seconds(10)
+  ) async throws {
+    var template = Array("/tmp/container-test-XXXXXX".utf8CString)
+    folder = String(cString: try #require(mkdtemp(&template)))
+    try Mount.makeDirectory(folder, mode: 0o711)
+    store = StoreID("test-\(folder.suffix(6))")
+    try Mount.makeDirectory(folder + "/run", mode: 0o711)
+    try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
+    hold = try await HoldClient.connect(socket: folder + "/hold.socket", program: Self.program)
+    configuration = ContainerDriver.Configuration(
+      store: store, runFolder: folder + "/run", logFolder: folder + "/log", runtime: runtime,
+      runtimePath: runtimePath, startLimit: startLimit)
+    driver = try ContainerDriver(configuration, hold: hold)
+    try TestImage.build(at: folder + "/image")
+  }
+
+  var image: PreparedImage {
+    PreparedImage(
+      digest: "sha256:test", root: folder + "/image", configuration: ImageConfiguration(), size: 0)
+  }
+
+  func specification(
+    _ name: String, _ command: [String], incarnation: Int = 1, memory: UInt64 = 64 << 20,
+    writable: UInt64 = 8 << 20, capabilities: [String] = [],
+    files: [WorkloadSpecification.File] = []
+  ) -> WorkloadSpecification {
+    WorkloadSpecification(
+      id: WorkloadID(
+        store: store, tenant: .default, vnfc: VnfcID(name), incarnation: incarnation),
+      technology: .container, hostName: name, image: image, command: command,
+      environment: ["GIVEN=yes"], cpuMillicores: 500, memoryBytes: memory,
+      writableLayerBytes: writable, maximumProcesses: 64, linuxCapabilities: capabilities,
+      document: Array(#"{"generation":1}"#.utf8), files: files, portCount: 0)
+  }
+
+  /// Prepares and starts `script` under the image's shell.
+  func run(
+    _ name: String, _ script: String, memory: UInt64 = 64 << 20, writable: UInt64 = 8 << 20,
+    capabilities: [String] = [], files: [WorkloadSpecification.File] = []
+  ) async throws -> WorkloadID {
+    let specification = specification(
+      name, ["/bin/sh", "-c", script], memory: memory, writable: writable,
+      capabilities: capabilities, files: files)
+    _ = try await driver.prepare(specification)
+    try await driver.start(specification)
+    return specification.id
+  }
+
+  /// How it ended, and all that it wrote.
+  func finish(_ id: WorkloadID) async throws -> (status: NFVModel.ExitStatus, output: String) {
+    _ = try await hold.wait(key: "workload:\(id)")
+    let observed = try await driver.observe().first { $0.id == id }
+    guard case .exited(let status)? = observed?.phase else {
+      throw NFVError(.failed, "\(id) did not exit: \(String(describing: observed))")
+    }
+    let log = try await driver.log(of: id, from: 0, limit: 1 << 20)
+    return (status, String(decoding: log.bytes, as: UTF8.self))
+  }
+
+  /// Runs `script` to its end and removes it.
+  func output(
+    _ script: String, memory: UInt64 = 64 << 20, writable: UInt64 = 8 << 20,
+    capabilities: [String] = [], files: [WorkloadSpecification.File] = []
+  ) async throws -> (status: NFVModel.ExitStatus, output: String) {
+    let id = try await run(
+      "script", script, memory: memory, writable: writable, capabilities: capabilities,
+      files: files)
+    let result = try await finish(id)
+    try await driver.delete(id)
+    return result
+  }
+
+  /// What is left on the host of this fixture's workloads.
+  func leftovers() async throws -> [String] {
+    var left: [String] = []
+    for holding in try await hold.list() { left.append("holding \(holding.key)") }
+    for name in ["run/workloads", "run/runtime", "run/stage", "log"] {
+      left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" }
+    }
+    let hierarchies = try CgroupHierarchies.detect()
+    for group in hierarchies.allFolders(of: "martlet/\(store)") {
+      for name in try listFolder(group) where name.hasPrefix("m") && name.utf8.count == 13 {
+        left.append("\(group)/\(name)")
+      }
+    }
+    return left
+  }
+
+  func end() async throws {
+    for workload in (try? await driver.observe()) ?? [] {
+      try? await driver.delete(workload.id)
+    }
+    for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
+    try await hold.shutdown()
+    hold.close()
+    let hierarchies = try CgroupHierarchies.detect()
+    try Cgroup.remove(hierarchies.allFolders(of: "martlet/\(store)"))
+    // Of other tests or of a production, where it is not empty.
+    try? Cgroup.remove(hierarchies.allFolders(of: "martlet"))
+    try Mount.unmount(folder + "/run")
+    let parent = try openFile("/tmp", .path)
+    defer { try? parent.close() }
+    try Confined.remove("", String(folder.dropFirst(5)), in: parent)
+  }
+}
+
+/// Gives `body` a fixture that ends with it, whatever happens.
+func withContainers(
+  runtime: OCIRuntime = .crun, runtimePath: String = ContainerFacility.crunPath,
+  startLimit: Duration = .seconds(10), _ body: (ContainerFixture) async throws -> Void
+) async throws {
+  let fixture = try await ContainerFixture(
+    runtime: runtime, runtimePath: runtimePath, startLimit: startLimit)
+  let result: Result<Void, any Error>
+  do {
+    result = .success(try await body(fixture))
+  } catch {
+    result = .failure(error)
+  }
+  try await fixture.end()
+  try result.get()
+}
+
+/// A root file system of the host's own programs and their libraries.
+enum TestImage {
+  private static let programs = [
+    "/bin/sh", "/bin/sleep", "/bin/cat", "/bin/ls", "/bin/mount", "/bin/touch", "/bin/chown",
+    "/bin/stty", "/usr/bin/id", "/usr/bin/unshare", "/usr/bin/head", "/usr/bin/tail",
+    "/usr/sbin/nft",
+  ]
+
+  static func build(at root: String) throws {
+    try Mount.makeDirectory(root, mode: 0o755)
+    let descriptor = try openFile(root, .path)
+    defer { try? descriptor.close() }
+    for folder in ["proc", "sys", "dev", "run", "tmp", "etc", "root"] {
+      try Confined.makeFolders(folder, in: descriptor)
+    }
+    var paths: Set<String> = []
+    for program in programs where access(program, X_OK) == 0 {
+      paths.insert(program)
+      paths.formUnion(try libraries(of: program))
+    }
+    for path in paths { try copy(path, into: descriptor) }
+  }
+
+  /// As the dynamic loader finds them (ldd(1)).
+  private static func libraries(of program: String) throws -> [String] {
+    let result = try runProgram("/usr/bin/ldd", arguments: ["ldd", program])
+    return String(decoding: result.output, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+      .filter { $0.hasPrefix("/") && !$0.hasSuffix(":") }.map(String.init)
+  }
+
+  private static func copy(_ path: String, into root: FileDescriptor) throws {
+    let parts = path.split(separator: "/").map(String.init)
+    let folder = parts.dropLast().joined(separator: "/")
+    try Confined.makeFolders(folder, in: root)
+    let file = try Confined.makeFile(
+      folder, parts.last!, mode: 0o755, owner: Mount.Owner(user: 0, group: 0), in: root)
+    defer { try? file.close() }
+    try writeAll(try readFile(path, limit: 64 << 20), to: file)
+  }
+}
