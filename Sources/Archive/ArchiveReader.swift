@@ -46,10 +46,17 @@ public struct ArchiveLimits: Sendable, Hashable {
   public var entries: Int
   /// Unpacked octets of all entries together.
   public var bytes: UInt64
+  /// How many octets one octet of the archive may unpack to, on average; applies to what is beyond
+  /// `ratioFreeBytes`, since a few small files of zeros are no bomb.
+  public var ratio: UInt64
 
-  public init(entries: Int = 100_000, bytes: UInt64 = 4 << 30) {
+  /// Unpacked octets that are never held against `ratio`.
+  public static let ratioFreeBytes: UInt64 = 16 << 20
+
+  public init(entries: Int = 100_000, bytes: UInt64 = 4 << 30, ratio: UInt64 = 250) {
     self.entries = entries
     self.bytes = bytes
+    self.ratio = ratio
   }
 }
 
@@ -71,7 +78,11 @@ public final class ArchiveReader {
       throw ArchiveError(archive: path, message: "no memory is left")
     }
     self.handle = handle
-    archive_read_support_filter_all(handle)
+    // Not `filter_all`: some of its filters start programs of the host (archive_read_filter(3)).
+    archive_read_support_filter_gzip(handle)
+    archive_read_support_filter_bzip2(handle)
+    archive_read_support_filter_xz(handle)
+    archive_read_support_filter_zstd(handle)
     archive_read_support_format_tar(handle)
     archive_read_support_format_zip(handle)
     if archive_read_open_filename(handle, path, 1 << 16) != ARCHIVE_OK { throw error() }
@@ -81,6 +92,10 @@ public final class ArchiveReader {
 
   /// The next entry; nil at the end.
   public func next() throws(ArchiveError) -> ArchiveEntry? {
+    try inUTF8 { () throws(ArchiveError) in try readHeader() }
+  }
+
+  private func readHeader() throws(ArchiveError) -> ArchiveEntry? {
     var entry: OpaquePointer?
     let code = archive_read_next_header(handle, &entry)
     if code == ARCHIVE_EOF { return nil }
@@ -90,7 +105,7 @@ public final class ArchiveReader {
       throw ArchiveError(
         archive: path, message: "it has more than \(limits.entries) entries, which is the limit")
     }
-    guard let name = archive_entry_pathname_utf8(entry) ?? archive_entry_pathname(entry) else {
+    guard let name = archive_entry_pathname(entry) else {
       throw ArchiveError(archive: path, message: "an entry has no readable name")
     }
     current = String(cString: name)
@@ -124,6 +139,12 @@ public final class ArchiveReader {
         archive: path, entry: current,
         message: "it unpacks to more than \(limits.bytes) octets, which is the limit")
     }
+    let packed = UInt64(max(1, archive_filter_bytes(handle, -1)))
+    guard bytes <= ArchiveLimits.ratioFreeBytes || bytes / packed <= limits.ratio else {
+      throw ArchiveError(
+        archive: path, entry: current,
+        message: "it unpacks to more than \(limits.ratio) times its size, as a zip bomb does")
+    }
     buffer.removeLast(count - read)
     return buffer
   }
@@ -151,9 +172,11 @@ public final class ArchiveReader {
 }
 
 /// The path of an entry below the archive's root, without `.` and doubled slashes.
-/// - Returns: nil where it is absolute, climbs out, is empty or holds a zero.
+///
+/// A path that means the root itself, such as `./`, is the empty string.
+/// - Returns: nil where it is empty, absolute, climbs out or holds a zero.
 public func safePath(_ path: String) -> String? {
-  guard !path.hasPrefix("/"), !path.utf8.contains(0) else { return nil }
+  guard !path.isEmpty, !path.hasPrefix("/"), !path.utf8.contains(0) else { return nil }
   let parts = path.split(separator: "/").filter { $0 != "." }
   guard !parts.contains("..") else { return nil }
   return parts.joined(separator: "/")

@@ -5,6 +5,7 @@ internal import CArchive
 public final class ArchiveWriter {
   public enum Format: Sendable {
     case tar
+    case tarGzip
     case zip
   }
 
@@ -18,10 +19,16 @@ public final class ArchiveWriter {
     }
     self.handle = handle
     switch format {
-    case .tar: archive_write_set_format_pax_restricted(handle)
+    case .tar, .tarGzip: archive_write_set_format_pax_restricted(handle)
     case .zip: archive_write_set_format_zip(handle)
     }
-    archive_write_add_filter_none(handle)
+    if format == .tarGzip {
+      archive_write_add_filter_gzip(handle)
+      // Or gzip's header holds the time of writing (RFC 1952 2.3.1).
+      archive_write_set_filter_option(handle, "gzip", "timestamp", nil)
+    } else {
+      archive_write_add_filter_none(handle)
+    }
     archive_write_set_bytes_in_last_block(handle, 1)
     if archive_write_open_filename(handle, path) != ARCHIVE_OK { throw error() }
   }
@@ -69,10 +76,9 @@ public final class ArchiveWriter {
     archive_entry_set_filetype(entry, type)
     archive_entry_set_perm(entry, mode_t(mode))
     archive_entry_set_size(entry, Int64(size))
-    // 1980-01-01, the earliest that zip can say.
-    archive_entry_set_mtime(entry, 315_532_800, 0)
+    // No time is set at all: zip would write it in the time zone of whoever builds.
     if let target { archive_entry_set_symlink(entry, target) }
-    if archive_write_header(handle, entry) != ARCHIVE_OK { throw error(name) }
+    if inUTF8({ archive_write_header(handle, entry) }) != ARCHIVE_OK { throw error(name) }
   }
 
   private func write(_ content: [UInt8]) throws(ArchiveError) {
