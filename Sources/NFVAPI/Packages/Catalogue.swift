@@ -18,9 +18,9 @@ public final class Catalogue: Service, Sendable {
   /// What a package is going through; its state in the store is CREATED or ERROR meanwhile.
   enum Progress: Sendable { case uploading, processing }
 
-  private struct Job: Sendable {
-    var package: VnfPackageID
-    var tenant: TenantID
+  private enum Job: Sendable {
+    case onboard(VnfPackageID, TenantID)
+    case removeUnusedImages
   }
 
   private let directory: String
@@ -38,9 +38,18 @@ public final class Catalogue: Service, Sendable {
   /// - Parameters:
   ///   - directory: where the archives are kept; made where it is missing.
   ///   - limit: the largest archive that is taken, in octets.
-  ///   - read: reads an archive and imports its images; may block its thread.
   /// - Throws: `failed` where the directory cannot be made or read.
-  public init(
+  public convenience init(
+    directory: String, limit: UInt64 = 2 << 30, lifecycle: Lifecycle, logger: Logger
+  ) throws(NFVError) {
+    try self.init(directory: directory, limit: limit, lifecycle: lifecycle, logger: logger) {
+      archive throws(NFVError) in
+      try await importPackage(archive, into: lifecycle.host.images)
+    }
+  }
+
+  /// - Parameter read: reads an archive and imports its images; may block its thread.
+  init(
     directory: String, limit: UInt64 = 2 << 30, lifecycle: Lifecycle, logger: Logger,
     read: @escaping @Sendable (_ archive: String) async throws(NFVError) -> VnfPackage.Content
   ) throws(NFVError) {
@@ -105,16 +114,16 @@ public final class Catalogue: Service, Sendable {
     }
     do {
       try await withTaskExecutorPreference(threads) { try await write(body, package.id) }
-      try enqueue(Job(package: package.id, tenant: package.tenant))
+      try enqueue(package.id, package.tenant)
     } catch {
       progress.withLock { $0[package.id] = nil }
       throw error
     }
   }
 
-  private func enqueue(_ job: Job) throws(NFVError) {
-    progress.withLock { $0[job.package] = .processing }
-    guard case .enqueued = continuation.yield(job) else {
+  private func enqueue(_ package: VnfPackageID, _ tenant: TenantID) throws(NFVError) {
+    progress.withLock { $0[package] = .processing }
+    guard case .enqueued = continuation.yield(.onboard(package, tenant)) else {
       throw NFVError(.unavailable, "too many packages wait to be read; try again later")
     }
   }
@@ -149,8 +158,10 @@ public final class Catalogue: Service, Sendable {
     }
   }
 
-  /// Removes a deleted package's archive.
+  /// Removes a deleted package's archive, and later the images that no other package has.
   func remove(_ package: VnfPackageID) {
+    // Where the queue is full, or the daemon ends, the next deletion removes them.
+    continuation.yield(.removeUnusedImages)
     do {
       try removeFile(path(of: package))
     } catch {
@@ -160,40 +171,57 @@ public final class Catalogue: Service, Sendable {
 
   // MARK: Reading
 
-  /// Reads archives one after another until the daemon ends.
+  /// Reads archives one after another until the daemon ends. Images are removed in the same order,
+  /// so that none is removed between its import and its package's onboarding.
   public func run() async throws {
-    let unread = try lifecycle.read { (state: borrowing State) throws(NFVError) -> [Job] in
+    let unread = try lifecycle.read { (state: borrowing State) throws(NFVError) -> [VnfPackage] in
       state.packages.values.filter { $0.onboarding == .created }
-        .map { Job(package: $0.id, tenant: $0.tenant) }
     }
-    for job in unread where access(path(of: job.package), R_OK) == 0 { try? enqueue(job) }
+    for package in unread where access(path(of: package.id), R_OK) == 0 {
+      try? enqueue(package.id, package.tenant)
+    }
     await withTaskExecutorPreference(threads) {
       for await job in jobs.cancelOnGracefulShutdown() {
-        await onboard(job)
-        progress.withLock { $0[job.package] = nil }
+        switch job {
+        case .onboard(let package, let tenant):
+          await onboard(package, tenant)
+          progress.withLock { $0[package] = nil }
+        case .removeUnusedImages: await removeUnusedImages()
+        }
       }
     }
   }
 
-  private func onboard(_ job: Job) async {
-    let archive = path(of: job.package)
+  private func onboard(_ package: VnfPackageID, _ tenant: TenantID) async {
     do throws(NFVError) {
       do throws(NFVError) {
-        let content = try await read(archive)
+        let content = try await read(path(of: package))
         _ = try await lifecycle.submit(
-          .onboardPackage(job.package, content), tenant: job.tenant, actor: "martlet")
-      } catch  where error.code != .unavailable {
+          .onboardPackage(package, content), tenant: tenant, actor: "martlet")
+      } catch where error.code != .unavailable {
         _ = try await lifecycle.submit(
-          .failPackage(job.package, error), tenant: job.tenant, actor: "martlet")
-        remove(job.package)
+          .failPackage(package, error), tenant: tenant, actor: "martlet")
+        remove(package)
       }
-    } catch  where error.code == .notFound {
+    } catch where error.code == .notFound {
       // It was deleted meanwhile.
-      remove(job.package)
+      remove(package)
     } catch {
       logger.error(
         "A package was not onboarded; its archive is read again at the next start",
-        metadata: ["package": "\(job.package)", "error": "\(error)"])
+        metadata: ["package": "\(package)", "error": "\(error)"])
+    }
+  }
+
+  private func removeUnusedImages() async {
+    do throws(NFVError) {
+      let used = try lifecycle.read {
+        (state: borrowing State) throws(NFVError) -> Set<ImageDigest> in
+        Set(state.packages.values.flatMap { ($0.content?.images ?? [:]).values })
+      }
+      try await lifecycle.host.images.removeUnused(keeping: used)
+    } catch {
+      logger.warning("Unused images stay for now", metadata: ["error": "\(error)"])
     }
   }
 }

@@ -1,0 +1,34 @@
+internal import LinuxSystem
+internal import NFVModel
+internal import NFVPackages
+
+/// Reads a package's archive and imports its software images.
+/// - Throws: what is wrong with the archive, with file, line and column.
+func importPackage(
+  _ archive: String, into images: any ImageStore
+) async throws(NFVError) -> VnfPackage.Content {
+  let package: ReadPackage
+  do throws(PackageError) {
+    package = try PackageReader.read(try PackageFiles(archive: archive))
+  } catch {
+    throw error.problem
+  }
+  var digests: [String: ImageDigest] = [:]
+  for path in package.imagePaths {
+    let image = archive + ".image.part"
+    try? removeFile(image)
+    defer { try? removeFile(image) }
+    try package.extract(path, to: image)
+    do throws(NFVError) {
+      digests[path] = try await images.importArchive(at: image)
+    } catch {
+      throw NFVError(
+        error.code, "the software image \(path) cannot be imported: \(error.message)",
+        cause: error.cause)
+    }
+  }
+  let (digest, size) = try archiveDigest(archive)
+  return VnfPackage.Content(
+    descriptor: package.descriptor, digest: digest, size: size, images: digests,
+    templates: package.templates)
+}
