@@ -81,7 +81,7 @@ let package = Package(
     module(
       "NFVAPI",
       [
-        "NFVModel", "NFVPackages", "NFVImages", "NFVLifecycle", "LinuxSystem", logging,
+        "NFVModel", "NFVPackages", "NFVImages", "NFVLifecycle", "Archive", "LinuxSystem", logging,
         serviceLifecycle, system,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -121,7 +121,7 @@ let package = Package(
       "NFVAPITests",
       [
         "NFVAPI", "NFVLifecycle", "NFVDrivers", "NFVStore", "NFVModel", "NFVPackages", "NFVImages",
-        "NFVClient", "LinuxSystem", logging, serviceLifecycle,
+        "NFVClient", "Archive", "LinuxSystem", logging, serviceLifecycle,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "NIOCore", package: "swift-nio"),

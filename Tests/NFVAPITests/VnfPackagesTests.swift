@@ -1,3 +1,4 @@
+import Archive
 import Glibc
 import HTTPTypes
 import Logging
@@ -153,6 +154,32 @@ import Testing
         _ = try await wait(fixture, path, for: "ONBOARDED")
         group.cancelAll()
       }
+    }
+  }
+
+  /// An archive of two files beside its manifest, in the place of an onboarded package's.
+  @Test func contentsOfAnArchive() async throws {
+    try await Fixture.run { fixture in
+      let id = try await fixture.onboard()
+      let path = "\(Self.packages)/\(id)"
+      let archive = "\(fixture.folder)/packages/\(id).csar"
+      let writer = try ArchiveWriter(path: archive, format: .zip)
+      try writer.add(file: "vnfd.yaml", content: Array("tosca: 1\n".utf8))
+      try writer.add(file: "vnfd.mf", content: Array("metadata:\n".utf8))
+      try writer.add(file: "images/a b.tar", content: Array("image".utf8))
+      try writer.finish()
+      #expect(try await fixture.call(.get, "\(path)/vnfd").text == "tosca: 1\n")
+      #expect(try await fixture.call(.get, "\(path)/manifest").text == "metadata:\n")
+      let artifact = try await fixture.call(.get, "\(path)/artifacts/images/a%20b.tar")
+      #expect(artifact.status == 200 && artifact.text == "image", "\(artifact.text)")
+      let none = try await fixture.call(.get, "\(path)/artifacts/images/b.tar")
+      #expect(none.status == 404 && none.detail.contains("images/b.tar"))
+      let zip = try await fixture.call(
+        .get, "\(path)/vnfd", headers: [.accept: "application/zip"])
+      #expect(zip.headers[.contentType] == "application/zip" && zip.text.hasPrefix("PK"))
+      #expect(fixture.archives == ["\(id).csar"])
+      let created = try await create(fixture)
+      #expect(try await fixture.call(.get, "\(created)/vnfd").status == 409)
     }
   }
 }

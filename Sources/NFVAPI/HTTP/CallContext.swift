@@ -42,7 +42,7 @@ struct CallContext: RequestContext {
 
 extension String {
   /// RFC 3986, 2.1; nil where it is not well formed or not UTF-8.
-  fileprivate var removingPercentEncoding: String? {
+  var removingPercentEncoding: String? {
     guard utf8.contains(0x25) else { return self }
     var octets: [UInt8] = []
     var rest = utf8[...]

@@ -75,6 +75,13 @@ public final class Catalogue: Service, Sendable {
 
   func progress(of package: VnfPackageID) -> Progress? { progress.withLock { $0[package] } }
 
+  /// Does something with an archive where it may block.
+  func blocking<Value: Sendable>(
+    _ body: @escaping @Sendable () throws -> Value
+  ) async throws -> Value {
+    try await withTaskExecutorPreference(threads) { try body() }
+  }
+
   /// Removes what no package has: uploads that were broken off, archives of deleted packages.
   private func tidy() throws(SystemError) {
     guard let listing = opendir(directory) else { throw SystemError.last("opendir", directory) }
@@ -198,12 +205,12 @@ public final class Catalogue: Service, Sendable {
         let content = try await read(path(of: package))
         _ = try await lifecycle.submit(
           .onboardPackage(package, content), tenant: tenant, actor: "martlet")
-      } catch where error.code != .unavailable {
+      } catch  where error.code != .unavailable {
         _ = try await lifecycle.submit(
           .failPackage(package, error), tenant: tenant, actor: "martlet")
         remove(package)
       }
-    } catch where error.code == .notFound {
+    } catch  where error.code == .notFound {
       // It was deleted meanwhile.
       remove(package)
     } catch {

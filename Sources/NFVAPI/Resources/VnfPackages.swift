@@ -69,20 +69,12 @@ struct VnfPackages: Sendable {
         let view = try named(context)
         return .json(capacity: 2048) { $0.package(view) }
       }
-      routes.on(.get, RouterPath("\(base)/package_content")) { _, context in
-        let view = try named(context)
-        guard view.package.content != nil else {
-          throw NFVError(.conflict, "the package \(view.package.id) is not onboarded")
-        }
-        let body = try await FileIO().loadFile(
-          path: catalogue.path(of: view.package.id), context: context)
-        return Reply(status: .ok, headers: [.contentType: "application/zip"], body: body)
-      }
+      registerContents(below: base, on: &routes)
     }
   }
 
   /// The package that the path names, by its own identifier or by its descriptor's.
-  private func named(_ context: CallContext) throws(NFVError) -> View {
+  func named(_ context: CallContext) throws(NFVError) -> View {
     let id: VnfPackageID = context.identifier("vnfPkgId")
     guard id.rawValue.isEmpty else { return try find(id, context.tenant) }
     let vnfd = context.parameter("vnfdId")
