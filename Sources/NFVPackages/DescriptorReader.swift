@@ -173,10 +173,14 @@ struct DescriptorReader {
     for node in nodes {
       switch node.base {
       case "tosca.nodes.nfv.VduCp":
+        guard let vdu = node.requirement("virtual_binding"),
+          nodes.contains(where: { $0.name == vdu && Self.isVdu($0.base) })
+        else {
+          findings.add(.error, node.node, "\(node.name) is bound to no VDU (virtual_binding)")
+          continue
+        }
         let isInternal = node.requirement("virtual_link") != nil
-        guard targets.contains(node.name) || !isInternal,
-          let vdu = node.requirement("virtual_binding")
-        else { continue }
+        guard targets.contains(node.name) || !isInternal else { continue }
         points.append(.init(id: node.name, exposes: .vduCpd(vdu: vdu, cpd: node.name)))
       case "tosca.nodes.nfv.VnfExtCp":
         guard let link = node.requirement("internal_virtual_link") else {

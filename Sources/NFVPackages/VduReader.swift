@@ -70,7 +70,7 @@ extension DescriptorReader {
       }
       let path = templates.resolve(file, from: node.node.file)
       vdu.imagePath = path
-      if files.files[path] == nil {
+      if files.files[path] == nil, files.recipe(of: path) == nil {
         findings.add(
           .warning, artifact,
           "the image \(file) is not in the package; the VDU \(node.name) cannot be instantiated")

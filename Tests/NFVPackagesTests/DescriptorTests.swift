@@ -1,0 +1,197 @@
+import Archive
+import FoundationEssentials
+import NFVModel
+import NFVPackages
+import Testing
+
+@Suite struct DescriptorTests {
+  final class Folder {
+    let path = "/tmp/martlet-package-\(UInt64.random(in: 0 ..< .max))"
+    init() throws {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func write(_ name: String, _ text: String) throws {
+      let target = "\(path)/\(name)"
+      let parent = target.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+      try FileManager.default.createDirectory(
+        atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
+      try text.write(toFile: target, atomically: false, encoding: .utf8)
+    }
+  }
+
+  /// The repository's examples, found from this file.
+  let examples =
+    #filePath.split(separator: "/").dropLast(3).map(String.init)
+    .reduce("") { "\($0)/\($1)" } + "/examples"
+
+  func read(_ folder: String) throws -> ReadPackage {
+    try PackageReader.read(try PackageFiles(folder: folder))
+  }
+
+  @Test func theFirewallIsRead() throws {
+    let package = try read(examples + "/firewall")
+    #expect(package.diagnostics.isEmpty)
+    let descriptor = package.descriptor
+    #expect(descriptor.id == "firewall")
+    #expect(
+      descriptor.parameters["allowed_tcp_ports"]?.default
+        == .array([.integer(5001), .integer(5201)]))
+    let flavour = try #require(descriptor.flavour("container"))
+    #expect(flavour.externalCpds.map(\.id) == ["left", "right"])
+    let vdu = try #require(flavour.vdu("filter"))
+    #expect(vdu.technology == .container)
+    #expect(vdu.linuxCapabilities == ["NET_ADMIN"])
+    #expect(vdu.forwards)
+    #expect(vdu.cpds.map(\.mode) == [.router, .router])
+    #expect(vdu.memoryBytes == 64_000_000)
+    #expect(vdu.imagePath == "Files/firewall.tar")
+    #expect(vdu.readiness.check == .command(["nft", "list", "table", "inet", "firewall"]))
+    #expect(package.templates.keys.sorted() == ["Files/firewall.nft"])
+  }
+
+  @Test func theResponderScales() throws {
+    let flavour = try #require(try read(examples + "/responder").descriptor.flavours.first)
+    let aspect = try #require(flavour.scalingAspects.first)
+    #expect(aspect.maximumLevel == 3)
+    #expect(aspect.instances(of: "server", at: 3) == 3)
+    #expect(flavour.vdu("server")?.readiness.check == .network(.tcp(5001)))
+  }
+
+  @Test func templatesAreRenderedWithTheDocument() throws {
+    let package = try read(examples + "/firewall")
+    let template = try #require(package.templates["Files/firewall.nft"])
+    let port = Port(
+      id: "p", cpd: "left", externalCpd: "left", network: "n", mac: MACAddress(value: 1),
+      addresses: [try #require(IPPrefix("10.0.0.2/24"))], mode: .router, mtu: 1500,
+      interface: "eth0")
+    let document = FunctionDocument(
+      identity: .init(
+        tenant: .default, vnfInstance: "i", vnfInstanceName: "fw", vnfc: "v", vdu: "filter",
+        ordinal: 0, incarnation: 1),
+      ports: [.init(port)],
+      parameters: [
+        "allowed_tcp_ports": .array([.integer(80), .integer(443)]),
+        "allowed_udp_ports": .array([]), "allow_ping": .bool(false),
+      ], generation: 1)
+    let text = try PackageReader.render(template, document)
+    #expect(text.contains(#"iifname "eth0" tcp dport 80 accept"#))
+    #expect(text.contains(#"iifname "eth0" tcp dport 443 accept"#))
+    #expect(!text.contains("icmp, ipv6-icmp"))
+    #expect(!text.contains("udp dport"))
+    #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
+  }
+
+  @Test func aNewPackageLintsAndBuildsReproducibly() throws {
+    let folder = try Folder()
+    let project = PackageProject(folder: folder.path + "/hello")
+    try project.create(name: "hello")
+    #expect(project.lint().isEmpty)
+    #expect(throws: NFVError.self) { try project.create(name: "hello") }
+    var recipes: [String] = []
+    for name in ["a", "b"] {
+      try project.build(to: "\(folder.path)/\(name).csar") { recipe, image throws(NFVError) in
+        recipes.append(recipe)
+        do {
+          try Data("image".utf8).write(to: URL(filePath: image))
+        } catch {
+          throw NFVError(.failed, "test", cause: error)
+        }
+      }
+    }
+    #expect(recipes.allSatisfy { $0.hasSuffix("Files/hello.yaml") } && recipes.count == 2)
+    #expect(
+      try Data(contentsOf: URL(filePath: folder.path + "/a.csar"))
+        == Data(contentsOf: URL(filePath: folder.path + "/b.csar")))
+    let package = try PackageReader.read(try PackageFiles(archive: folder.path + "/a.csar"))
+    #expect(package.descriptor.id == "hello")
+    #expect(package.imagePaths == ["Files/hello.tar"])
+    let target = folder.path + "/out.tar"
+    try package.extract("Files/hello.tar", to: target)
+    #expect(try Data(contentsOf: URL(filePath: target)) == Data("image".utf8))
+  }
+
+  /// Each change to a good package is refused, at the right place, in words.
+  @Test(arguments: [
+    ("Vdu.OsContainerDeployableUnit", "Vdu.Unknown", "unknown type"),
+    ("flavour_id: container", "flavour: container", "no flavour_id"),
+    ("etsi_nfv_sol001_vnfd_types.yaml", "missing.yaml", "not in the package"),
+    ("check: running", "check: telepathy", "check is"),
+    ("virtual_binding: main", "virtual_link: nowhere", "bound to no VDU"),
+    ("32 MB", "32 elephants", "no size"),
+    ("descriptor_id: hello", "id: hello", "descriptor_id"),
+    ("- container: main_container", "- container: other", "no OsContainer"),
+    ("../Files/greeting.txt", "../Files/gone.txt", "not in the package"),
+    ("org.martlet.readiness", "org.martlet.telepathy", "unknown"),
+    ("topology_template:", "topology_template: [", "hello.yaml"),
+  ])
+  func aBadDescriptorIsRefused(from: String, to: String, message: String) throws {
+    let folder = try Folder()
+    let project = PackageProject(folder: folder.path + "/hello")
+    try project.create(name: "hello")
+    let path = folder.path + "/hello/Definitions/hello.yaml"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    #expect(text.contains(from))
+    try text.replacing(from, with: to).write(toFile: path, atomically: false, encoding: .utf8)
+    let found = project.lint()
+    #expect(
+      found.contains { $0.severity == .error && $0.description.contains(message) }, "\(found)")
+    #expect(throws: NFVError.self) {
+      try project.build(to: folder.path + "/x.csar") { _, _ throws(NFVError) in }
+    }
+    #expect(!FileManager.default.fileExists(atPath: folder.path + "/x.csar"))
+  }
+
+  @Test func exponentialAliasesAreRefused() throws {
+    let folder = try Folder()
+    var bomb =
+      "tosca_definitions_version: tosca_simple_yaml_1_3\na0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    for level in 1...9 {
+      let aliases = Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ")
+      bomb += "a\(level): &a\(level) [\(aliases)]\n"
+    }
+    try folder.write("bomb.yaml", bomb)
+    let found = PackageProject(folder: folder.path).lint()
+    #expect(found.contains { $0.message.contains("aliases") }, "\(found)")
+  }
+
+  @Test func damagedArchivesAreRefused() throws {
+    let folder = try Folder()
+    try folder.write("text.csar", "this is no archive")
+    func refusal(_ name: String) -> String {
+      do throws(PackageError) {
+        _ = try PackageReader.read(try PackageFiles(archive: "\(folder.path)/\(name)"))
+        return ""
+      } catch {
+        return error.problem.message
+      }
+    }
+    #expect(refusal("text.csar").contains("refused"))
+    #expect(refusal("missing.csar").contains("refused"))
+    func archive(_ name: String, _ entries: [(String, [UInt8])]) throws {
+      let writer = try ArchiveWriter(path: "\(folder.path)/\(name)", format: .zip)
+      for (path, content) in entries { try writer.add(file: path, content: content) }
+      try writer.finish()
+    }
+    try archive("climbs.csar", [("../../etc/x", [1])])
+    #expect(refusal("climbs.csar").contains("climbs"))
+    try archive("twice.csar", [("a", [1]), ("a", [2])])
+    #expect(refusal("twice.csar").contains("twice"))
+    try archive(
+      "hash.csar",
+      [
+        ("a.yaml", Array("tosca_definitions_version: x\n".utf8)),
+        ("a.mf", Array("Source: a.yaml\nAlgorithm: SHA-256\nHash: 00ff\n".utf8)),
+      ])
+    #expect(refusal("hash.csar").contains("hash of a.yaml"))
+    // More than the limit unpacked.
+    try archive("bomb.csar", [("zeros", [UInt8](repeating: 0, count: 100_000))])
+    do throws(PackageError) {
+      _ = try PackageFiles(archive: folder.path + "/bomb.csar", limits: .init(bytes: 10_000))
+      Issue.record("a bomb was read")
+    } catch {
+      #expect(error.problem.message.contains("limit"))
+    }
+  }
+}
