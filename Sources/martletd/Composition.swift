@@ -1,0 +1,82 @@
+import Glibc
+import LinuxSystem
+import Logging
+import NFVAPI
+import NFVDrivers
+import NFVLifecycle
+import NFVModel
+import NFVPackages
+import NFVStore
+import ServiceLifecycle
+import UnixSignals
+
+/// The one place that knows which store, drivers and interfaces a daemon is made of.
+struct Composition {
+  private let folders: Folders
+  private let lifecycle: Lifecycle
+  private let api: API
+  private let listeners: [any Service]
+  private let logger: Logger
+
+  /// Opens everything; nothing runs yet.
+  /// - Throws: what is missing, and what to do about it.
+  init(_ options: Martletd, logger: Logger) async throws(NFVError) {
+    // Whoever reads our log may go away.
+    signal(SIGPIPE, SIG_IGN)
+    ProcessAttributes.setFileModeMask(0o022)
+    self.logger = logger
+    folders = try Folders(state: options.state, run: options.runFolder)
+    let store = try SQLiteStore(path: "\(options.state)/martlet.db")
+    let host: NFVLifecycle.Host
+    switch options.host {
+    case .local: host = try await Self.localHost(options, store: store.load().store, logger)
+    case .simulated:
+      let simulated = SimulatedHost()
+      host = NFVLifecycle.Host(workloads: [simulated], network: simulated, images: simulated)
+    }
+    lifecycle = try Lifecycle(store: store, host: host, logger: logger) {
+      (template, document) throws(NFVError) in try PackageReader.render(template, document)
+    }
+    let catalogue = try Catalogue(
+      directory: "\(options.state)/packages", limit: UInt64(options.packageLimit) << 20,
+      lifecycle: lifecycle, logger: logger)
+    api = API(
+      lifecycle: lifecycle, catalogue: catalogue, version: Martletd.version, logger: logger)
+    listeners = try Self.listeners(options, api, logger)
+  }
+
+  private static func listeners(
+    _ options: Martletd, _ api: API, _ logger: Logger
+  ) throws(NFVError) -> [any Service] {
+    var listeners: [any Service] = [
+      api.listener(at: .socket(path: options.socketPath), access: .socket)
+    ]
+    guard let text = options.listen else { return listeners }
+    let address = try ListenAddress(loopback: text)
+    if options.insecureLoopback {
+      logger.warning(
+        "TCP is open without a token: every user of this machine can do what root can",
+        metadata: ["address": "\(text)"])
+      listeners.append(api.listener(at: address, access: .open))
+    } else {
+      let token = try TokenFile.token(at: options.tokenFile ?? "\(options.state)/token")
+      listeners.append(api.listener(at: address, access: .token(token)))
+    }
+    return listeners
+  }
+
+  /// Runs until SIGTERM or SIGINT. What the host carries goes on without the daemon.
+  func run() async throws {
+    var services = [ServiceGroupConfiguration.ServiceConfiguration(service: lifecycle)]
+    services += api.services.map { .init(service: $0) }
+    services.append(
+      .init(
+        service: DefaultNetwork(lifecycle: lifecycle, logger: logger),
+        successTerminationBehavior: .ignore))
+    services += listeners.map { .init(service: $0) }
+    var configuration = ServiceGroupConfiguration(
+      services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+    configuration.maximumGracefulShutdownDuration = .seconds(10)
+    try await ServiceGroup(configuration: configuration).run()
+  }
+}

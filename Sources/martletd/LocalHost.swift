@@ -1,0 +1,72 @@
+import Glibc
+import LinuxSystem
+import Logging
+import NFVDrivers
+import NFVImages
+import NFVLifecycle
+import NFVModel
+import NFVNetwork
+import SystemPackage
+
+extension Composition {
+  /// This machine: its containers, networks and images.
+  /// - Throws: `unavailable` where something that it needs is missing.
+  static func localHost(
+    _ options: Martletd, store: StoreID, _ logger: Logger
+  ) async throws(NFVError) -> NFVLifecycle.Host {
+    let hold = try await connect(options)
+    let containers = try ContainerDriver(
+      .init(
+        store: store, runFolder: "\(options.runFolder)/containers",
+        logFolder: "\(options.state)/logs", runtime: options.runtime == .crun ? .crun : .runc,
+        runtimePath: try path(of: options.runtime)), hold: hold)
+    let network = try HostNetwork(store: store, runDirectory: options.runFolder)
+    let images = try ContentStore(folder: "\(options.state)/images")
+    return NFVLifecycle.Host(workloads: [containers], network: network, images: images)
+  }
+
+  /// Where processes are born and remembered; it is started where it does not run yet.
+  private static func connect(_ options: Martletd) async throws(NFVError) -> HoldClient {
+    let program: String
+    if let given = options.hold {
+      program = given
+    } else {
+      guard let own = ownPath(), let slash = own.lastIndex(of: "/") else {
+        throw NFVError(.unavailable, "this program's folder is not known; name --hold")
+      }
+      program = own[..<slash] + "/martlet-hold"
+    }
+    do {
+      return try await HoldClient.connect(
+        socket: "\(options.runFolder)/hold.sock", program: program)
+    } catch {
+      throw NFVError(
+        .unavailable,
+        "martlet-hold (\(program)) does not run and cannot be started; --hold names it",
+        cause: error)
+    }
+  }
+
+  private static func ownPath() -> String? {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let count = readlink("/proc/self/exe", &buffer, buffer.count)
+    guard count > 0, count < buffer.count else { return nil }
+    return String(
+      decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  private static func path(of runtime: Martletd.Runtime) throws(NFVError) -> String {
+    let folders = ["/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"]
+    for folder in folders {
+      let path = "\(folder)/\(runtime.rawValue)"
+      if let file = try? openFile(path, .path) {
+        try? file.close()
+        return path
+      }
+    }
+    throw NFVError(
+      .unavailable,
+      "the runtime \(runtime.rawValue) is not installed (apt-get install \(runtime.rawValue)); "
+        + "without containers: --host simulated")
+  }
+}
