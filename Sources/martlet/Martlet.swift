@@ -20,7 +20,7 @@ struct Martlet: AsyncParsableCommand {
       \(Failure.documentation)
       """,
     subcommands: [
-      VnfCommand.self, OpCommand.self, PackageCommand.self, NetworkCommand.self,
+      VnfCommand.self, OpCommand.self, PackageCommand.self, ImageCommand.self, NetworkCommand.self,
       GetCommand.self, DescribeCommand.self, LogsCommand.self, ExecCommand.self,
       EventsCommand.self, WaitCommand.self,
     ])

@@ -10,10 +10,13 @@ struct PackageCommand: AsyncParsableCommand {
     discussion: """
       A package (CSAR, SOL004) says what a function consists of. Examples:
 
-        martlet package upload firewall.csar
+        martlet package init hello
+        martlet package lint hello
+        martlet package build hello -o hello.csar
+        martlet package upload hello.csar
         martlet package list
       """,
-    subcommands: [Upload.self, List.self, Show.self, Delete.self])
+    subcommands: [Init.self, Lint.self, Build.self, Upload.self, List.self, Show.self, Delete.self])
 
   struct Upload: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

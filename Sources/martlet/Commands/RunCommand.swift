@@ -1,6 +1,8 @@
 internal import ArgumentParser
+internal import FoundationEssentials
 internal import NFVClient
 internal import NFVModel
+internal import NFVPackages
 internal import SystemPackage
 
 extension VnfCommand {
@@ -9,11 +11,11 @@ extension VnfCommand {
       abstract: "Create an instance of a package and start it, in one go.",
       discussion: """
         The package is one that is onboarded (its VNFD's id, product name or identifier), or a \
-        CSAR file, which is onboarded first.
+        CSAR file or a package's folder, which is built and onboarded first.
 
         Examples:
           martlet vnf run firewall --name fw --connect left=lan --connect right=wan
-          martlet vnf run ./firewall.csar --param allowedPort=5001
+          martlet vnf run examples/firewall --param allowed_tcp_ports=[80]
           martlet vnf run responder --connect eth0=lan,10.1.0.5 -o name
         """)
 
@@ -74,8 +76,30 @@ extension Daemon {
   func package(_ reference: String, _ limit: Duration) async throws(Failure) -> JSONValue {
     let isFile =
       reference.contains("/") || reference.hasSuffix(".csar") || reference.hasSuffix(".zip")
-    if isFile { return try await onboarded(try await upload(reference), limit) }
-    return try await find(.package, reference)
+    guard isFile || Project.isFolder(reference) else {
+      return try await find(.package, reference)
+    }
+    guard Project.isFolder(reference) else { return try await onboarded(file: reference, limit) }
+    let archive = "/tmp/martlet-\(UInt64.random(in: 0 ..< .max)).csar"
+    defer { try? FileManager.default.removeItem(atPath: archive) }
+    try Project.build(reference, to: archive)
+    return try await onboarded(file: archive, limit)
+  }
+
+  /// A CSAR's package; one whose descriptor is onboarded already is taken as it is.
+  private func onboarded(file: String, _ limit: Duration) async throws(Failure) -> JSONValue {
+    let descriptor: VnfDescriptor
+    do throws(PackageError) {
+      descriptor = try PackageReader.read(try PackageFiles(archive: file)).descriptor
+    } catch {
+      throw Failure(error.problem)
+    }
+    if let known = try await list(.package).first(where: { $0["vnfdId"].text == descriptor.id }) {
+      Console.current.note(
+        "The descriptor \(descriptor.id) is onboarded already; that package is taken.")
+      return known
+    }
+    return try await onboarded(try await upload(file), limit)
   }
 
   /// The product's name, with a number where that is taken.
