@@ -138,7 +138,39 @@ struct DescriptorReader {
     flavour.instantiationLevels = policies.levels
     flavour.defaultInstantiationLevel = policies.defaultLevel
     flavour.affinityRules = policies.affinity
+    checkLevels(flavour, root)
     return flavour
+  }
+
+  /// Levels name aspects and VDUs that are there, and the default level is one of them.
+  private func checkLevels(_ flavour: DeploymentFlavour, _ root: ToscaNode) {
+    let node = root["topology_template", "policies"] ?? root
+    let maximum = Dictionary(
+      uniqueKeysWithValues: flavour.scalingAspects.map { ($0.id, $0.maximumLevel) })
+    for (id, level) in flavour.instantiationLevels.sorted(by: { $0.key < $1.key }) {
+      for (aspect, value) in level.scale.sorted(by: { $0.key < $1.key }) {
+        guard let highest = maximum[aspect] else {
+          findings.add(
+            .error, node, "the level \(id) names the scaling aspect \(aspect), which is not there")
+          continue
+        }
+        if value > highest {
+          findings.add(.error, node, "the level \(id) is beyond the \(highest) levels of \(aspect)")
+        }
+      }
+      for vdu in level.instances.keys.sorted() where flavour.vdu(vdu) == nil {
+        findings.add(.error, node, "the level \(id) names the VDU \(vdu), which is not there")
+      }
+    }
+    for aspect in flavour.scalingAspects {
+      for vdu in aspect.deltas.keys.sorted() where flavour.vdu(vdu) == nil {
+        findings.add(
+          .error, node, "the scaling aspect \(aspect.id) names the VDU \(vdu), which is not there")
+      }
+    }
+    if let level = flavour.defaultInstantiationLevel, flavour.instantiationLevels[level] == nil {
+      findings.add(.error, node, "the default level \(level) is none of the instantiation levels")
+    }
   }
 
   private func link(_ node: NodeTemplate) -> VirtualLinkDescriptor {
@@ -152,7 +184,7 @@ struct DescriptorReader {
           findings.add(.error, cidr, "\(cidr.text ?? "") is no address prefix such as 10.1.0.0/24")
         }
       }
-      if let mtu = protocolData["l2_protocol_data", "mtu"]?.integer { link.mtu = mtu }
+      if let mtu = findings.count(protocolData["l2_protocol_data", "mtu"]) { link.mtu = mtu }
     }
     return link
   }
@@ -186,6 +218,9 @@ struct DescriptorReader {
         guard let link = node.requirement("internal_virtual_link") else {
           findings.add(.error, node.node, "\(node.name) has no internal_virtual_link")
           continue
+        }
+        if !flavour.virtualLinks.contains(where: { $0.id == link }) {
+          findings.add(.error, node.node, "\(node.name) exposes \(link), which is no virtual link")
         }
         points.append(.init(id: node.name, exposes: .virtualLink(link)))
       case "tosca.nodes.nfv.VirtualCp":

@@ -1,3 +1,5 @@
+internal import Crypto
+
 /// The manifest of a package (SOL004 4.3): blocks of `key: value` lines, apart by empty lines.
 enum Manifest {
   static func blocks(_ text: String) -> [[String: String]] {
@@ -17,8 +19,11 @@ enum Manifest {
   }
 
   /// Compares the hashes that a manifest lists with the files.
+  /// - Parameter isMetadata: of TOSCA.meta, where published packages list hashes that were taken
+  ///   before an editor added the last line end; that one difference is only warned about.
   static func check(
-    _ blocks: [[String: String]], _ manifest: String, _ files: PackageFiles, _ findings: Findings
+    _ blocks: [[String: String]], _ manifest: String, isMetadata: Bool = false,
+    _ files: PackageFiles, _ findings: Findings
   ) {
     for block in blocks {
       guard let source = block["Source"], let hash = block["Hash"] else { continue }
@@ -39,13 +44,24 @@ enum Manifest {
           "\(source) is hashed by \(algorithm); SHA-256 and SHA-512 are known")
         continue
       }
-      if actual != hash.lowercased() {
+      if actual == hash.lowercased() { continue }
+      if isMetadata, hashesWithoutLastNewline(of: file).contains(hash.lowercased()) {
+        findings.add(
+          .warning, file: manifest,
+          "the hash of \(source) is of the file without its last line end; write it anew")
+      } else {
         findings.add(
           .error, file: manifest,
           "the hash of \(source) is \(actual.prefix(12))…, listed is \(hash.prefix(12))…: the file "
             + "was changed, or the package was damaged")
       }
     }
+  }
+
+  private static func hashesWithoutLastNewline(of file: PackageFiles.File) -> [String] {
+    guard let content = file.content, content.last == UInt8(ascii: "\n") else { return [] }
+    let text = content.dropLast()
+    return [hexadecimal(SHA256.hash(data: text)), hexadecimal(SHA512.hash(data: text))]
   }
 }
 

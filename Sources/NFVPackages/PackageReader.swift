@@ -59,7 +59,7 @@ public enum PackageReader {
     if let text = files.text(meta) {
       let blocks = Manifest.blocks(text)
       let keys = blocks.reduce(into: [:]) { $0.merge($1) { first, _ in first } }
-      Manifest.check(blocks, meta, files, findings)
+      Manifest.check(blocks, meta, isMetadata: true, files, findings)
       if let manifest = keys["ETSI-Entry-Manifest"] {
         if let text = files.text(manifest) {
           Manifest.check(Manifest.blocks(text), manifest, files, findings)

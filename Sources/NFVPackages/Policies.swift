@@ -27,7 +27,7 @@ struct Policies {
           aspects.append(
             ScalingAspect(
               id: id, name: aspect["name"]?.text ?? id,
-              maximumLevel: aspect["max_scale_level"]?.integer ?? 0, deltas: [:]))
+              maximumLevel: findings.count(aspect["max_scale_level"]) ?? 0, deltas: [:]))
           steps[id] = (aspect["step_deltas"]?.elements ?? []).compactMap(\.text)
         }
       case "tosca.policies.nfv.VduScalingAspectDeltas":
@@ -37,26 +37,27 @@ struct Policies {
           findings.add(.error, policy, "the policy \(name) needs aspect and deltas")
         }
       case "tosca.policies.nfv.VduInitialDelta":
-        if let count = properties?["initial_delta", "number_of_instances"]?.integer {
+        if let count = findings.count(properties?["initial_delta", "number_of_instances"]) {
           for target in targets { initialInstances[target] = count }
         }
       case "tosca.policies.nfv.InstantiationLevels":
         for (id, level) in properties?["levels"]?.entries ?? [] {
           for (aspect, info) in level["scale_info"]?.entries ?? [] {
-            levels[id, default: .init()].scale[aspect] = info["scale_level"]?.integer ?? 0
+            levels[id, default: .init()].scale[aspect] = findings.count(info["scale_level"]) ?? 0
           }
           if levels[id] == nil { levels[id] = .init() }
         }
         defaultLevel = properties?["default_level"]?.text ?? defaultLevel
       case "tosca.policies.nfv.VduInstantiationLevels":
         for (id, level) in properties?["levels"]?.entries ?? [] {
-          guard let count = level["number_of_instances"]?.integer else { continue }
+          guard let count = findings.count(level["number_of_instances"]) else { continue }
           for target in targets { levels[id, default: .init()].instances[target] = count }
         }
       case "tosca.policies.nfv.AffinityRule", "tosca.policies.nfv.AntiAffinityRule":
         affinity.append(
           AffinityRule(
-            kind: type.hasSuffix("AntiAffinityRule") ? .antiAffinity : .affinity,
+            kind: templates.base(of: type).hasSuffix("AntiAffinityRule")
+              ? .antiAffinity : .affinity,
             scope: properties?["scope"]?.text ?? "nfvi_node", vdus: targets,
             isMandatory: properties?["org.martlet.mandatory"]?.boolean ?? false))
       case let base where base.hasPrefix("tosca.policies.nfv."): break
@@ -68,7 +69,9 @@ struct Policies {
         findings.add(.error, node, "there is no scaling aspect \(aspect)")
         continue
       }
-      let counts = values.entries.map { ($0.key, $0.value["number_of_instances"]?.integer ?? 0) }
+      let counts = values.entries.map {
+        ($0.key, findings.count($0.value["number_of_instances"]) ?? 0)
+      }
       let named = (steps[aspect] ?? []).compactMap { step in counts.first { $0.0 == step }?.1 }
       if named.isEmpty, !counts.isEmpty {
         findings.add(

@@ -15,6 +15,19 @@ final class Findings {
     diagnostics.append(PackageDiagnostic(severity, file: file, message: message))
   }
 
+  /// Adds what a document's own reading found.
+  func add(_ found: [PackageDiagnostic]) { diagnostics += found }
+
+  /// A number of things of which there are at most 100,000: instances, levels, milli-CPUs.
+  func count(_ node: ToscaNode?) -> Int? {
+    guard let node else { return nil }
+    guard let value = node.integer, (0...100_000).contains(value) else {
+      add(.error, node, "\(node.text ?? "this") is no number from 0 to 100,000")
+      return nil
+    }
+    return value
+  }
+
   var hasErrors: Bool { diagnostics.contains { $0.severity == .error } }
 }
 
@@ -27,6 +40,14 @@ struct ToscaNode {
   /// - Throws: a diagnostic where it is no YAML, or its aliases unfold to more than a descriptor has.
   init(file: String, text: String) throws(PackageError) {
     self.file = file
+    guard !Self.mayUnfoldInKeys(text) else {
+      throw PackageError([
+        PackageDiagnostic(
+          .error, file: file,
+          message: "it has aliases together with mapping keys that are no plain words (`?`, `]:`, "
+            + "`}:`); write the aliases out")
+      ])
+    }
     let found: Node?
     do {
       found = try Yams.compose(yaml: text)
@@ -39,6 +60,9 @@ struct ToscaNode {
         .composer(_, let problem, let mark, _)?:
         (line, column) = (mark.line, mark.column)
         message = problem
+      case .duplicatedKeysInMapping(let keys, let context)?:
+        (line, column) = (context.mark.line, context.mark.column)
+        message = "the key \(keys.first ?? "") is there twice"
       default: break
       }
       throw PackageError([
@@ -64,6 +88,39 @@ struct ToscaNode {
   private init(file: String, node: Node) {
     self.file = file
     self.node = node
+  }
+
+  /// Whether composing might hash an alias as part of a mapping key, which takes as long as its
+  /// unfolded size and happens before that size can be bounded. Errs on the side of yes.
+  private static func mayUnfoldInKeys(_ text: String) -> Bool {
+    let bytes = Array(text.utf8)
+    func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+    var hasAlias = false
+    var hasComplexKey = false
+    /// The last octet that is no blank.
+    var previous = UInt8(ascii: "\n")
+    var isAlias = false
+    for (index, byte) in bytes.enumerated() {
+      switch byte {
+      case UInt8(ascii: "*"):
+        let next = index + 1 < bytes.count ? bytes[index + 1] : 0x20
+        if !isBlank(next), next != UInt8(ascii: "\n") {
+          hasAlias = true
+          isAlias = true
+        }
+      case UInt8(ascii: "?"):
+        let before = index > 0 ? bytes[index - 1] : 0x20
+        if isBlank(before) || "\r\n[{,:-".utf8.contains(before) { hasComplexKey = true }
+      case UInt8(ascii: ":"):
+        if isAlias || "]}".utf8.contains(previous) { hasComplexKey = true }
+        isAlias = false
+      case UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: ","), UInt8(ascii: "]"):
+        isAlias = false
+      default: break
+      }
+      if !isBlank(byte) { previous = byte }
+    }
+    return hasAlias && hasComplexKey
   }
 
   /// Aliases are shared when composed and unfold when walked: a walk is cut off at the budget.
@@ -140,6 +197,7 @@ struct ToscaNode {
       "": 1, "B": 1, "KB": 1e3, "KIB": 1024, "MB": 1e6, "MIB": 1_048_576, "GB": 1e9,
       "GIB": 1_073_741_824, "TB": 1e12, "TIB": 1_099_511_627_776,
     ]
-    return factors[unit.uppercased()].map { UInt64(value * $0) }
+    // Up to 1 PB: what is larger is a mistake, and no host's.
+    return factors[unit.uppercased()].map { value * $0 }.flatMap { $0 <= 1e15 ? UInt64($0) : nil }
   }
 }

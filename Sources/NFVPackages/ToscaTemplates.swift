@@ -34,10 +34,7 @@ struct ToscaTemplates {
     do throws(PackageError) {
       root = try ToscaNode(file: path, text: text)
     } catch {
-      for one in error.diagnostics {
-        findings.add(one.severity, file: "\(path):\(one.line):\(one.column)", one.message)
-      }
-      return
+      return findings.add(error.diagnostics)
     }
     if root["tosca_definitions_version"] == nil {
       findings.add(.error, root, "tosca_definitions_version is missing: this is no TOSCA document")

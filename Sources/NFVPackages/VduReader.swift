@@ -14,7 +14,7 @@ extension DescriptorReader {
     } else {
       let compute = node.node["capabilities", "virtual_compute", "properties"]
       capabilities = compute?["requested_additional_capabilities"]
-      if let count = compute?["virtual_cpu", "num_virtual_cpu"]?.integer {
+      if let count = findings.count(compute?["virtual_cpu", "num_virtual_cpu"]) {
         vdu.cpuMillicores = count * 1000
       }
       if let memory = compute?["virtual_memory", "virtual_mem_size"] {
@@ -24,8 +24,8 @@ extension DescriptorReader {
     }
     for (_, entry) in capabilities?.entries ?? [] { apply(entry, to: &vdu) }
     let profile = node.property("vdu_profile")
-    vdu.minimumInstances = profile?["min_number_of_instances"]?.integer ?? 0
-    vdu.maximumInstances = profile?["max_number_of_instances"]?.integer ?? 1
+    vdu.minimumInstances = findings.count(profile?["min_number_of_instances"]) ?? 0
+    vdu.maximumInstances = findings.count(profile?["max_number_of_instances"]) ?? 1
     vdu.initialInstances =
       policies.initialInstances[node.name] ?? max(1, vdu.minimumInstances)
     vdu.storages = storages(of: node, nodes)
@@ -89,8 +89,8 @@ extension DescriptorReader {
         .error, node.node, "\(node.name) has \(found.count) containers; one a unit can be run")
     }
     vdu.cpuMillicores =
-      container.property("cpu_resource_limit")?.integer
-      ?? container.property("requested_cpu_resources")?.integer
+      findings.count(
+        container.property("cpu_resource_limit") ?? container.property("requested_cpu_resources"))
     if let memory = container.property("memory_resource_limit")
       ?? container.property("requested_memory_resources")
     {
