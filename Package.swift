@@ -61,7 +61,8 @@ let package = Package(
     module("NFVModel", []),
 
     // What comes in: archives, packages, images.
-    .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+    .systemLibrary(
+      name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
     module("Archive", ["CArchive"]),
     module(
       "NFVPackages",

@@ -1,0 +1,43 @@
+# Martlet. `make demo` shows it, `make test` tests it.
+SHELL := /bin/sh
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+RELEASE := .build/release
+DEBUG := .build/debug
+
+.PHONY: setup build demo serve test check bench clean
+
+# Debian packages that are missing.
+setup:
+	@scripts/setup
+
+build: setup
+	swift build -c release --static-swift-stdlib --product martlet-hold
+	swift build -c release --static-swift-stdlib --product martletd
+	swift build -c release --static-swift-stdlib --product martlet
+
+# Real functions as containers, real packets, kills and restarts; leaves nothing behind.
+demo: build
+	$(SUDO) $(RELEASE)/martlet demo
+
+# The daemon in the foreground, on the usual socket.
+serve: build
+	$(SUDO) $(RELEASE)/martletd
+
+test: setup
+	swift build --build-tests
+	swift build --product martlet-hold
+	swift build --product martletd
+	swift build --product martlet
+	swift test --skip-build
+
+# Format, undeclared imports, who owns which package, nothing put off without a reason.
+check: setup
+	swift format lint --strict --recursive Sources Tests Package.swift
+	scripts/check-imports
+	swift build --explicit-target-dependency-import-check error
+
+bench: build
+	$(SUDO) $(RELEASE)/martlet bench --output build/bench-report.json
+
+clean:
+	rm -rf .build build
