@@ -145,8 +145,12 @@ struct DescriptorReader {
   /// Levels name aspects and VDUs that are there, and the default level is one of them.
   private func checkLevels(_ flavour: DeploymentFlavour, _ root: ToscaNode) {
     let node = root["topology_template", "policies"] ?? root
-    let maximum = Dictionary(
-      uniqueKeysWithValues: flavour.scalingAspects.map { ($0.id, $0.maximumLevel) })
+    let maximum = Dictionary(flavour.scalingAspects.map { ($0.id, $0.maximumLevel) }) { first, _ in
+      first
+    }
+    if maximum.count < flavour.scalingAspects.count {
+      findings.add(.error, node, "a scaling aspect is described twice")
+    }
     for (id, level) in flavour.instantiationLevels.sorted(by: { $0.key < $1.key }) {
       for (aspect, value) in level.scale.sorted(by: { $0.key < $1.key }) {
         guard let highest = maximum[aspect] else {
@@ -224,6 +228,8 @@ struct DescriptorReader {
         }
         points.append(.init(id: node.name, exposes: .virtualLink(link)))
       case "tosca.nodes.nfv.VirtualCp":
+        let isInternal = node.requirement("virtual_link") != nil
+        guard targets.contains(node.name) || !isInternal else { continue }
         points.append(.init(id: node.name, exposes: .virtualCp(node.name)))
       default: continue
       }
