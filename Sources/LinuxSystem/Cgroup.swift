@@ -44,7 +44,14 @@ public struct Cgroup: Sendable, Hashable {
 
   /// Makes the group and sets its limits; one that is there gets them.
   public func create(_ limits: CgroupLimits) throws(SystemError) {
-    for folder in folders { try makeFolders(folder) }
+    for folder in folders {
+      do throws(SystemError) {
+        try makeFolders(folder)
+      } catch  where error.errno == .noSuchFileOrDirectory {
+        // Another workload's end has just taken the empty parents away.
+        try makeFolders(folder)
+      }
+    }
     try setMemory(limits.memoryBytes)
     try setProcessor(limits.cpuMillicores)
     try set(.pids, v1: "pids.max", v2: "pids.max", "\(limits.maximumProcesses)")

@@ -101,6 +101,16 @@ public struct CgroupHierarchies: Sendable, Hashable {
     if let unified { roots.append(unified) }
     return roots.map { "\($0)/\(path)" }
   }
+
+  /// Removes the groups above a removed one, as long as they are empty.
+  public func removeEmptyParents(of path: String) {
+    var parts = path.split(separator: "/").dropLast()
+    while !parts.isEmpty {
+      let parent = parts.joined(separator: "/")
+      for folder in allFolders(of: parent) { rmdir(folder) }
+      parts.removeLast()
+    }
+  }
 }
 
 /// Holds the host's `favordynmods` option on: moving a process into a group then takes tenths of a

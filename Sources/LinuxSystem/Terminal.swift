@@ -2,35 +2,12 @@ internal import CLinux
 internal import Glibc
 public import SystemPackage
 
-/// A pseudoterminal (pty(7)): what is written to `master` is typed at `terminal`.
-public struct PseudoTerminal: Sendable {
-  public var master: FileDescriptor
-  public var terminal: FileDescriptor
-
-  /// Both ends, close-on-exec; the caller's to close.
-  public init(rows: Int, columns: Int) throws(SystemError) {
-    let descriptor = try systemCall("open", "/dev/ptmx") {
-      CLinux_open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0)
-    }
-    master = FileDescriptor(rawValue: descriptor)
-    do throws(SystemError) {
-      try Self.resize(master, rows: rows, columns: columns)
-      terminal = FileDescriptor(
-        rawValue: try systemCall("ioctl TIOCGPTPEER") { CLinux_open_terminal_peer(descriptor) })
-    } catch {
-      close(descriptor)
-      throw error
-    }
-  }
-
-  /// Tells whoever runs at the terminal its new size (SIGWINCH).
-  public static func resize(
-    _ master: FileDescriptor, rows: Int, columns: Int
-  ) throws(SystemError) {
-    try systemCall("ioctl TIOCSWINSZ") {
-      CLinux_set_terminal_size(
-        master.rawValue, UInt16(clamping: rows), UInt16(clamping: columns))
-    }
+/// Tells whoever runs at the terminal of `master` (pty(7)) its new size, by SIGWINCH.
+public func resizeTerminal(
+  _ master: FileDescriptor, rows: Int, columns: Int
+) throws(SystemError) {
+  try systemCall("ioctl TIOCSWINSZ") {
+    CLinux_set_terminal_size(master.rawValue, UInt16(clamping: rows), UInt16(clamping: columns))
   }
 }
 
@@ -61,3 +38,60 @@ public func nextData(
 
 /// Has writes to a pipe that nobody reads any more fail with EPIPE instead of ending this process.
 public func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
+
+/// A socket at which an OCI runtime hands over the master of a terminal that it made
+/// (`--console-socket`). Its path goes with this object.
+public final class ConsoleSocket: Sendable {
+  public let path: String
+  private let listener: FileDescriptor
+
+  /// - Parameter path: at most 107 octets, in a folder that only we can search: whoever connects
+  ///   first is believed.
+  public init(_ path: String) throws(SystemError) {
+    self.path = path
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let fits = withUnsafeMutableBytes(of: &address.sun_path) { buffer in
+      guard path.utf8.count < buffer.count else { return false }
+      buffer.copyBytes(from: path.utf8)
+      return true
+    }
+    guard fits else {
+      throw SystemError(call: "bind", errno: .fileNameTooLong, subject: path)
+    }
+    let descriptor = try systemCall("socket") {
+      socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    }
+    listener = FileDescriptor(rawValue: descriptor)
+    // SAFETY: the address lives during the call and is read with its own length.
+    try systemCall("bind", path) {
+      withUnsafePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+        }
+      }
+    }
+    try systemCall("listen", path) { listen(descriptor, 1) }
+  }
+
+  deinit {
+    try? listener.close()
+    try? removeFile(path)
+  }
+
+  /// Waits for the terminal's master, the caller's to close.
+  /// - Parameter process: a pidfd of the runtime; where it ends first there will be no terminal.
+  /// - Returns: nil then, and where the time has passed.
+  public func receive(
+    unlessEnded process: FileDescriptor, milliseconds: Int32
+  ) throws(SystemError) -> FileDescriptor? {
+    let ready = try waitReadable(anyOf: [listener, process], milliseconds: milliseconds)
+    guard ready[0], let connection = try PacketSocket.accept(listener) else { return nil }
+    defer { try? connection.close() }
+    guard try waitReadable(connection, milliseconds: milliseconds),
+      case .packet(_, let descriptors) = try PacketSocket.receive(
+        on: connection, limit: 4096, descriptorLimit: 1)
+    else { return nil }
+    return descriptors.first
+  }
+}

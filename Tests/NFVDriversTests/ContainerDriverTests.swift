@@ -18,4 +18,344 @@ struct ContainerDriverTests {
       #expect(try await fixture.leftovers() == [])
     }
   }
+
+  @Test("It keeps what every driver keeps")
+  func contract() async throws {
+    try await withContainers { fixture in
+      try await DriverContract(
+        driver: fixture.driver, endless: fixture.specification("endless", ["/bin/sleep", "1000"]),
+        ending: fixture.specification("ending", ["/bin/sh", "-c", "exit 3"])
+      ).check()
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("It sees its document, its files and environment, its own user 0 and its own host name")
+  func seesWhatItIsGiven() async throws {
+    try await withContainers { fixture in
+      let (status, output) = try await fixture.output(
+        """
+        cat /run/martlet/config.json; echo
+        cat /etc/given.conf; echo $GIVEN; id -u; cat /proc/sys/kernel/hostname
+        echo written > /root/file && cat /root/file
+        ls -ln /proc/self/fd/0 > /dev/null && cat && echo input ended
+        """, files: [.init(path: "/etc/given.conf", content: Array("rule\n".utf8), mode: 0o644)])
+      #expect(status == .exited(code: 0))
+      #expect(
+        output == """
+          {"generation":1}
+          rule
+          yes
+          0
+          script
+          written
+          input ended
+
+          """)
+    }
+  }
+
+  @Test("What is dangerous is refused: system calls, capabilities, /sys, /proc")
+  func isConfined() async throws {
+    try await withContainers { fixture in
+      let (_, output) = try await fixture.output(
+        """
+        mount -t tmpfs none /tmp 2>/dev/null && echo MOUNTED
+        unshare -U true 2>/dev/null && echo UNSHARED
+        (echo x > /sys/kernel/uevent_helper) 2>/dev/null && echo SYS
+        touch /sys/x 2>/dev/null && echo SYS
+        (echo w > /proc/sysrq-trigger) 2>/dev/null && echo SYSRQ
+        (echo 1 > /proc/sys/kernel/panic) 2>/dev/null && echo SYSCTL
+        head -c 1 /proc/kcore 2>/dev/null | cat
+        touch /run/martlet/x 2>/dev/null && echo DOCUMENTS
+        ls /sys/class/net
+        while read name value rest; do
+          case $name in CapBnd:|NoNewPrivs:|Seccomp:) echo $name $value;; esac
+        done < /proc/self/status
+        """)
+      // CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4, KILL 5, SETGID 6, SETUID 7.
+      #expect(output == "lo\nCapBnd: 00000000000000fb\nNoNewPrivs: 1\nSeccomp: 2\n")
+      // Runtimes give a standard stream's node to the container's user.
+      var status = stat()
+      #expect(stat("/dev/null", &status) == 0 && status.st_uid == 0)
+    }
+  }
+
+  @Test("nftables work under NET_ADMIN; another capability is refused")
+  func capabilities() async throws {
+    try await withContainers { fixture in
+      let (status, output) = try await fixture.output(
+        "nft add table inet t && nft list tables", capabilities: ["NET_ADMIN"])
+      #expect(status == .exited(code: 0), "\(output)")
+      #expect(output == "table inet t\n")
+      let asked = fixture.specification("asks", ["/bin/sh"], capabilities: ["SYS_ADMIN"])
+      _ = try await fixture.driver.prepare(asked)
+      let error = await #expect(throws: NFVError.self) { try await fixture.driver.start(asked) }
+      #expect(error?.code == .unprocessable)
+      #expect(error?.message.contains("SYS_ADMIN") == true)
+      try await fixture.driver.delete(asked.id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("More memory than the limit is told as such; the writable layer counts")
+  func outOfMemory() async throws {
+    try await withContainers { fixture in
+      let (status, _) = try await fixture.output(
+        "cat /dev/zero | tail -c 200m", memory: 16 << 20)
+      #expect(status == .outOfMemory)
+      let (layered, _) = try await fixture.output(
+        "exec head -c 48m /dev/zero > /big", memory: 16 << 20, writable: 64 << 20)
+      #expect(layered == .outOfMemory)
+      let (full, output) = try await fixture.output(
+        "head -c 4m /dev/zero > /big && echo FITS", writable: 1 << 20)
+      #expect(full != .exited(code: 0))
+      #expect(!output.contains("FITS"))
+    }
+  }
+
+  @Test("A root without a writable layer is read-only")
+  func readOnlyRoot() async throws {
+    try await withContainers { fixture in
+      let (_, output) = try await fixture.output(
+        "touch /x 2>/dev/null && echo WRITTEN; touch /run/x && echo run", writable: 0)
+      #expect(output == "run\n")
+    }
+  }
+
+  @Test("It is observed as prepared, running and exited; limits hold; stop ends it")
+  func observed() async throws {
+    try await withContainers { fixture in
+      let driver = fixture.driver
+      let specification = fixture.specification("life", ["/bin/sleep", "1000"])
+      let id = specification.id
+      _ = try await driver.prepare(specification)
+      _ = try await driver.prepare(specification)
+      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .prepared)])
+      try await driver.start(specification)
+      try await driver.start(specification)
+      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .running)])
+      guard case .networkNamespace(let namespace) = try await driver.attachmentPoint(of: id) else {
+        throw NFVError(.failed, "no network namespace")
+      }
+      #expect(try isNamespace(FileDescriptor(rawValue: namespace.fileDescriptor)))
+      let usage = try await driver.usage(of: id)
+      #expect(usage.processes == 1)
+      #expect((1...(16 << 20)).contains(usage.memoryBytes))
+      #expect(usage.cpuNanoseconds > 0)
+      // sleep is a first process without a handler: SIGTERM does not reach it.
+      try await driver.stop(id, grace: .milliseconds(20))
+      #expect(
+        try await driver.observe()
+          == [ObservedWorkload(id: id, phase: .exited(.killed(signal: 9)))])
+      var exits = driver.exits.makeAsyncIterator()
+      #expect(await exits.next() == WorkloadExit(id: id, status: .killed(signal: 9)))
+      try await driver.delete(id)
+      try await driver.delete(id)
+      #expect(try await driver.observe() == [])
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("SIGTERM is given its time")
+  func politeStop() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run(
+        "polite", "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done")
+      while try await fixture.driver.log(of: id, from: 0, limit: 10).bytes.isEmpty {
+        sleepThread(milliseconds: 1)
+      }
+      try await fixture.driver.stop(id, grace: .seconds(5))
+      let (status, output) = try await fixture.finish(id)
+      #expect(status == .exited(code: 7))
+      #expect(output == "up\nbye\n")
+    }
+  }
+
+  @Test("A new daemon finds what the last one started")
+  func newDaemon() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("stays", "sleep 1000")
+      let other = try await HoldClient.connect(
+        socket: fixture.folder + "/hold.socket", program: "/nonexistent")
+      defer { other.close() }
+      let driver = try ContainerDriver(fixture.configuration, hold: other)
+      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .running)])
+      // Its range of user ids is taken.
+      let second = fixture.specification("second", ["/bin/sh", "-c", "cat /proc/self/uid_map"])
+      _ = try await driver.prepare(second)
+      try await driver.start(second)
+      let map = try await fixture.finish(second.id).output
+      #expect(map != String(decoding: try readFile("/proc/self/uid_map", limit: 99), as: UTF8.self))
+      let session = try await driver.execute(
+        ExecRequest(arguments: ["/bin/cat", "/proc/self/uid_map"]), in: id)
+      #expect(try await collect(session).output != map)
+    }
+  }
+
+  // MARK: Commands inside
+
+  /// Everything that a command writes, and how it ends.
+  func collect(
+    _ session: any ExecSession
+  ) async throws -> (output: String, error: String, status: NFVModel.ExitStatus?) {
+    var output: [UInt8] = []
+    var error: [UInt8] = []
+    var status: NFVModel.ExitStatus?
+    for await piece in session.output {
+      switch piece {
+      case .standardOutput(let bytes): output += bytes
+      case .standardError(let bytes): error += bytes
+      case .exited(let ended): status = ended
+      }
+    }
+    return (
+      String(decoding: output, as: UTF8.self), String(decoding: error, as: UTF8.self), status
+    )
+  }
+
+  @Test("A command inside: its streams apart, its input, its status, as confined as the workload")
+  func executes() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "sleep 1000")
+      let session = try await fixture.driver.execute(
+        ExecRequest(
+          arguments: [
+            "/bin/sh", "-c",
+            """
+            cat; echo $EXTRA; echo problem >&2
+            mount -t tmpfs none /tmp 2>/dev/null && echo MOUNTED
+            while read name value rest; do
+              case $name in CapBnd:|NoNewPrivs:|Seccomp:) echo $name $value;; esac
+            done < /proc/self/status
+            exit 5
+            """,
+          ], environment: ["EXTRA=more"]), in: id)
+      try await session.write(Array("typed\n".utf8))
+      await session.closeInput()
+      let (output, error, status) = try await collect(session)
+      #expect(
+        output == "typed\nmore\nCapBnd: 00000000000000fb\nNoNewPrivs: 1\nSeccomp: 2\n")
+      #expect(error == "problem\n")
+      #expect(status == .exited(code: 5))
+      await #expect(throws: NFVError.self) { try await session.write([1]) }
+    }
+  }
+
+  @Test("A command at a terminal sees its size and its changes")
+  func executesAtTerminal() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "sleep 1000")
+      let session = try await fixture.driver.execute(
+        ExecRequest(
+          arguments: ["/bin/sh", "-c", "stty size; read line; stty size; exit 4"],
+          terminal: .init(rows: 30, columns: 100)), in: id)
+      var text = ""
+      var status: NFVModel.ExitStatus?
+      for await piece in session.output {
+        switch piece {
+        case .standardOutput(let bytes):
+          text += String(decoding: bytes, as: UTF8.self)
+          if text == "30 100\r\n" {
+            await session.resize(.init(rows: 40, columns: 120))
+            sleepThread(milliseconds: 100)
+            try await session.write(Array("go\n".utf8))
+          }
+        case .standardError: Issue.record("a terminal has no standard error")
+        case .exited(let ended): status = ended
+        }
+      }
+      #expect(text == "30 100\r\ngo\r\n40 120\r\n")
+      #expect(status == .exited(code: 4))
+    }
+  }
+
+  @Test("A command that is not there is told, with and without a terminal")
+  func executesMissing() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "sleep 1000")
+      for terminal in [nil, ExecRequest.TerminalSize(rows: 30, columns: 100)] {
+        let session = try await fixture.driver.execute(
+          ExecRequest(arguments: ["/no/such/program"], terminal: terminal), in: id)
+        let (output, error, status) = try await collect(session)
+        // The runtime may say it at the terminal that it has just made.
+        #expect(
+          (output + error).contains("/no/such/program"), "\(String(describing: terminal))")
+        #expect(status != .exited(code: 0))
+      }
+    }
+  }
+
+  @Test("A cancelled command is gone, and a container with a running command can be removed")
+  func cancelsCommand() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "sleep 1000")
+      let cancelled = try await fixture.driver.execute(
+        ExecRequest(arguments: ["/bin/sleep", "1000"]), in: id)
+      await cancelled.cancel()
+      #expect(try await collect(cancelled).status == .killed(signal: 9))
+      let running = try await fixture.driver.execute(
+        ExecRequest(arguments: ["/bin/sleep", "1000"]), in: id)
+      try await fixture.driver.delete(id)
+      #expect(try await collect(running).status != .exited(code: 0))
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  // MARK: Runtimes that fail
+
+  @Test("A command that is not in the image is told with the runtime's own words")
+  func commandMissing() async throws {
+    try await withContainers { fixture in
+      let specification = fixture.specification("missing", ["/no/such/program"])
+      _ = try await fixture.driver.prepare(specification)
+      let error = await #expect(throws: NFVError.self) {
+        try await fixture.driver.start(specification)
+      }
+      #expect(error?.cause?.contains("/no/such/program") == true, "\(String(describing: error))")
+      try await fixture.driver.delete(specification.id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("A runtime that hangs is killed at its time limit")
+  func runtimeHangs() async throws {
+    var template = Array("/tmp/hanging-runtime-XXXXXX".utf8CString)
+    let file = mkstemp(&template)
+    let path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    defer { unlink(path) }
+    let script = Array("#!/bin/sh\nsleep 1000\n".utf8)
+    try writeAll(script, to: FileDescriptor(rawValue: file))
+    fchmod(file, 0o755)
+    close(file)
+    try await withContainers(runtimePath: path, startLimit: .milliseconds(300)) { fixture in
+      let specification = fixture.specification("hangs", ["/bin/sh"])
+      _ = try await fixture.driver.prepare(specification)
+      let error = await #expect(throws: NFVError.self) {
+        try await fixture.driver.start(specification)
+      }
+      #expect(error?.code == .timeout)
+      try await fixture.driver.delete(specification.id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("runc runs it as well, as confined", .enabled(if: access("/usr/sbin/runc", X_OK) == 0))
+  func runc() async throws {
+    try await withContainers(runtime: .runc, runtimePath: "/usr/sbin/runc") { fixture in
+      let (status, output) = try await fixture.output(
+        """
+        mount -t tmpfs none /tmp 2>/dev/null && echo MOUNTED
+        touch /sys/x 2>/dev/null && echo SYS
+        ls /sys/class/net
+        while read name value rest; do
+          case $name in CapBnd:|NoNewPrivs:|Seccomp:) echo $name $value;; esac
+        done < /proc/self/status
+        exit 3
+        """)
+      #expect(status == .exited(code: 3))
+      #expect(output == "lo\nCapBnd: 00000000000000fb\nNoNewPrivs: 1\nSeccomp: 2\n")
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
 }

@@ -117,9 +117,7 @@ final class ContainerFixture: Sendable {
     }
     let hierarchies = try CgroupHierarchies.detect()
     for group in hierarchies.allFolders(of: "martlet/\(store)") {
-      for name in try listFolder(group) where name.hasPrefix("m") && name.utf8.count == 13 {
-        left.append("\(group)/\(name)")
-      }
+      if access(group, F_OK) == 0 { left.append(group) }
     }
     return left
   }
@@ -129,12 +127,12 @@ final class ContainerFixture: Sendable {
       try? await driver.delete(workload.id)
     }
     for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
-    try await hold.shutdown()
+    let process = try openPidfd(try await hold.status().pid)
+    defer { try? process.close() }
+    // Closed first: the client would start another hold.
     hold.close()
-    let hierarchies = try CgroupHierarchies.detect()
-    try Cgroup.remove(hierarchies.allFolders(of: "martlet/\(store)"))
-    // Of other tests or of a production, where it is not empty.
-    try? Cgroup.remove(hierarchies.allFolders(of: "martlet"))
+    try sendSignal(SIGKILL, to: process)
+    _ = try waitReadable(process, milliseconds: 5000)
     try Mount.unmount(folder + "/run")
     let parent = try openFile("/tmp", .path)
     defer { try? parent.close() }

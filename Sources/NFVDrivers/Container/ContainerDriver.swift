@@ -61,6 +61,7 @@ public final class ContainerDriver: WorkloadDriver {
       for name in ["workloads", "runtime", "stage"] {
         try Mount.makeDirectory("\(configuration.runFolder)/\(name)", mode: 0o711)
       }
+      try Mount.makeDirectory(configuration.runFolder + "/console", mode: 0o700)
       try Mount.makeDirectory(configuration.logFolder, mode: 0o700)
       try openFile(configuration.runtimePath, .path).closeQuietly()
       return (
@@ -233,7 +234,9 @@ public final class ContainerDriver: WorkloadDriver {
     var pause: UInt32 = 1
     while true {
       do throws(SystemError) {
-        return try Cgroup.remove(folders)
+        try Cgroup.remove(folders)
+        hierarchies.removeEmptyParents(of: Self.groupPath(workload))
+        return
       } catch  where error.errno == .resourceBusy && pause < 1000 {
         try group(workload).kill()
         sleepThread(milliseconds: pause)
@@ -341,7 +344,7 @@ public final class ContainerDriver: WorkloadDriver {
     }
   }
 
-  private static func onHold<Value>(
+  static func onHold<Value>(
     _ body: () throws(SystemError) -> Value
   ) throws(HoldError) -> Value {
     do throws(SystemError) {

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import HoldProtocol
 import LinuxSystem
@@ -15,38 +16,96 @@ extension ContainerDriver {
     guard folder(workload).process != nil else {
       throw NFVError(.notFound, "there is no running container \(workload) on this host")
     }
-    let key = "exec:\(workload):\(IdentifierSource.system.uuid())"
-    var streams = try Self.onHost("cannot run a command in \(workload)") {
+    let name = IdentifierSource.system.uuid()
+    let key = "exec:\(workload):\(name)"
+    let process = try processDocument(request, workload)
+    var (streams, document, console) = try Self.onHost("cannot run a command in \(workload)") {
       () throws(SystemError) in
-      try ExecStreams(terminal: request.terminal)
+      let document = OwnedDescriptor(try makeMemoryFile("process.json"))
+      try writeAll(process, to: document.descriptor)
+      let console =
+        request.terminal == nil
+        ? nil : try ConsoleSocket("\(configuration.runFolder)/console/\(name)")
+      return (try ExecStreams(), document, console)
     }
+    // What the runtime itself has to say goes to the standard error.
     var arguments =
-      runtimeArguments(log: folder(workload).runtimeLog) + ["exec", "--no-new-privs"]
-    if request.terminal != nil { arguments.append("--tty") }
-    for variable in request.environment { arguments += ["--env", variable] }
-    arguments.append(workload.name)
-    arguments += request.arguments
-    let isTerminal = request.terminal != nil
+      runtimeArguments + [
+        "exec", "--process=/proc/self/fd/\(Self.processDescriptor)",
+      ]
+    if let console { arguments.append("--console-socket=\(console.path)") }
     let spawn = SpawnRequest(
-      key: key, executable: configuration.runtimePath, arguments: arguments,
+      key: key, executable: configuration.runtimePath, arguments: arguments + [workload.name],
       environment: Self.runtimeEnvironment, input: .descriptor(.passed(0)),
       output: .descriptor(.passed(1)), error: .descriptor(.passed(2)),
+      descriptors: [DescriptorMapping(source: .passed(3), target: Self.processDescriptor)],
       cgroups: configuration.runtime == .crun ? group(workload).folders : [],
-      mounts: runtimeMounts, controllingTerminal: isTerminal,
-      timeoutMilliseconds: UInt32(configuration.startLimit.milliseconds))
+      mounts: runtimeMounts)
     do throws(HoldError) {
-      _ = try await hold.spawn(spawn, descriptors: streams.inside.map(\.descriptor))
+      _ = try await hold.spawn(
+        spawn, descriptors: (streams.inside + [document]).map(\.descriptor))
       // Only the command has them now: its end is the streams' end.
       streams.inside = []
-      guard let process = try await hold.open(key: key)[.process] else {
+      guard let descriptor = try await hold.open(key: key)[.process] else {
         throw .malformed("no process came")
       }
-      return ContainerExecSession(
-        hold: hold, key: key, process: OwnedDescriptor(process), streams: streams)
+      let process = OwnedDescriptor(descriptor)
+      guard let console else {
+        return ContainerExecSession(hold: hold, key: key, process: process, streams: streams)
+      }
+      let master = try Self.onHold { () throws(SystemError) in
+        try console.receive(
+          unlessEnded: process.descriptor, milliseconds: configuration.startLimit.milliseconds)
+      }
+      if let master {
+        streams.becomeTerminal(OwnedDescriptor(master))
+        return ContainerExecSession(hold: hold, key: key, process: process, streams: streams)
+      }
     } catch {
-      try? await hold.signal(key: key, SIGKILL)
-      try? await hold.release(key: key)
+      await forgetCommand(key)
       throw Self.problem("cannot run \(request.arguments[0]) in \(workload)", error)
+    }
+    await forgetCommand(key)
+    // Its end closes the pipe, so that this does not wait.
+    let said = (try? readSome(of: streams.outputs[1].descriptor, limit: 2048)) ?? []
+    throw NFVError(
+      .failed,
+      "\(configuration.runtimePath) made no terminal for \(request.arguments[0]) in \(workload)",
+      cause: String(decoding: said, as: UTF8.self))
+  }
+
+  private func forgetCommand(_ key: String) async {
+    try? await hold.signal(key: key, SIGKILL)
+    try? await hold.release(key: key)
+  }
+
+  private static var processDescriptor: Int32 { 12 }
+
+  /// The workload's own process (its user, capabilities, environment) with another command.
+  private func processDocument(
+    _ request: ExecRequest, _ workload: WorkloadID
+  ) throws(NFVError) -> [UInt8] {
+    let what = "cannot read the configuration of \(workload)"
+    let bytes = try Self.onHost(what) { () throws(SystemError) in
+      try readFile(folder(workload).bundle + "/config.json", limit: 4 << 20)
+    }
+    do {
+      let configuration = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
+      guard case .object(let members) = configuration,
+        case .object(var process)? = members["process"],
+        case .array(let environment)? = process["env"]
+      else { throw NFVError(.failed, what) }
+      process["args"] = .array(request.arguments.map(JSONValue.string))
+      process["env"] = .array(environment + request.environment.map(JSONValue.string))
+      process["terminal"] = .bool(request.terminal != nil)
+      if let size = request.terminal {
+        process["consoleSize"] = .object([
+          "height": .integer(Int64(size.rows)), "width": .integer(Int64(size.columns)),
+        ])
+      }
+      return Array(try JSONEncoder().encode(JSONValue.object(process)))
+    } catch {
+      throw NFVError(.failed, what, cause: error)
     }
   }
 }
@@ -63,21 +122,13 @@ private final class OwnedDescriptor: Sendable {
 private struct ExecStreams: Sendable {
   /// What is written here the command reads; the terminal's master where there is one.
   var input: OwnedDescriptor
-  /// Standard output, and standard error where there is no terminal.
+  /// Standard output (a terminal's master where there is one) and standard error.
   var outputs: [OwnedDescriptor]
   /// The command's 0, 1 and 2.
   var inside: [OwnedDescriptor]
-  var isTerminal: Bool
+  private(set) var isTerminal = false
 
-  init(terminal: ExecRequest.TerminalSize?) throws(SystemError) {
-    isTerminal = terminal != nil
-    if let terminal {
-      let pair = try PseudoTerminal(rows: terminal.rows, columns: terminal.columns)
-      input = OwnedDescriptor(pair.master)
-      outputs = [input]
-      inside = Array(repeating: OwnedDescriptor(pair.terminal), count: 3)
-      return
-    }
+  init() throws(SystemError) {
     func pipe() throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
       let (read, write) = try makePipe()
       return (OwnedDescriptor(read), OwnedDescriptor(write))
@@ -87,12 +138,21 @@ private struct ExecStreams: Sendable {
     outputs = [outputPipe.read, errorPipe.read]
     inside = [inputPipe.read, outputPipe.write, errorPipe.write]
   }
+
+  /// The command has a terminal instead; what the runtime says still comes apart.
+  mutating func becomeTerminal(_ master: OwnedDescriptor) {
+    isTerminal = true
+    input = master
+    outputs[0] = master
+  }
 }
 
 /// A command in a container: one thread of its own reads its output as it is asked for, another
 /// writes its input, as both may block.
 private final class ContainerExecSession: ExecSession {
   private enum Input: Sendable {
+    /// The first: the thread alone keeps it, so that it can close it.
+    case target(OwnedDescriptor)
     case bytes([UInt8], CheckedContinuation<Bool, Never>)
     case end
   }
@@ -123,10 +183,12 @@ private final class ContainerExecSession: ExecSession {
         }
       }
     }
+    input.append(.target(streams.input))
     startThread(name: "martlet-exec-in") { [input, isTerminal = streams.isTerminal] in
-      var target: OwnedDescriptor? = streams.input
+      var target: OwnedDescriptor?
       while let items = input.next(limit: 1) {
         switch items[0] {
+        case .target(let descriptor): target = descriptor
         case .bytes(let bytes, let continuation):
           let written = target.map { (try? writeAll(bytes, to: $0.descriptor)) != nil }
           continuation.resume(returning: written ?? false)
@@ -162,7 +224,7 @@ private final class ContainerExecSession: ExecSession {
 
   func resize(_ size: ExecRequest.TerminalSize) async {
     guard let terminal else { return }
-    try? PseudoTerminal.resize(terminal.descriptor, rows: size.rows, columns: size.columns)
+    try? resizeTerminal(terminal.descriptor, rows: size.rows, columns: size.columns)
   }
 
   func cancel() async {

@@ -11,18 +11,17 @@ extension ContainerDriver {
       throw NFVError(.conflict, "\(id) is not prepared; start it anew")
     }
     let group = group(id)
-    let input: FileDescriptor
-    do {
-      try writeBundle(specification, record)
-      input = try Self.onHost("cannot start \(id)") { () throws(SystemError) in
-        if configuration.runtime == .crun {
-          try group.create(
-            CgroupLimits(
-              cpuMillicores: specification.cpuMillicores, memoryBytes: specification.memoryBytes,
-              maximumProcesses: specification.maximumProcesses))
-        }
-        return try Self.emptyInput()
+    let namespaces = try await namespaces(of: id)
+    defer { for descriptor in namespaces.open { try? descriptor.close() } }
+    try writeBundle(specification, record, namespaces)
+    let input = try Self.onHost("cannot start \(id)") { () throws(SystemError) in
+      if configuration.runtime == .crun {
+        try group.create(
+          CgroupLimits(
+            cpuMillicores: specification.cpuMillicores, memoryBytes: specification.memoryBytes,
+            maximumProcesses: specification.maximumProcesses))
       }
+      return try Self.emptyInput()
     }
     defer { try? input.close() }
     let result: SpawnResult
@@ -50,8 +49,37 @@ extension ContainerDriver {
     return read
   }
 
+  /// Where the runtime finds the namespaces.
+  private struct NamespacePaths {
+    var user: String
+    var network: String
+    /// To be kept open until the runtime has run.
+    var open: [FileDescriptor] = []
+  }
+
+  /// crun gets them as descriptors of its own; runc's children have those no more, but may look at
+  /// ours.
+  private func namespaces(of id: WorkloadID) async throws(NFVError) -> NamespacePaths {
+    if configuration.runtime == .crun {
+      return NamespacePaths(
+        user: "/proc/self/fd/\(Self.userDescriptor)",
+        network: "/proc/self/fd/\(Self.networkDescriptor)")
+    }
+    let held: [DescriptorRole: FileDescriptor]
+    do throws(HoldError) {
+      held = try await hold.open(key: Self.placeKey(id))
+    } catch {
+      throw Self.problem("cannot open the namespaces of \(id)", error)
+    }
+    let folder = "/proc/\(currentProcessID())/fd"
+    return NamespacePaths(
+      user: "\(folder)/\(held[.user]?.rawValue ?? -1)",
+      network: "\(folder)/\(held[.network]?.rawValue ?? -1)", open: Array(held.values))
+  }
+
   private func writeBundle(
-    _ specification: WorkloadSpecification, _ record: RunFolder.Record
+    _ specification: WorkloadSpecification, _ record: RunFolder.Record,
+    _ namespaces: NamespacePaths
   ) throws(NFVError) {
     let id = specification.id
     let folder = folder(id)
@@ -62,10 +90,8 @@ extension ContainerDriver {
     for (index, file) in specification.files.enumerated() {
       files.append(.init(source: "\(folder.path)/file-\(index)", path: file.path))
     }
-    let isCrun = configuration.runtime == .crun
     let place = OCIConfiguration.Place(
-      userNamespace: isCrun ? "/proc/self/fd/\(Self.userDescriptor)" : "",
-      networkNamespace: isCrun ? "/proc/self/fd/\(Self.networkDescriptor)" : "",
+      userNamespace: namespaces.user, networkNamespace: namespaces.network,
       root: stage + "/root", documents: folder.documents, files: files,
       cgroup: Self.groupPath(id), users: record.users)
     let configuration = try OCIConfiguration(
@@ -111,8 +137,9 @@ extension ContainerDriver {
     let isCrun = configuration.runtime == .crun
     return SpawnRequest(
       key: Self.workloadKey(id), executable: configuration.runtimePath,
-      arguments: runtimeArguments(log: folder.runtimeLog) + [
-        "run", "--detach", "--pid-file=\(folder.pidFile)", "--bundle=\(folder.bundle)", id.name,
+      arguments: runtimeArguments + [
+        "--log=\(folder.runtimeLog)", "run", "--detach", "--pid-file=\(folder.pidFile)",
+        "--bundle=\(folder.bundle)", id.name,
       ],
       environment: Self.runtimeEnvironment, input: .descriptor(.passed(0)), output: log,
       error: log,
@@ -130,9 +157,9 @@ extension ContainerDriver {
   static let runtimeEnvironment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
 
   /// What every call of the runtime begins with.
-  func runtimeArguments(log: String) -> [String] {
+  var runtimeArguments: [String] {
     let name = configuration.runtime == .crun ? "crun" : "runc"
-    var arguments = [name, "--root=\(configuration.runFolder)/runtime", "--log=\(log)"]
+    var arguments = [name, "--root=\(configuration.runFolder)/runtime"]
     // It is born in its cgroups, and so is what it starts.
     if configuration.runtime == .crun { arguments.append("--cgroup-manager=disabled") }
     return arguments
@@ -187,13 +214,19 @@ extension ContainerDriver {
     return mounts + runtimeMounts
   }
 
+  /// What the runtime said last.
+  private func runtimeTail(_ id: WorkloadID) -> String {
+    let said = (try? readFile(folder(id).runtimeLog, limit: 65536)) ?? []
+    var tail = String(decoding: said.suffix(2048), as: UTF8.self)
+    while tail.last?.isWhitespace == true { tail.removeLast() }
+    return tail
+  }
+
   private func startProblem(
     _ specification: WorkloadSpecification, _ error: HoldError
   ) -> NFVError {
     let id = specification.id
-    let said = (try? readFile(folder(id).runtimeLog, limit: 65536)) ?? []
-    var tail = String(decoding: said.suffix(2048), as: UTF8.self)
-    while tail.last?.isWhitespace == true { tail.removeLast() }
+    let tail = runtimeTail(id)
     if case .refused(let refusal) = error, refusal.code == .timedOut {
       return NFVError(
         .timeout,

@@ -219,8 +219,7 @@ struct OCIConfiguration {
       }
     }
     return [
-      "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NATIVE"],
-      "syscalls": .array(rules),
+      "defaultAction": "SCMP_ACT_ALLOW", "syscalls": .array(rules),
     ]
   }()
 
