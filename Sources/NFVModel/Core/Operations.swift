@@ -403,18 +403,35 @@ extension Core {
         let network = allocation.network(networkID)
       else { continue }
       let id = identifiers.identifier(PortID.self)
+      let addresses = try allocation.allocate(
+        on: network, fixed: connection?.addresses ?? [], for: "\(vdu.id).\(cpd.id)")
       ports.append(
         Port(
           id: id, cpd: cpd.id, externalCpd: external?.id, network: networkID,
           // Locally administered, unicast; 40 bits of the identifier's hash.
           mac: MACAddress(value: 0x0200_0000_0000 | HostName.hash(id.rawValue) & 0xFF_FFFF_FFFF),
-          addresses: try allocation.allocate(
-            on: network, fixed: connection?.addresses ?? [], for: "\(vdu.id).\(cpd.id)"),
-          mode: cpd.mode, mtu: network.mtu, interface: "eth\(index)", routes: network.routes))
+          addresses: addresses, mode: cpd.mode, mtu: network.mtu, interface: "eth\(index)",
+          // The router that a route goes by does not get the route to itself.
+          routes: network.routes.filter { route in
+            !addresses.contains { $0.address == route.via }
+          } + (external == nil || index > 0 ? [] : Self.defaultRoutes(of: network))))
     }
     return Vnfc(
       id: identifiers.identifier(), instance: instance.id, tenant: instance.tenant, vdu: vdu.id,
       flavour: flavour.id, ordinal: ordinal, ports: ports)
+  }
+}
+
+extension Core {
+  /// By the network's gateways; the first external connection point's network gives them.
+  static func defaultRoutes(of network: Network) -> [Network.Route] {
+    network.subnets.compactMap { subnet in
+      subnet.gateway.map { gateway in
+        Network.Route(
+          destination: IPPrefix(
+            address: IPAddress(family: gateway.family, value: 0), length: 0), via: gateway)
+      }
+    }
   }
 }
 

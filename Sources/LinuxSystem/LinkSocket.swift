@@ -1,0 +1,44 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// A socket for whole Ethernet frames of one interface (packet(7), SOCK_RAW).
+public final class LinkSocket: Sendable {
+  private let descriptor: FileDescriptor
+
+  /// Opens a socket on an interface of the calling thread's network namespace.
+  /// - Parameter receives: false opens one that only sends, which costs the interface nothing.
+  public init(interface name: String, receives: Bool = true) throws(SystemError) {
+    let index = if_nametoindex(name)
+    if index == 0 { throw SystemError.last("if_nametoindex", name) }
+    let raw = try systemCall("socket", "AF_PACKET") {
+      socket(AF_PACKET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    }
+    descriptor = FileDescriptor(rawValue: raw)
+    try systemCall("bind", name) {
+      CLinux_bind_packet(raw, Int32(index), receives ? 3 : 0)  // ETH_P_ALL
+    }
+  }
+
+  deinit { try? descriptor.close() }
+
+  /// Sends one frame, from the destination's MAC on, without checksum.
+  public func send(_ frame: [UInt8]) throws(SystemError) {
+    try systemCall("send", "frame") { Glibc.send(descriptor.rawValue, frame, frame.count, 0) }
+  }
+
+  /// Waits for a frame; the interface's own outgoing frames are seen too.
+  /// - Returns: nil when the time was up.
+  public func receive(timeout: Duration) throws(SystemError) -> [UInt8]? {
+    let (seconds, attoseconds) = timeout.components
+    let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
+    var waiting = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+    guard try systemCall("poll", "frame", { poll(&waiting, 1, Int32(clamping: milliseconds)) }) > 0
+    else { return nil }
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    let count = try systemCall("recv", "frame") {
+      recv(descriptor.rawValue, &buffer, buffer.count, 0)
+    }
+    return Array(buffer[..<count])
+  }
+}

@@ -1,0 +1,91 @@
+public import LinuxSystem
+
+/// Measures when a function's network answers first, as the draft does (4.2): by a flood of SYNs
+/// until the first RST or SYN-ACK comes back.
+///
+/// Raw frames, so that neither ARP's nor TCP's retransmission timers are measured. The function's
+/// MAC address is not known before it exists: it is asked for by raw ARP first, as often.
+public enum SynProbe {
+  /// Floods `address` from `client` until it answers.
+  /// - Parameters:
+  ///   - source: the client's IPv4 address, in the order of the wire.
+  ///   - address: the function's IPv4 address.
+  /// - Returns: the moment of the answer; nil when `deadline` came first.
+  public static func firstAnswer(
+    from client: ClientNamespace, source: [UInt8], to address: [UInt8], port: UInt16,
+    until deadline: ContinuousClock.Instant
+  ) throws(SystemError) -> ContinuousClock.Instant? {
+    try client.namespace.run { () throws(SystemError) in
+      let socket = try LinkSocket(interface: "eth0")
+      let route = try NetlinkSocket(.route)
+      let mac = try route.links().first { $0.name == "eth0" }?.mac ?? []
+      var target: [UInt8]?
+      var sequence: UInt32 = 1
+      while ContinuousClock.now < deadline {
+        if let target {
+          sequence &+= 1
+          try socket.send(
+            syn(mac, target, source, address, port: port, sequence: sequence))
+        } else {
+          try socket.send(arpRequest(mac, source, address))
+        }
+        while let frame = try socket.receive(timeout: .zero) {
+          if let found = arpReply(frame, from: address) {
+            target = found
+            break
+          }
+          if isTCPAnswer(frame, from: address) { return ContinuousClock.now }
+        }
+      }
+      return nil
+    }
+  }
+
+  /// RFC 826.
+  static func arpRequest(_ mac: [UInt8], _ source: [UInt8], _ target: [UInt8]) -> [UInt8] {
+    [UInt8](repeating: 0xFF, count: 6) + mac + [8, 6, 0, 1, 8, 0, 6, 4, 0, 1] + mac + source
+      + [UInt8](repeating: 0, count: 6) + target
+  }
+
+  static func arpReply(_ frame: [UInt8], from address: [UInt8]) -> [UInt8]? {
+    guard frame.count >= 42, frame[12..<14] == [8, 6], frame[20..<22] == [0, 2],
+      Array(frame[28..<32]) == address
+    else { return nil }
+    return Array(frame[22..<28])
+  }
+
+  /// RST or SYN together with ACK, from `address`.
+  static func isTCPAnswer(_ frame: [UInt8], from address: [UInt8]) -> Bool {
+    guard frame.count >= 54, frame[12..<14] == [8, 0], frame[23] == 6,
+      Array(frame[26..<30]) == address
+    else { return false }
+    let flags = frame[14 + Int(frame[14] & 15) * 4 + 13]
+    return flags & 0x04 != 0 || flags & 0x12 == 0x12
+  }
+
+  static func syn(
+    _ from: [UInt8], _ to: [UInt8], _ source: [UInt8], _ target: [UInt8], port: UInt16,
+    sequence: UInt32
+  ) -> [UInt8] {
+    func octets(_ value: UInt32) -> [UInt8] {
+      [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: value >> $0) }
+    }
+    var ip: [UInt8] = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0] + source + target
+    ip.replaceSubrange(10..<12, with: checksum(ip))
+    var tcp: [UInt8] =
+      [0xC3, 0x50, UInt8(port >> 8), UInt8(port & 0xFF)] + octets(sequence) + [0, 0, 0, 0]
+      + [0x50, 0x02, 0xFF, 0xFF, 0, 0, 0, 0]
+    tcp.replaceSubrange(16..<18, with: checksum(source + target + [0, 6, 0, 20] + tcp))
+    return to + from + [8, 0] + ip + tcp
+  }
+
+  /// RFC 1071.
+  static func checksum(_ bytes: [UInt8]) -> [UInt8] {
+    var sum: UInt32 = 0
+    for index in stride(from: 0, to: bytes.count, by: 2) {
+      sum += UInt32(bytes[index]) << 8 | UInt32(index + 1 < bytes.count ? bytes[index + 1] : 0)
+    }
+    while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
+    return [UInt8(truncatingIfNeeded: ~sum >> 8), UInt8(truncatingIfNeeded: ~sum)]
+  }
+}
