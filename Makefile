@@ -12,6 +12,7 @@ setup:
 
 build: setup
 	swift build -c release --static-swift-stdlib --product martlet-hold
+	swift build -c release --static-swift-stdlib --product martlet-unpack
 	swift build -c release --static-swift-stdlib --product martletd
 	swift build -c release --static-swift-stdlib --product martlet
 
@@ -26,6 +27,7 @@ serve: build
 test: setup
 	swift build --build-tests
 	swift build --product martlet-hold
+	swift build --product martlet-unpack
 	swift build --product martletd
 	swift build --product martlet
 	swift test --skip-build

@@ -32,6 +32,7 @@ let package = Package(
   products: [
     .executable(name: "martletd", targets: ["martletd"]),
     .executable(name: "martlet-hold", targets: ["martlet-hold"]),
+    .executable(name: "martlet-unpack", targets: ["martlet-unpack"]),
     .executable(name: "martlet", targets: ["martlet"]),
   ],
   dependencies: [
@@ -71,6 +72,9 @@ let package = Package(
         .product(name: "Mustache", package: "swift-mustache"),
       ]),
     module("NFVImages", ["NFVModel", "Archive", "LinuxSystem", crypto, system]),
+    .executableTarget(
+      name: "martlet-unpack", dependencies: ["NFVImages", "Archive", "LinuxSystem", system],
+      swiftSettings: settings),
 
     // The ports' implementations.
     module("NFVStore", ["NFVModel", .product(name: "GRDB", package: "GRDB.swift")]),
@@ -114,7 +118,9 @@ let package = Package(
     tests("HoldTests", ["HoldProtocol", "LinuxSystem", system]),
     tests("NFVModelTests", ["NFVModel"]),
     tests("NFVPackagesTests", ["NFVPackages", "NFVModel", "Archive"]),
-    tests("NFVImagesTests", ["NFVImages", "Archive", "LinuxSystem", system]),
+    tests(
+      "NFVImagesTests",
+      ["NFVImages", "martlet-unpack", "NFVModel", "Archive", "LinuxSystem", system]),
     tests("NFVStoreTests", ["NFVStore", "NFVModel"]),
     tests("NFVNetworkTests", ["NFVNetwork", "NFVModel", "LinuxSystem", system]),
     tests("NFVDriversTests", ["NFVDrivers", "NFVModel", "LinuxSystem", "HoldProtocol", system]),

@@ -71,7 +71,21 @@ public final class ArchiveReader {
   private var current: String?
 
   /// - Throws: where the file cannot be read or is no archive.
-  public init(path: String, limits: ArchiveLimits = .init()) throws(ArchiveError) {
+  public convenience init(path: String, limits: ArchiveLimits = .init()) throws(ArchiveError) {
+    try self.init(path, limits) { archive_read_open_filename($0, path, 1 << 16) }
+  }
+
+  /// Reads from an open file, which stays the caller's to close after the reader is gone.
+  /// - Parameter path: what errors call it.
+  public convenience init(
+    descriptor: Int32, path: String, limits: ArchiveLimits = .init()
+  ) throws(ArchiveError) {
+    try self.init(path, limits) { archive_read_open_fd($0, descriptor, 1 << 16) }
+  }
+
+  private init(
+    _ path: String, _ limits: ArchiveLimits, open: (OpaquePointer) -> Int32
+  ) throws(ArchiveError) {
     self.path = path
     self.limits = limits
     guard let handle = archive_read_new() else {
@@ -85,7 +99,7 @@ public final class ArchiveReader {
     archive_read_support_filter_zstd(handle)
     archive_read_support_format_tar(handle)
     archive_read_support_format_zip(handle)
-    if archive_read_open_filename(handle, path, 1 << 16) != ARCHIVE_OK { throw error() }
+    if open(handle) != ARCHIVE_OK { throw error() }
   }
 
   deinit { archive_read_free(handle) }

@@ -1,5 +1,7 @@
 /// What the dynamic loader needs to know of a 64-bit little-endian ELF file (elf(5)).
 struct ELF {
+  /// e_machine; two files go together where it is the same.
+  var machine: UInt64
   var interpreter: String?
   /// DT_NEEDED, in order.
   var needed: [String] = []
@@ -21,9 +23,11 @@ struct ELF {
       guard let end = rest.firstIndex(of: 0) else { return nil }
       return String(decoding: rest[..<end], as: UTF8.self)
     }
-    guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]), let table = integer(32, 8),
+    guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]), let machine = integer(18, 2),
+      let table = integer(32, 8),
       let size = integer(54, 2), let count = integer(56, 2), size >= 56, count <= 1024
     else { return nil }
+    self.machine = machine
     var loads: [(address: UInt64, offset: UInt64, size: UInt64)] = []
     var dynamic: (offset: UInt64, size: UInt64)?
     for index in 0..<count {

@@ -1,5 +1,6 @@
 internal import Archive
 internal import FoundationEssentials
+internal import LinuxSystem
 public import NFVModel
 
 /// What a small image is made of: programs of this host with the shared libraries that they need,
@@ -50,10 +51,17 @@ public struct ImageBuilder: Sendable {
   private static let programFolders = [
     "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
   ]
-  private static let libraryFolders = [
-    "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib",
-  ]
+  /// Where the loader looks without being told (ld.so(8)); the first is the architecture's own.
+  private static let libraryFolders: [String] = {
+    #if arch(x86_64)
+      let triplet = "x86_64-linux-gnu"
+    #else
+      let triplet = "aarch64-linux-gnu"
+    #endif
+    return [
+      "/lib/\(triplet)", "/usr/lib/\(triplet)", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+    ]
+  }()
   /// So that a name can be resolved and a program finds the places it expects.
   private static let basics: [String: Content] = [
     "etc/passwd": .file(
@@ -69,6 +77,7 @@ public struct ImageBuilder: Sendable {
 
   private var entries: [String: Content] = Self.basics
   private let folder: String
+  private let configuredFolders = Self.loaderFolders()
 
   /// Builds the image of a recipe.
   /// - Parameters:
@@ -123,7 +132,7 @@ public struct ImageBuilder: Sendable {
         .unprocessable,
         "the program \(program) is not on this host; install the package that has it")
     }
-    try addELF(path, as: path)
+    try addELF(path)
     // A program is found by the short path as well, as /bin is /usr/bin on this host.
     for (short, long) in [("/bin/", "/usr/bin/"), ("/sbin/", "/usr/sbin/")] {
       if path.hasPrefix(long) {
@@ -137,28 +146,58 @@ public struct ImageBuilder: Sendable {
   }
 
   /// Adds a program or library and, in turn, the libraries that it needs.
-  private mutating func addELF(_ path: String, as name: String) throws(NFVError) {
-    guard entries[String(name.dropFirst())] == nil else { return }
+  private mutating func addELF(_ path: String) throws(NFVError) {
+    guard entries[String(path.dropFirst())] == nil else { return }
     let bytes = try Self.read(path)
-    try add(.file(bytes, mode: 0o755), at: name)
+    try add(.file(bytes, mode: 0o755), at: path)
     guard let elf = ELF(bytes) else {
       // A script is taken as it is; its interpreter is a program of its own.
       if bytes.starts(with: Array("#!".utf8)) { return }
       throw NFVError(.unprocessable, "\(path) is no program of this host's architecture")
     }
-    if let interpreter = elf.interpreter { try addELF(interpreter, as: interpreter) }
-    let origin = RootUnpacker.split(path).folder
-    let folders =
-      elf.searchPath.map { $0.replacing("$ORIGIN", with: origin) } + Self.libraryFolders
+    if let interpreter = elf.interpreter { try addELF(interpreter) }
+    let origin = split(path).folder
+    let own = elf.searchPath.map {
+      $0.replacing("${ORIGIN}", with: origin).replacing("$ORIGIN", with: origin)
+    }
     for library in elf.needed {
+      let folders = library.hasPrefix("/") ? [""] : own + Self.libraryFolders + configuredFolders
       guard
-        let found = folders.map({ "\($0)/\(library)" })
-          .first(where: FileManager.default.fileExists(atPath:))
+        let folder = folders.first(where: { folder in
+          let path = library.hasPrefix("/") ? library : "\(folder)/\(library)"
+          return Self.machine(of: path) == elf.machine
+        })
       else {
         throw NFVError(
-          .unprocessable, "the library \(library), which \(path) needs, is not on this host")
+          .unprocessable,
+          "the library \(library), which \(path) needs, is not on this host; install its package")
       }
-      try addELF(found, as: found)
+      let found = library.hasPrefix("/") ? library : "\(folder)/\(library)"
+      try addELF(found)
+      if !library.hasPrefix("/"), !own.contains(folder), !Self.libraryFolders.contains(folder) {
+        // The image has no loader cache, which is what made the loader look there on the host.
+        try add(.link(found), at: "\(Self.libraryFolders[0])/\(library)")
+      }
+    }
+  }
+
+  /// The e_machine of an ELF file; nil where it is none.
+  private static func machine(of path: String) -> UInt64? {
+    guard let head = try? readFile(path, limit: 20), head.count == 20,
+      head.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1])
+    else { return nil }
+    return UInt64(head[18]) | UInt64(head[19]) << 8
+  }
+
+  /// The folders that /etc/ld.so.conf and the files it includes name (ldconfig(8)).
+  private static func loaderFolders() -> [String] {
+    let parts = "/etc/ld.so.conf.d"
+    let files =
+      ["/etc/ld.so.conf"]
+      + ((try? listFolder(parts)) ?? []).filter { $0.hasSuffix(".conf") }.map { "\(parts)/\($0)" }
+    return files.flatMap { file -> [String] in
+      let text = String(decoding: (try? readFile(file, limit: 1 << 16)) ?? [], as: UTF8.self)
+      return text.split(whereSeparator: \.isNewline).filter { $0.hasPrefix("/") }.map(String.init)
     }
   }
 
@@ -193,7 +232,7 @@ public struct ImageBuilder: Sendable {
       let manifest = try canonicalJSON(
         OCI.Manifest(
           config: .init(
-            mediaType: "application/vnd.oci.image.config.v1+json",
+            mediaType: OCI.configurationType,
             digest: "sha256:\(sha256(config))", size: config.count),
           layers: [
             .init(
@@ -203,7 +242,7 @@ public struct ImageBuilder: Sendable {
       let index = try canonicalJSON(
         OCI.Index(manifests: [
           .init(
-            mediaType: "application/vnd.oci.image.manifest.v1+json", digest: "sha256:\(digest)",
+            mediaType: OCI.manifestType, digest: "sha256:\(digest)",
             size: manifest.count,
             platform: .init(architecture: OCI.hostArchitecture, os: "linux"),
             annotations: ["org.opencontainers.image.ref.name": recipe.name])
@@ -235,10 +274,10 @@ public struct ImageBuilder: Sendable {
     var all = entries
     for name in entries.keys {
       // Every folder on the way is an entry of its own.
-      var folder = RootUnpacker.split(name).folder
+      var folder = split(name).folder
       while !folder.isEmpty, all[folder] == nil {
         all[folder] = .directory
-        folder = RootUnpacker.split(folder).folder
+        folder = split(folder).folder
       }
     }
     let writer = try ArchiveWriter(path: path, format: .tar)

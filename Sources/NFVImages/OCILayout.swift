@@ -20,7 +20,7 @@ enum OCI {
 
   struct Manifest: Codable {
     var schemaVersion = 2
-    var mediaType: String? = "application/vnd.oci.image.manifest.v1+json"
+    var mediaType: String? = manifestType
     var config: Descriptor
     var layers: [Descriptor]
   }
@@ -56,6 +56,8 @@ enum OCI {
     var rootfs: RootFileSystem
   }
 
+  static let manifestType = "application/vnd.oci.image.manifest.v1+json"
+  static let configurationType = "application/vnd.oci.image.config.v1+json"
   static let layerType = "application/vnd.oci.image.layer.v1.tar"
 
   /// The architecture of this program, in OCI's (Go's) words.

@@ -107,6 +107,7 @@ static inline int CLinux_prctl(int option, unsigned long argument) {
 }
 #define CLINUX_PR_SET_CHILD_SUBREAPER 36
 #define CLINUX_PR_SET_NO_NEW_PRIVS 38
+#define CLINUX_PR_SET_PDEATHSIG 1
 static inline int CLinux_ioctl_int(int descriptor, unsigned long request, int argument) {
   return ioctl(descriptor, request, argument);
 }
@@ -129,6 +130,19 @@ static inline int CLinux_prlimit(
     int resource, const struct CLinux_limit *set, struct CLinux_limit *get) {
   return (int)syscall(SYS_prlimit64, 0, resource, set, get);
 }
+
+// capset(2) of this thread: exactly these capabilities, permitted and effective, none inheritable.
+static inline int CLinux_capset(uint32_t low, uint32_t high) {
+  struct {
+    uint32_t version;
+    int pid;
+  } header = {0x20080522 /* _LINUX_CAPABILITY_VERSION_3 */, 0};
+  uint32_t data[2][3] = {{low, low, 0}, {high, high, 0}};
+  return (int)syscall(SYS_capset, &header, data);
+}
+
+// syncfs(2): declared under _GNU_SOURCE only.
+static inline int CLinux_syncfs(int descriptor) { return (int)syscall(SYS_syncfs, descriptor); }
 
 // setgroups(2) for this thread, which is the only one.
 static inline int CLinux_setgroups(size_t count, const uint32_t *groups) {

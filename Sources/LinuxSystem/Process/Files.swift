@@ -193,3 +193,28 @@ public func makePipe() throws(SystemError) -> (read: FileDescriptor, write: File
   try systemCall("pipe2") { CLinux_pipe(&ends, O_CLOEXEC) }
   return (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
 }
+
+/// Has a file's or folder's content on disk before it returns (`fsync(2)`).
+public func synchronize(_ path: String) throws(SystemError) {
+  let descriptor = try openFile(path, .read)
+  defer { try? descriptor.close() }
+  try systemCall("fsync", path) { fsync(descriptor.rawValue) }
+}
+
+/// Has all of the file system that holds `path` on disk before it returns (`syncfs(2)`).
+public func synchronizeFileSystem(of path: String) throws(SystemError) {
+  let descriptor = try openFile(path, .read)
+  defer { try? descriptor.close() }
+  try systemCall("syncfs", path) { CLinux_syncfs(descriptor.rawValue) }
+}
+
+/// `rename(2)`: replaces a file or an empty folder at `target`.
+public func moveFile(_ source: String, to target: String) throws(SystemError) {
+  try systemCall("rename", target) { rename(source, target) }
+}
+
+/// Whether there is anything at `path`; what a link at its end refers to does not matter.
+public func fileExists(_ path: String) -> Bool {
+  var status = stat()
+  return lstat(path, &status) == 0
+}

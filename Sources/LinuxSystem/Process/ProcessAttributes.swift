@@ -43,6 +43,27 @@ public enum ProcessAttributes {
     }
   }
 
+  /// Gives up every capability but these, by their numbers (`capabilities(7)`).
+  public static func keepCapabilities(_ numbers: [Int]) throws(SystemError) {
+    let mask = numbers.reduce(UInt64(0)) { $0 | 1 << UInt64($1) }
+    try systemCall("capset") {
+      CLinux_capset(UInt32(truncatingIfNeeded: mask), UInt32(mask >> 32))
+    }
+  }
+
+  /// Has this process killed when the thread that started it ends (`PR_SET_PDEATHSIG`); to be
+  /// called after the last change of users, which resets it.
+  /// - Parameter parent: the process that started it; where it has gone meanwhile, this one goes.
+  public static func dieWithParent(_ parent: Int32) throws(SystemError) {
+    try systemCall("prctl", "PR_SET_PDEATHSIG") {
+      CLinux_prctl(CLINUX_PR_SET_PDEATHSIG, UInt(SIGKILL))
+    }
+    if getppid() != parent { exitNow(1) }
+  }
+
+  /// `getppid(2)`.
+  public static var parentProcess: Int32 { getppid() }
+
   /// The soft and the hard limit of open descriptors.
   public static func descriptorLimit() throws(SystemError) -> (soft: UInt64, hard: UInt64) {
     var limit = CLinux_limit()

@@ -143,7 +143,7 @@ extension PackageCommand {
 struct ImageCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "image",
-    abstract: "Build small images from recipes.",
+    abstract: "Build small images from recipes, get others from registries.",
     discussion: """
       A recipe names programs of this host; the shared libraries that they need are found by \
       themselves. Example:
@@ -152,7 +152,29 @@ struct ImageCommand: AsyncParsableCommand {
         programs: [ sh, cat ]
         entrypoint: [ /bin/sh, -c, "exec cat" ]
       """,
-    subcommands: [Build.self])
+    subcommands: [Build.self, Pull.self])
+
+  struct Pull: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Copy an image of a registry into an OCI archive, by skopeo.",
+      discussion: """
+        The archive can be a package's image file as it is.
+
+        Example: martlet image pull docker://docker.io/library/alpine:3.20 alpine.tar
+        """)
+
+    @Argument(help: "docker://HOST/NAME:TAG.") var reference: String
+    @Argument(help: "The OCI archive to write.", completion: .file()) var output: String
+
+    func run() throws {
+      do throws(NFVError) {
+        try Registry.fetch(reference, to: output)
+      } catch {
+        throw Failure(error)
+      }
+      Console.current.print(output)
+    }
+  }
 
   struct Build: ParsableCommand {
     static let configuration = CommandConfiguration(
