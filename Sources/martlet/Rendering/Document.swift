@@ -95,3 +95,7 @@ extension JSONValue: ExpressibleByDictionaryLiteral {
     self = .object(Dictionary(uniqueKeysWithValues: elements))
   }
 }
+
+extension JSONValue: ExpressibleByStringLiteral {
+  public init(stringLiteral value: String) { self = .string(value) }
+}

@@ -1,0 +1,44 @@
+internal import ArgumentParser
+internal import FoundationEssentials
+internal import Glibc
+
+struct DemoCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo",
+    abstract: "Show it all on this machine: functions, packets, kills, measurements.",
+    discussion: """
+      Runs a daemon of its own on a private socket and state folder, onboards the example packages \
+      `firewall` and `responder`, sends real traffic, kills a function and the daemon, measures \
+      what draft-natarajan-nfvrg-containers-for-nfv measures, and removes everything again. Needs \
+      root and takes less than a minute. In the source tree: make demo
+      """)
+
+  @Option(help: "The folder with the example packages.", completion: .directory)
+  var examples = "examples"
+
+  @Option(help: "The report to write (JSON).") var report = "build/demo-report.json"
+
+  func run() async throws {
+    guard geteuid() == 0 else {
+      throw Failure(
+        .forbidden, "the demo makes namespaces and containers, which needs root",
+        advice: "run it with sudo, or look around without root: martletd --host simulated")
+    }
+    var demo = try Demo(examples: examples)
+    do {
+      try await demo.run()
+    } catch {
+      demo.say("something failed; cleaning up")
+      await demo.cleanUp()
+      throw error
+    }
+    await demo.cleanUp()
+    let leftovers = demo.leftovers()
+    demo.tell(leftovers.isEmpty ? "nothing is left behind" : "left behind: \(leftovers)")
+    try demo.write(report: report, leftovers: leftovers)
+    guard leftovers.isEmpty else {
+      throw Failure(.failed, "the demo left something behind: \(leftovers.joined(separator: ", "))")
+    }
+    demo.say("done in \(demo.elapsed) s; the report is in \(report)")
+  }
+}

@@ -1,0 +1,144 @@
+internal import FoundationEssentials
+internal import Glibc
+internal import LinuxSystem
+internal import NFVClient
+internal import SystemPackage
+
+/// The demo's own daemon with its folders, and what it may leave on the host.
+struct DemoHost {
+  /// In memory, as namespaces are pinned there.
+  let run = "/run/martlet-demo-\(getpid())"
+  let state = "/tmp/martlet-demo-\(getpid())"
+  private let programs: String
+  private(set) var daemonPID: Int32 = 0
+  private let linksBefore: Set<String>
+  /// The daemon's store, once a workload was looked at.
+  private var store: String?
+
+  var socket: String { "\(run)/martletd.sock" }
+  var fabric: String { "\(run)/fabric/default" }
+
+  init() throws {
+    let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    programs = own.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+      .joined(separator: "/")
+    linksBefore = Set(try NetlinkSocket(.route).links().map(\.name))
+    for folder in [run, state] {
+      try FileManager.default.createDirectory(
+        atPath: folder, withIntermediateDirectories: true,
+        attributes: [.posixPermissions: 0o711])
+    }
+  }
+
+  /// Starts the daemon and waits until it is ready.
+  mutating func startDaemon() async throws {
+    daemonPID = try spawnDetached(
+      "\(programs)/martletd",
+      arguments: ["martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error"],
+      environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+    let client = Client(.unixSocket(socket))
+    defer { client.close() }
+    let deadline = ContinuousClock.now + .seconds(10)
+    while ContinuousClock.now < deadline {
+      if let answer = try? await client.send(HTTPRequest(.get, "/readyz")), answer.status == 200 {
+        return
+      }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    throw Failure(.unreachable, "the demo's martletd was not ready within 10 s")
+  }
+
+  /// Ends the daemon by a signal and waits until it is gone.
+  mutating func endDaemon(_ signal: Int32) {
+    guard daemonPID > 0 else { return }
+    kill(daemonPID, signal)
+    var status: Int32 = 0
+    waitpid(daemonPID, &status, 0)
+    daemonPID = 0
+  }
+
+  /// The processes whose control group has a workload's name, the first one first.
+  mutating func processes(of workload: String) -> [Int32] {
+    var found: [Int32] = []
+    for pid in processes(where: { _ in true }) {
+      let groups = (try? readFile("/proc/\(pid)/cgroup", limit: 1 << 16)) ?? []
+      let lines = String(decoding: groups, as: UTF8.self).split(separator: "\n")
+      guard let line = lines.first(where: { $0.contains(workload) }) else { continue }
+      found.append(pid)
+      // `…/martlet/STORE/WORKLOAD`
+      let parts = line.split(separator: "/")
+      if let place = parts.firstIndex(of: "martlet"), place + 1 < parts.count {
+        store = String(parts[place + 1])
+      }
+    }
+    return found
+  }
+
+  private func processes(where condition: (Int32) -> Bool) -> [Int32] {
+    ((try? listFolder("/proc")) ?? []).compactMap { Int32($0) }.filter(condition).sorted()
+  }
+
+  private func ownProcesses() -> [Int32] {
+    processes { pid in
+      guard pid != getpid(), let line = try? readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
+      else { return false }
+      return String(decoding: line, as: UTF8.self).contains(run)
+    }
+  }
+
+  /// Ends everything that the demo started and removes its folders.
+  mutating func cleanUp() {
+    endDaemon(SIGTERM)
+    // The hold, which outlives daemons by design.
+    for pid in ownProcesses() { kill(pid, SIGTERM) }
+    for _ in 0..<200 where !ownProcesses().isEmpty { usleep(5000) }
+    for pid in ownProcesses() { kill(pid, SIGKILL) }
+    for line in mounts() {
+      try? Mount.unmount(line)
+    }
+    for group in controlGroups().reversed() { rmdir(group) }
+    // The common parent stays where another daemon has groups in it.
+    for hierarchy in hierarchies() { rmdir("\(hierarchy)/martlet") }
+    for folder in [run, state] { try? FileManager.default.removeItem(atPath: folder) }
+  }
+
+  private func mounts() -> [String] {
+    let text = (try? readFile("/proc/self/mountinfo", limit: 1 << 22)) ?? []
+    return String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { line in
+      let fields = line.split(separator: " ")
+      return fields.count > 4 && fields[4].hasPrefix(run) ? String(fields[4]) : nil
+    }
+  }
+
+  /// The control groups of this demo's store, parents first; other daemons' are theirs.
+  private func controlGroups() -> [String] {
+    guard let store else { return [] }
+    var found: [String] = []
+    func search(_ path: String) {
+      guard FileManager.default.fileExists(atPath: path + "/cgroup.procs") else { return }
+      found.append(path)
+      for name in (try? listFolder(path)) ?? [] { search("\(path)/\(name)") }
+    }
+    for hierarchy in hierarchies() { search("\(hierarchy)/martlet/\(store)") }
+    return found
+  }
+
+  private func hierarchies() -> [String] {
+    ["/sys/fs/cgroup"]
+      + ((try? listFolder("/sys/fs/cgroup")) ?? []).map { "/sys/fs/cgroup/\($0)" }
+  }
+
+  /// What is on the host that was not there before.
+  func leftovers() -> [String] {
+    var found = ownProcesses().map { "process \($0)" }
+    found += mounts().map { "mount \($0)" }
+    let links = Set((try? NetlinkSocket(.route).links().map(\.name)) ?? [])
+    found += links.subtracting(linksBefore).sorted().map { "interface \($0)" }
+    found += controlGroups().map { "cgroup \($0)" }
+    for folder in [run, state] where FileManager.default.fileExists(atPath: folder) {
+      found.append("folder \(folder)")
+    }
+    // A namespace without a process is held by its pin, which is a mount, or by the hold.
+    return found
+  }
+}
