@@ -61,16 +61,18 @@ public final class ContentStore: ImageStore, Sendable {
 
   public func ensure(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage {
     if let image = prepared.withLock({ $0[digest] }) { return image }
+    let image = try StoredImage(digest.rawValue, in: [paths.blobs])
+    let root = paths.root(image.name)
+    // A root appears when it is whole, so that a restarted daemon need not wait for an import.
+    if fileExists(root) { return keep(image) }
     return try change.withLock { _ throws(NFVError) in
-      let image = try StoredImage(digest.rawValue, in: [paths.blobs])
-      if !fileExists(paths.root(image.name)) {
-        let work = try makeWork()
-        defer { try? removeTree(work) }
-        try unpack(image, in: work)
-        try naming("the image \(digest) cannot be kept") {
-          try moveFile("\(work)/root", to: paths.root(image.name))
-          try synchronize(paths.roots)
-        }
+      if fileExists(root) { return keep(image) }
+      let work = try makeWork()
+      defer { try? removeTree(work) }
+      try unpack(image, in: work)
+      try naming("the image \(digest) cannot be kept") {
+        try moveFile("\(work)/root", to: root)
+        try synchronize(paths.roots)
       }
       return keep(image)
     }

@@ -52,6 +52,14 @@ func confine(to root: String) throws(SystemError) {
   try ProcessAttributes.dieWithParent(parent)
 }
 
+/// Bounds what a decompressor can be made to take: seconds of CPU time, and memory.
+func limit() throws(SystemError) {
+  // RLIMIT_CPU, RLIMIT_CORE and RLIMIT_AS (getrlimit(2)).
+  for (resource, most): (Int32, UInt64) in [(0, 600), (4, 0), (9, 2 << 30)] {
+    try ProcessAttributes.setLimit(resource, soft: most, hard: most)
+  }
+}
+
 func fail(_ failure: UnpackRequest.Failure, _ text: String) -> Never {
   try? writeAll(Array("\(text)\n".utf8), to: .standardError)
   exitNow(failure.rawValue)
@@ -66,6 +74,7 @@ do {
   try closeDescriptors(from: 3)
   var layers: [FileDescriptor] = []
   for layer in request.layers { layers.append(try openFile(layer, .read)) }
+  try limit()
   try confine(to: request.root)
   try RootUnpacker.unpack(layers, into: "/", limits: request.limits, keepsOwners: true)
 } catch let error as ArchiveError {

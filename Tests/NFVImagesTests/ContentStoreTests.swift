@@ -90,6 +90,28 @@ import Testing
     #expect(image.configuration.entrypoint == ["/a"])
   }
 
+  /// The forms that skopeo makes of an image that a recipe made.
+  @Test(
+    .enabled(if: Facility.skopeo, "needs skopeo"),
+    arguments: ["docker-archive:OUT:a:b", "oci-archive:OUT", "oci:OUT:a"])
+  func whatSkopeoWritesIsImported(target: String) async throws {
+    let folder = try Folder()
+    let recipe = try JSONDecoder().decode(
+      ImageRecipe.self,
+      from: Data(#"{"name": "x", "files": [{"path": "/etc/a", "content": "A"}]}"#.utf8))
+    _ = try ImageBuilder.build(recipe, in: ".", to: folder.path + "/x.tar")
+    let result = try runProgram(
+      Facility.skopeoPath,
+      arguments: [
+        "skopeo", "copy", "--quiet", "oci-archive:\(folder.path)/x.tar",
+        target.replacing("OUT", with: folder.path + "/out"),
+      ])
+    try #require(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
+    let store = try folder.store()
+    let image = try await store.ensure(try await store.importArchive(at: folder.path + "/out"))
+    #expect(try text(image.root + "/etc/a") == "A")
+  }
+
   @Test func aPlainRootFileSystemBecomesAnImage() async throws {
     let folder = try Folder()
     let tar = Tar.of {

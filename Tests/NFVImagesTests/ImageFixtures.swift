@@ -12,6 +12,9 @@ import Testing
 enum Facility {
   static let root = geteuid() == 0 || required("root")
 
+  static let skopeoPath = "/usr/bin/skopeo"
+  static let skopeo = program(skopeoPath) || required("skopeo")
+
   static func program(_ path: String) -> Bool { access(path, X_OK) == 0 }
 
   private static func required(_ name: String) -> Bool {
@@ -87,7 +90,7 @@ struct Tar {
 
   mutating func add(
     _ name: String, _ kind: Kind = .file, _ data: String = "", link: String = "",
-    mode: UInt32 = 0o644, uid: UInt32 = 0, gid: UInt32 = 0
+    mode: UInt32 = 0o644, uid: UInt32 = 0, gid: UInt32 = 0, size: Int? = nil
   ) {
     var header = [UInt8](repeating: 0, count: 512)
     func put(_ text: String, at offset: Int) {
@@ -101,7 +104,7 @@ struct Tar {
     put(octal(Int(mode), 7), at: 100)
     put(octal(Int(uid), 7), at: 108)
     put(octal(Int(gid), 7), at: 116)
-    put(octal(data.utf8.count, 11), at: 124)
+    put(octal(size ?? data.utf8.count, 11), at: 124)
     put(octal(0, 11), at: 136)
     put("        ", at: 148)
     put(kind.rawValue, at: 156)

@@ -1,4 +1,5 @@
 import Archive
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVModel
@@ -211,6 +212,48 @@ import Testing
     #expect(try owner("closed") == [5, 5])
     #expect(try owner("closed/file") == [65535, 65535])
     #expect(try !text("/proc/self/mountinfo").contains(folder.path))
+  }
+
+  /// While it unpacks, the child is nobody on the host, sees nothing of it and can do little.
+  @Test(.enabled(if: Facility.root, "needs root for a user namespace's map"))
+  func theChildHasNoPrivileges() async throws {
+    let folder = try Folder()
+    let root = folder.path + "/root"
+    try Mount.makeDirectory(root, mode: 0o755)
+    // A file of 7 GiB, all hole, keeps it busy until it is killed.
+    var tar = Tar()
+    tar.add("big", size: 7 << 30)
+    let layer = try folder.write(tar.bytes, to: "layer.tar")
+    try #require(truncate(layer, 7 << 30) == 0)
+    guard case .child(let program) = ContentStore.Unpacker.child else { return }
+    let request = UnpackRequest(
+      root: root, layers: [layer], limits: ArchiveLimits(bytes: 8 << 30))
+    let pid = try spawnDetached(
+      program, arguments: ["martlet-unpack"] + request.arguments, environment: [])
+    defer {
+      kill(pid, SIGKILL)
+      _ = try? waitForChild(pid)
+    }
+    while !fileExists(root + "/big") {
+      try #require(try !text("/proc/\(pid)/status").contains("Z (zombie)"), "it ended early")
+      try await Task.sleep(for: .milliseconds(2))
+    }
+    let status = try text("/proc/\(pid)/status")
+    for line in [
+      "Uid:\t983040\t983040\t983040\t983040", "Gid:\t983040\t983040\t983040\t983040",
+      "CapPrm:\t000000000000000b", "CapEff:\t000000000000000b", "NoNewPrivs:\t1",
+    ] {
+      #expect(status.contains(line + "\n"), "\(line)")
+    }
+    #expect(try listFolder("/proc/\(pid)/root") == ["big"])
+    let mounts = try text("/proc/\(pid)/mountinfo").split(separator: "\n")
+    #expect(mounts.count == 1)
+    #expect(mounts.first?.contains("/root / rw,nosuid,nodev,noexec,") == true)
+    let namespaces = try ["net", "mnt", "user", "ipc"].map { kind in
+      try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/ns/\(kind)")
+        != FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(kind)")
+    }
+    #expect(namespaces == [true, true, true, true])
   }
 
   @Test(arguments: unpackers)
