@@ -13,7 +13,7 @@ struct Demo {
   private let examples: String
   private let started = ContinuousClock.now
   private var host: DemoHost
-  private var daemon: Daemon
+  private var functions: Functions
   private var clients: [ClientNamespace] = []
   private var imageBytes: [String: UInt64] = [:]
   private var results: [String: JSONValue] = [:]
@@ -25,8 +25,10 @@ struct Demo {
   init(examples: String) throws {
     self.examples = examples
     host = try DemoHost()
-    daemon = Daemon(Client(.unixSocket(host.socket)))
+    functions = Functions(Daemon(Client(.unixSocket(host.socket))))
   }
+
+  private var daemon: Daemon { functions.daemon }
 
   var elapsed: String { rounded((ContinuousClock.now - started).milliseconds / 1000, 1) }
 
@@ -51,22 +53,22 @@ struct Demo {
         try await daemon.upload("\(host.state)/\(name).csar"), .seconds(30))
     }
     say("make the networks outside (10.1.0.0/24) and inside (10.2.0.0/24)")
-    let outside = try await network("outside", "10.1.0.0/24")
-    let inside = try await network(
+    let outside = try await functions.network("outside", "10.1.0.0/24")
+    let inside = try await functions.network(
       "inside", "10.2.0.0/24", route: ("10.1.0.0/24", "10.2.0.2"))
     say("instantiate firewall and responder")
-    try await instantiate(
+    try await functions.instantiate(
       "fw", "firewall",
       [("left", "outside", "10.1.0.2"), ("right", "inside", "10.2.0.2")],
       ["allowed_tcp_ports": .array([.integer(5001)])])
-    try await instantiate("rs", "responder", [("network", "inside", "10.2.0.10")])
+    try await functions.instantiate("rs", "responder", [("network", "inside", "10.2.0.10")])
     try join(outside, inside)
     try showPolicy()
     try await measure()
     try await killFunction()
     try await killDaemon()
     say("terminate and delete everything")
-    for vnf in try await daemon.list(.vnf) { try await remove(vnf["id"].text) }
+    for vnf in try await daemon.list(.vnf) { try await functions.remove(vnf["id"].text) }
     for client in clients { client.remove() }
     clients = []
     for name in ["outside", "inside", "default"] {
@@ -83,7 +85,9 @@ struct Demo {
     for client in clients { client.remove() }
     clients = []
     if host.daemonPID > 0 {
-      for vnf in (try? await daemon.list(.vnf)) ?? [] { try? await remove(vnf["id"].text) }
+      for vnf in (try? await daemon.list(.vnf)) ?? [] {
+        try? await functions.remove(vnf["id"].text)
+      }
       for network in (try? await daemon.list(.network)) ?? [] {
         _ = try? await daemon.send(.delete, "\(Kind.network.collection)/\(network["id"].text)")
       }
@@ -109,84 +113,6 @@ struct Demo {
       }
     }
     imageBytes = sizes
-  }
-
-  private func network(
-    _ name: String, _ prefix: String, route: (String, String)? = nil
-  ) async throws -> String {
-    var body: [String: JSONValue] = [
-      "name": .string(name), "subnets": .array([["prefix": .string(prefix)]]),
-    ]
-    if let route {
-      body["routes"] = .array([["destination": .string(route.0), "via": .string(route.1)]])
-    }
-    return try await daemon.send(.post, Kind.network.collection, .object(body)).value["id"].text
-  }
-
-  /// Creates and instantiates; returns when it is COMPLETED.
-  private func instantiate(
-    _ name: String, _ package: String,
-    _ points: [(point: String, network: String, address: String)],
-    _ parameters: [String: JSONValue] = [:]
-  ) async throws {
-    let id = try await daemon.create(vnfdID: package, name: name, description: nil)["id"].text
-    let begun = try await daemon.begin(
-      "\(Kind.vnf.collection)/\(id)/instantiate", request(points, parameters))
-    _ = try await ended(begun)
-    tell("\(name) serves")
-  }
-
-  private func request(
-    _ points: [(point: String, network: String, address: String)],
-    _ parameters: [String: JSONValue]
-  ) -> JSONValue {
-    let links = points.map { point, network, address -> JSONValue in
-      let addresses: JSONValue = [
-        "type": "IPV4", "fixedAddresses": .array([.string(address)]),
-      ]
-      let data: JSONValue = [
-        "layerProtocol": "IP_OVER_ETHERNET",
-        "ipOverEthernet": ["ipAddresses": .array([addresses])],
-      ]
-      return [
-        "id": .string("link-\(point)"), "resourceId": .string(network),
-        "extCps": .array([
-          [
-            "cpdId": .string(point),
-            "cpConfig": ["default": ["cpProtocolData": .array([data])]],
-          ]
-        ]),
-      ]
-    }
-    return [
-      "flavourId": "container", "extVirtualLinks": .array(links),
-      "additionalParams": .object(parameters),
-    ]
-  }
-
-  /// Waits until an operation has ended.
-  /// - Throws: where it did not end COMPLETED.
-  private func ended(_ operation: String) async throws -> JSONValue {
-    let deadline = ContinuousClock.now + .seconds(20)
-    while ContinuousClock.now < deadline {
-      let found = try await daemon.get(.op, operation)
-      switch found["operationState"].text {
-      case "COMPLETED": return found
-      case "FAILED_TEMP", "FAILED", "ROLLED_BACK":
-        throw Failure(.failed, "\(found["operation"].text): \(found["error", "detail"].text)")
-      default: try await Task.sleep(for: .milliseconds(1))
-      }
-    }
-    throw Failure(.timeout, "the operation \(operation) took more than 20 s")
-  }
-
-  private func remove(_ id: String) async throws {
-    if try await daemon.get(.vnf, id)["instantiationState"].text == "INSTANTIATED" {
-      _ = try await ended(
-        try await daemon.begin(
-          "\(Kind.vnf.collection)/\(id)/terminate", ["terminationType": "FORCEFUL"]))
-    }
-    try await daemon.send(.delete, "\(Kind.vnf.collection)/\(id)")
   }
 
   private mutating func join(_ outside: String, _ inside: String) throws {
@@ -227,7 +153,10 @@ struct Demo {
     var running: [Double] = []
     var ready: [Double] = []
     for round in 0..<10 {
-      let times = try await instantiationTimes(round)
+      let times = try await functions.instantiationTimes(
+        of: "responder", network: "inside", address: [10, 2, 0, UInt8(50 + round)],
+        from: clients[1],
+        source: Self.inner)
       rst.append(times.rst)
       running.append(times.running)
       ready.append(times.ready)
@@ -260,51 +189,6 @@ struct Demo {
         "imageBytes": .integer(Int64(image)), "memoryBytes": .integer(memory),
       ]
     ])
-  }
-
-  private func instantiationTimes(
-    _ round: Int
-  ) async throws -> (rst: Double, running: Double, ready: Double) {
-    let address: [UInt8] = [10, 2, 0, UInt8(50 + round)]
-    let id = try await daemon.create(
-      vnfdID: "responder", name: "probe-\(round)", description: nil)["id"].text
-    let client = clients[1]
-    let deadline = ContinuousClock.now + .seconds(10)
-    let probes = BlockingExecutor(threads: 2, name: "martlet-probe")
-    let body = request(
-      [("network", "inside", address.map(String.init).joined(separator: "."))], [:])
-    let times = try await withThrowingTaskGroup(
-      of: (String, ContinuousClock.Instant?).self
-    ) { group in
-      group.addTask(executorPreference: probes) {
-        (
-          "rst",
-          try SynProbe.firstAnswer(
-            from: client, source: Self.inner, to: address, port: 9, until: deadline)
-        )
-      }
-      // The probe shall be under way before anything is asked.
-      try await Task.sleep(for: .milliseconds(20))
-      let start = ContinuousClock.now
-      let begun = try await daemon.begin("\(Kind.vnf.collection)/\(id)/instantiate", body)
-      group.addTask(executorPreference: probes) {
-        (
-          "running",
-          try client.firstConnection(to: address, port: 5001, until: deadline)
-        )
-      }
-      _ = try await ended(begun)
-      var times = ["ready": ContinuousClock.now - start]
-      for try await (name, moment) in group {
-        if let moment { times[name] = moment - start }
-      }
-      return times
-    }
-    try await remove(id)
-    guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
-      throw Failure(.failed, "the function did not answer within 10 s")
-    }
-    return (rst.milliseconds, running.milliseconds, ready.milliseconds)
   }
 
   /// By iperf (version 2) between the client and the responder, in Gbit/s.
@@ -389,7 +273,7 @@ struct Demo {
     let start = ContinuousClock.now
     try await host.startDaemon()
     let ready = (ContinuousClock.now - start).milliseconds
-    daemon = Daemon(Client(.unixSocket(host.socket)))
+    functions = Functions(Daemon(Client(.unixSocket(host.socket))))
     let after = try await Self.workloads(daemon)
     let (sent, received) = try await pinged
     let adopted = before.intersection(after).count
@@ -438,11 +322,7 @@ struct Demo {
     var all = results
     all["leftovers"] = .array(leftovers.map { .string($0) })
     all["seconds"] = .number((ContinuousClock.now - started).milliseconds / 1000)
-    let kernel = (try? readFile("/proc/sys/kernel/osrelease", limit: 256)) ?? []
-    all["host"] = [
-      "kernel": .string(String(decoding: kernel.dropLast(), as: UTF8.self)),
-      "processors": .integer(Int64(sysconf(Int32(_SC_NPROCESSORS_ONLN)))),
-    ]
+    all["host"] = host.description
     let parent = report.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     if !parent.isEmpty {
       try FileManager.default.createDirectory(

@@ -2,6 +2,7 @@ internal import FoundationEssentials
 internal import Glibc
 internal import LinuxSystem
 internal import NFVClient
+internal import NFVModel
 internal import SystemPackage
 
 /// The demo's own daemon with its folders, and what it may leave on the host.
@@ -31,10 +32,13 @@ struct DemoHost {
   }
 
   /// Starts the daemon and waits until it is ready.
-  mutating func startDaemon() async throws {
+  /// - Parameter state: the folder of its state, below the demo's.
+  mutating func startDaemon(_ options: [String] = [], state name: String = "state") async throws {
     daemonPID = try spawnDetached(
       "\(programs)/martletd",
-      arguments: ["martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error"],
+      arguments: [
+        "martletd", "--state", "\(state)/\(name)", "--run", run, "--log-level", "error",
+      ] + options,
       environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
     let client = Client(.unixSocket(socket))
     defer { client.close() }
@@ -76,6 +80,31 @@ struct DemoHost {
 
   private func processes(where condition: (Int32) -> Bool) -> [Int32] {
     ((try? listFolder("/proc")) ?? []).compactMap { Int32($0) }.filter(condition).sorted()
+  }
+
+  /// The process that outlives daemons; 0 before it was started.
+  var holdPID: Int32 {
+    ownProcesses().first { pid in
+      let line = (try? readFile("/proc/\(pid)/cmdline", limit: 4096)) ?? []
+      return String(decoding: line, as: UTF8.self).contains("martlet-hold")
+    } ?? 0
+  }
+
+  /// A process's resident memory (VmRSS, proc(5)).
+  func residentBytes(_ pid: Int32) -> Int64 {
+    let status = (try? readFile("/proc/\(pid)/status", limit: 1 << 16)) ?? []
+    let line = String(decoding: status, as: UTF8.self).split(separator: "\n")
+      .first { $0.hasPrefix("VmRSS:") }
+    return (line?.split(separator: " ").compactMap { Int64($0) }.first ?? 0) * 1024
+  }
+
+  /// The machine, for reports.
+  var description: JSONValue {
+    let kernel = (try? readFile("/proc/sys/kernel/osrelease", limit: 256)) ?? []
+    return [
+      "kernel": .string(String(decoding: kernel.dropLast(), as: UTF8.self)),
+      "processors": .integer(Int64(sysconf(Int32(_SC_NPROCESSORS_ONLN)))),
+    ]
   }
 
   private func ownProcesses() -> [Int32] {
