@@ -26,7 +26,7 @@ public struct RootUnpacker {
   ///   - folder: an existing, empty folder.
   ///   - limits: for all layers together.
   ///   - keepsOwners: whether files get the owners that the layers name, which needs privileges;
-  ///     else the caller owns them.
+  ///     else the caller owns them, and folders are open to it.
   /// - Throws: `ArchiveError` where a layer is damaged or tries to leave the folder, `SystemError`
   ///   where the folder can't be written. What was unpacked until then stays, for the caller to
   ///   remove.
@@ -100,7 +100,9 @@ public struct RootUnpacker {
     let owner = keepsOwners ? Self.owner(of: entry) : nil
     switch entry.kind {
     case .directory:
-      try Confined.makeFolder(folder, name, mode: entry.mode & 0o1777, owner: owner, in: root)
+      // Without privileges a folder can be filled, and later removed, by its owner only.
+      let mode = entry.mode & 0o1777 | (keepsOwners ? 0 : 0o700)
+      try Confined.makeFolder(folder, name, mode: mode, owner: owner, in: root)
     case .file:
       try Confined.remove(folder, name, in: root)
       // No set-user-ID bits: the mount would ignore them, a copy elsewhere would not.

@@ -59,31 +59,45 @@ import Testing
     #expect(try text(root + "/rooted") == "inside")
   }
 
-  @Test(
-    arguments: unpackers,
-    [
-      Tar.of { $0.add("../x", .file, "x") },
-      Tar.of { $0.add("a/../../x", .file, "x") },
-      Tar.of { $0.add("x", .hardLink, link: "../../etc/passwd") },
-      // The host's file of that name is not the image's.
-      Tar.of { $0.add("x", .hardLink, link: "/etc/passwd") },
-      Tar.of {
-        $0.add("a", .symbolicLink, link: "/etc")
-        $0.add("x", .hardLink, link: "a/passwd")
-      },
-      Tar.of {
-        $0.add("loop", .symbolicLink, link: "loop")
-        $0.add("loop/x", .file, "x")
-      },
-      Tar.of {
-        $0.add("x", .file, "x")
-        $0.add("x/y", .file, "y")
-      },
-    ])
-  func aForbiddenLayerMakesNoImage(unpacker: ContentStore.Unpacker, layer: [UInt8]) async throws {
+  struct ForbiddenLayer: CustomTestStringConvertible, Sendable {
+    let testDescription: String
+    let bytes: [UInt8]
+
+    init(_ description: String, _ entries: (inout Tar) -> Void) {
+      testDescription = description
+      bytes = Tar.of(entries)
+    }
+  }
+
+  static let forbidden = [
+    ForbiddenLayer("a path that climbs out") { $0.add("../x", .file, "x") },
+    ForbiddenLayer("a path that climbs out later") { $0.add("a/../../x", .file, "x") },
+    ForbiddenLayer("a hard link that climbs out") {
+      $0.add("x", .hardLink, link: "../../etc/passwd")
+    },
+    // The host's file of that name is not the image's.
+    ForbiddenLayer("an absolute hard link") { $0.add("x", .hardLink, link: "/etc/passwd") },
+    ForbiddenLayer("a hard link through a symbolic link") {
+      $0.add("a", .symbolicLink, link: "/etc")
+      $0.add("x", .hardLink, link: "a/passwd")
+    },
+    ForbiddenLayer("a loop") {
+      $0.add("loop", .symbolicLink, link: "loop")
+      $0.add("loop/x", .file, "x")
+    },
+    ForbiddenLayer("a file as a folder") {
+      $0.add("x", .file, "x")
+      $0.add("x/y", .file, "y")
+    },
+  ]
+
+  @Test(arguments: unpackers, forbidden)
+  func aForbiddenLayerMakesNoImage(
+    unpacker: ContentStore.Unpacker, layer: ForbiddenLayer
+  ) async throws {
     let folder = try Folder()
     let error = await #expect(throws: NFVError.self) {
-      try await root([layer], in: folder, unpacker)
+      try await root([layer.bytes], in: folder, unpacker)
     }
     #expect(error?.code == .unprocessable, "\(error?.description ?? "")")
     #expect(error?.cause?.contains("layer 1 of 1") == true, "\(error?.description ?? "")")
