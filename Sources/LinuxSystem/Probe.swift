@@ -79,6 +79,9 @@ public func answersEcho(_ address: [UInt8], timeout: Duration) throws(SystemErro
   }
 }
 
+/// Lets the calling thread sleep (nanosleep(2)); the kernel adds its timer slack, 50 µs by default.
+public func pause(microseconds: UInt32) { _ = usleep(microseconds) }
+
 private func milliseconds(_ duration: Duration) -> Int32 {
   let (seconds, attoseconds) = max(duration, .zero).components
   return Int32(min(seconds * 1000 + attoseconds / 1_000_000_000_000_000, 600_000))

@@ -109,6 +109,7 @@ public final class ClientNamespace: Sendable {
         if try acceptsConnection(address, port: port, timeout: .milliseconds(20)) {
           return ContinuousClock.now
         }
+        pause(microseconds: 100)
       }
       return nil
     }
