@@ -11,10 +11,7 @@ setup:
 	@scripts/setup
 
 build: setup
-	swift build -c release --static-swift-stdlib --product martlet-hold
-	swift build -c release --static-swift-stdlib --product martlet-unpack
-	swift build -c release --static-swift-stdlib --product martletd
-	swift build -c release --static-swift-stdlib --product martlet
+	swift build -c release --static-swift-stdlib
 
 # Real functions as containers, real packets, kills and restarts; leaves nothing behind.
 demo: build
@@ -25,11 +22,8 @@ serve: build
 	$(SUDO) $(RELEASE)/martletd
 
 test: setup
+	swift build
 	swift build --build-tests
-	swift build --product martlet-hold
-	swift build --product martlet-unpack
-	swift build --product martletd
-	swift build --product martlet
 	swift test --skip-build
 
 # Format, undeclared imports, who owns which package, nothing put off without a reason.

@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct SimulationTests {
   /// `MARTLET_SEED` replays one seed and prints its trace; `MARTLET_SEEDS` sets how many are run.
-  @Test func seeds() throws {
+  @Test func seeds() async throws {
     let environment = ProcessInfo.processInfo.environment
     if let seed = environment["MARTLET_SEED"].flatMap(UInt64.init) {
       var simulation = try Simulation(seed: seed, isTraced: true)
@@ -13,15 +13,24 @@ import Testing
       return
     }
     let count = environment["MARTLET_SEEDS"].flatMap(UInt64.init) ?? 2000
-    var failures: [String] = []
     let start = ContinuousClock.now
-    for seed in 0..<count {
-      var simulation = try Simulation(seed: seed)
-      do {
-        try simulation.run(steps: 150)
-      } catch {
-        failures.append("seed \(seed): \(error)")
+    let parts: UInt64 = 2
+    let failures = await withTaskGroup(of: [String].self) { group in
+      for part in 0..<parts {
+        group.addTask {
+          var failures: [String] = []
+          for seed in stride(from: part, to: count, by: Int(parts)) {
+            do {
+              var simulation = try Simulation(seed: seed)
+              try simulation.run(steps: 150)
+            } catch {
+              failures.append("seed \(seed): \(error)")
+            }
+          }
+          return failures
+        }
       }
+      return await group.reduce(into: []) { $0 += $1 }
     }
     print("simulator: \(count) seeds in \(ContinuousClock.now - start)")
     #expect(

@@ -66,7 +66,7 @@ extension Core {
     }
   }
 
-  private mutating func notify(
+  mutating func notify(
     _ kind: Notification.Kind, _ package: VnfPackage, at now: Timestamp,
     _ outcome: inout Outcome
   ) {
@@ -143,13 +143,31 @@ extension Core {
       subnets: subnets, routes: request.routes, uplink: request.uplink, owner: owner)
   }
 
+  /// The name, with a number where a network has it: that of an instantiation before, which is still
+  /// being swept, among them.
+  private func freeName(_ name: String, _ tenant: TenantID, _ networks: [Network]) -> String {
+    let base = String(name.prefix(56))
+    let taken = Set(
+      networks.lazy.filter { $0.tenant == tenant && $0.name.hasPrefix(base) }.map(\.name))
+    if !taken.contains(base) { return base }
+    return (2...).lazy.map { "\(base)-\($0)" }.first { !taken.contains($0) } ?? base
+  }
+
   /// The first /24 of 10.64.0.0/10 that no network of the tenant touches.
   private func freeSubnet(among networks: [Network]) throws(NFVError) -> IPPrefix {
-    let taken = networks.flatMap { $0.subnets.map(\.prefix) }.filter { $0.address.family == .v4 }
-    for index in 0..<(1 << 14) {
-      let prefix = IPPrefix(
-        address: IPAddress(family: .v4, value: UInt128(0x0A40_0000 + index << 8)), length: 24)
-      if !taken.contains(where: { $0.overlaps(prefix) }) { return prefix }
+    let first = 0x0A40_0000
+    var isTaken = [Bool](repeating: false, count: 1 << 14)
+    for prefix in networks.lazy.flatMap(\.subnets).map(\.prefix)
+    where prefix.address.family == .v4 {
+      let low = (Int(prefix.network.address.value) - first) >> 8
+      let high = (Int(prefix.last.value) - first) >> 8
+      for index in max(low, 0)..<max(min(high + 1, isTaken.count), max(low, 0)) {
+        isTaken[index] = true
+      }
+    }
+    if let index = isTaken.firstIndex(of: false) {
+      return IPPrefix(
+        address: IPAddress(family: .v4, value: UInt128(first + index << 8)), length: 24)
     }
     throw NFVError(.exhausted, "no /24 of 10.64.0.0/10 is free; name a subnet")
   }
@@ -249,11 +267,13 @@ extension Core {
     }
     var networks: [Network] = []
     for link in flavour.virtualLinks.sorted(by: { $0.id < $1.id }) {
+      let others = state.networks.values + networks
       let request = NetworkRequest(
-        name: "\(instance.name).\(link.id)", subnets: link.subnets.map { .init(prefix: $0) },
+        name: freeName("\(instance.name).\(link.id)", instance.tenant, others),
+        subnets: link.subnets.map { .init(prefix: $0) },
         mtu: link.mtu ?? 1500)
       let network = try makeNetwork(
-        request, instance.tenant, owner: instance.id, among: state.networks.values + networks)
+        request, instance.tenant, owner: instance.id, among: others)
       networks.append(network)
       target.virtualLinks[link.id] = network.id
     }

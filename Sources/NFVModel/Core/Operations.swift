@@ -17,6 +17,7 @@ extension Core {
       package.onboarding = .error
       package.error = error
       commit(.putPackage(package), &outcome)
+      notify(.packageChange, package, at: now, &outcome)
       return .package(package)
     case .setPackage(let id, let operational):
       return .package(try setPackage(id, operational, tenant, at: now, &outcome))

@@ -1,0 +1,156 @@
+import NFVModel
+import Testing
+
+/// What the core refuses, and with which words; what it gives is the simulator's.
+@Suite struct CoreTests {
+  /// A core on a host that does everything at once.
+  struct Fixture {
+    let store = MemoryStore(id: "s")
+    var core: Core
+    let now = Timestamp(microseconds: 1)
+
+    init() throws {
+      core = Core(try store.load(), identifiers: .system)
+      _ = core.step(.observed(HostObservation()), at: now)
+    }
+
+    mutating func ask(_ request: Request) throws(NFVError) -> Response {
+      let outcome = core.step(.request(request, tenant: .default, actor: "t", token: 1), at: now)
+      _ = try store.commit(outcome.changes)
+      var actions = outcome.actions
+      while !actions.isEmpty {
+        let action = actions.removeFirst()
+        let result = ActionResult(action: action, started: now, ended: now)
+        let next = core.step(.actionEnded(result), at: now)
+        _ = try store.commit(next.changes)
+        actions += next.actions
+      }
+      return try outcome.answers[0].1.get()
+    }
+
+    mutating func instance() throws -> VnfInstanceID {
+      guard case .package(let package) = try ask(.createPackage(userDefinedData: [:])) else {
+        fatalError("no package")
+      }
+      _ = try ask(.onboardPackage(package.id, Simulation.content))
+      _ = try ask(.createNetwork(NetworkRequest(name: "outside")))
+      guard
+        case .instance(let instance) = try ask(
+          .createInstance(CreateVnfRequest(vnfd: "sim", name: "one")))
+      else { fatalError("no instance") }
+      return instance.id
+    }
+  }
+
+  let connected = InstantiateVnfRequest(connections: ["out": .init(network: "outside")])
+
+  func refusal(
+    _ fixture: inout Fixture, _ request: Request
+  ) -> NFVError? {
+    do throws(NFVError) {
+      _ = try fixture.ask(request)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  @Test func wrongStatesAreConflicts() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    #expect(refusal(&fixture, .terminate(id, TerminateVnfRequest()))?.code == .conflict)
+    #expect(refusal(&fixture, .heal(id, HealVnfRequest()))?.code == .conflict)
+    _ = try fixture.ask(.instantiate(id, connected))
+    #expect(fixture.core.state.instances[id]?.settled.isInstantiated == true)
+    #expect(refusal(&fixture, .instantiate(id, connected))?.code == .conflict)
+    #expect(refusal(&fixture, .deleteInstance(id))?.code == .conflict)
+    #expect(
+      refusal(&fixture, .operate(id, OperateVnfRequest(state: .started)))?.code == .conflict)
+    let network = try #require(fixture.core.state.networks.values.first { $0.name == "outside" })
+    #expect(refusal(&fixture, .deleteNetwork(network.id))?.message.contains("one") == true)
+    let package = try #require(fixture.core.state.packages.keys.first)
+    #expect(refusal(&fixture, .deletePackage(package))?.code == .conflict)
+  }
+
+  @Test func whatIsNotThereIsNamed() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    #expect(
+      refusal(&fixture, .instantiate(id, InstantiateVnfRequest()))?.message.contains("out") == true)
+    #expect(
+      refusal(
+        &fixture,
+        .instantiate(id, InstantiateVnfRequest(connections: ["out": .init(network: "gone")])))?
+        .message.contains("gone") == true)
+    #expect(
+      refusal(&fixture, .instantiate(id, InstantiateVnfRequest(flavour: "gold")))?.message
+        .contains("container") == true)
+    #expect(
+      refusal(&fixture, .createInstance(CreateVnfRequest(vnfd: "sim", name: "one")))?.code
+        == .conflict)
+    #expect(
+      refusal(&fixture, .createInstance(CreateVnfRequest(vnfd: "other")))?.code == .unprocessable)
+  }
+
+  @Test func networksThatCannotBeAreRefused() throws {
+    var fixture = try Fixture()
+    let first = try #require(IPPrefix("10.5.0.0/16"))
+    _ = try fixture.ask(.createNetwork(NetworkRequest(name: "a", subnets: [.init(prefix: first)])))
+    let inside = try #require(IPPrefix("10.5.7.0/24"))
+    #expect(
+      refusal(
+        &fixture, .createNetwork(NetworkRequest(name: "b", subnets: [.init(prefix: inside)])))?
+        .message.contains("overlaps") == true)
+    #expect(refusal(&fixture, .createNetwork(NetworkRequest(name: "a")))?.code == .conflict)
+    #expect(refusal(&fixture, .createNetwork(NetworkRequest(name: "x/y")))?.code == .malformed)
+    #expect(
+      refusal(&fixture, .createNetwork(NetworkRequest(name: "m", mtu: 10)))?.code == .malformed)
+    #expect(
+      refusal(&fixture, .createNetwork(NetworkRequest(name: "d", uplink: .device("eth0"))))?.code
+        == .unprocessable)
+  }
+
+  @Test func addressesRunOutAndFixedOnesAreChecked() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    let small = try #require(IPPrefix("10.6.0.0/30"))
+    _ = try fixture.ask(
+      .createNetwork(NetworkRequest(name: "small", subnets: [.init(prefix: small)])))
+    func on(_ address: String?) throws -> InstantiateVnfRequest {
+      let addresses = try address.map { [try #require(IPAddress($0))] } ?? []
+      return InstantiateVnfRequest(
+        connections: ["out": .init(network: "small", addresses: addresses)])
+    }
+    #expect(refusal(&fixture, .instantiate(id, try on("10.7.0.1")))?.code == .unprocessable)
+    #expect(refusal(&fixture, .instantiate(id, try on("10.6.0.3")))?.code == .conflict)
+    _ = try fixture.ask(.instantiate(id, try on("10.6.0.2")))
+    for (name, code) in [("two", nil), ("three", NFVError.Code.exhausted)] {
+      guard
+        case .instance(let next) = try fixture.ask(
+          .createInstance(CreateVnfRequest(vnfd: "sim", name: name)))
+      else { fatalError("no instance") }
+      #expect(refusal(&fixture, .instantiate(next.id, try on(nil)))?.code == code)
+      // What was refused left nothing: neither networks of its own nor Vnfcs.
+      if code != nil {
+        #expect(fixture.core.state.vnfcs(of: next.id).isEmpty)
+        #expect(!fixture.core.state.networks.values.contains { $0.owner == next.id })
+      }
+    }
+  }
+
+  @Test func scalingStaysWithinItsLevels() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = try fixture.ask(.instantiate(id, connected))
+    #expect(
+      refusal(&fixture, .scale(id, ScaleVnfRequest(direction: .in, aspect: "width")))?.code
+        == .unprocessable)
+    #expect(
+      refusal(&fixture, .scale(id, ScaleVnfRequest(direction: .out, aspect: "depth")))?.message
+        .contains("width") == true)
+    _ = try fixture.ask(.scale(id, ScaleVnfRequest(direction: .out, aspect: "width", steps: 2)))
+    #expect(fixture.core.state.vnfcs(of: id).count == 4)
+    _ = try fixture.ask(.scaleToLevel(id, ScaleVnfToLevelRequest(levels: ["width": 0])))
+    #expect(fixture.core.state.vnfcs(of: id).count == 2)
+  }
+}
