@@ -17,6 +17,8 @@ struct Composition {
   private let api: API
   private let listeners: [any Service]
   private let logger: Logger
+  /// Holds for as long as the daemon runs.
+  private let favor: FavorDynamicModifications?
 
   /// Opens everything; nothing runs yet.
   /// - Throws: what is missing, and what to do about it.
@@ -26,6 +28,9 @@ struct Composition {
     ProcessAttributes.setFileModeMask(0o022)
     self.logger = logger
     folders = try Folders(state: options.state, run: options.runFolder)
+    favor =
+      options.host == .local && options.favordynmods
+      ? Self.favorDynamicModifications(logger) : nil
     let store = try SQLiteStore(path: "\(options.state)/martlet.db")
     let host: NFVLifecycle.Host
     switch options.host {

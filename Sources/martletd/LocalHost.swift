@@ -25,6 +25,21 @@ extension Composition {
     return NFVLifecycle.Host(workloads: [containers], network: network, images: images)
   }
 
+  /// Sets the option where it may be set, and says so.
+  static func favorDynamicModifications(_ logger: Logger) -> FavorDynamicModifications? {
+    do throws(SystemError) {
+      let favor = try FavorDynamicModifications(try CgroupHierarchies.detect())
+      logger.info(
+        "favordynmods is set for this host's control groups (--no-favordynmods leaves it)")
+      return favor
+    } catch {
+      logger.notice(
+        "favordynmods cannot be set: a start after an idle moment takes some 15 ms longer",
+        metadata: ["error": "\(error)"])
+      return nil
+    }
+  }
+
   /// Where processes are born and remembered; it is started where it does not run yet.
   private static func connect(_ options: Martletd) async throws(NFVError) -> HoldClient {
     let program: String
