@@ -25,19 +25,18 @@ extension Lifecycle {
     case .removeNetwork(let network, let tenant):
       try await host.network.remove(network, of: tenant)
     case .ensureImage(let digest):
-      let image = try await host.images.ensure(digest)
-      preparedImages.withLock { $0[digest] = image }
+      _ = try await ensureImage(digest)
     case .prepareAttachment(let id, let isActive):
-      let run = try run(id)
+      let run = try await run(id)
       let point = try await run.driver.prepare(run.specification)
       try await host.network.attach(
         run.attachments, to: point, forwards: run.vdu.forwards, isActive: isActive)
     case .startWorkload(let id):
-      let run = try run(id)
+      let run = try await run(id)
       try await run.driver.start(run.specification)
     case .awaitReady(let id): try await awaitReady(id)
     case .activateAttachment(let id):
-      try await host.network.activate(try run(id).attachments)
+      try await host.network.activate(try await run(id).attachments)
     case .retireWorkload(let id, let grace):
       try await driver(of: id).stop(id, grace: grace)
       try await host.network.release(attachments(of: id))
@@ -46,10 +45,16 @@ extension Lifecycle {
     }
   }
 
+  private func ensureImage(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage {
+    let image = try await host.images.ensure(digest)
+    preparedImages.withLock { $0[digest] = image }
+    return image
+  }
+
   // MARK: Readiness
 
   private func awaitReady(_ id: WorkloadID) async throws(NFVError) {
-    let run = try run(id)
+    let run = try await run(id)
     let readiness = run.vdu.readiness
     if case .running = readiness.check { return }
     let deadline = Clock.now + .milliseconds(readiness.timeoutMilliseconds)
@@ -100,7 +105,7 @@ extension Lifecycle {
     var specification: WorkloadSpecification
   }
 
-  private func run(_ id: WorkloadID) throws(NFVError) -> Run {
+  private func run(_ id: WorkloadID) async throws(NFVError) -> Run {
     let found = core.withLock { core -> (Vnfc, VnfInstance, VnfPackage.Content, Vdu)? in
       guard let vnfc = core.state.vnfcs[id.vnfc],
         let instance = core.state.instances[vnfc.instance],
@@ -117,11 +122,13 @@ extension Lifecycle {
         .unprocessable,
         "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is")
     }
-    guard let digest = vdu.imagePath.flatMap({ content.images[$0] }),
-      let image = preparedImages.withLock({ $0[digest] })
-    else {
-      throw NFVError(.failed, "the image of the VDU \(vdu.id) is not prepared")
+    guard let digest = vdu.imagePath.flatMap({ content.images[$0] }) else {
+      throw NFVError(.failed, "the image of the VDU \(vdu.id) is not in the package")
     }
+    // A workload that an earlier daemon began goes on without its image being asked for again.
+    let known = preparedImages.withLock { $0[digest] }
+    let image: PreparedImage
+    if let known { image = known } else { image = try await ensureImage(digest) }
     let wanted = instance.target ?? instance.settled
     let document = FunctionDocument(
       identity: .init(
