@@ -31,6 +31,8 @@ public func runProgram(
   }
   posix_spawn_file_actions_adddup2(&actions, write.rawValue, 1)
   posix_spawn_file_actions_adddup2(&actions, write.rawValue, 2)
+  // SwiftNIO's sockets have no FD_CLOEXEC: inherited, they stay open when we close them.
+  CLinux_posix_spawn_closefrom(&actions, 3)
   // SAFETY: both arrays end with a null pointer; their strings are freed after the call.
   let argv = arguments.map { strdup($0) } + [nil]
   let environment = [strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin"), strdup("LC_ALL=C"), nil]

@@ -54,10 +54,11 @@ public final class Lifecycle: Service, Sendable {
     var isReady = false
   }
 
+  /// - Parameter sweepsStrays: false leaves alone what is on the host and not in the store.
   /// - Throws: what the store throws where it cannot be read.
   public init(
     store: any Store, host: Host, identifiers: IdentifierSource = .system,
-    policy: Core.RestartPolicy = .init(), logger: Logger,
+    policy: Core.RestartPolicy = .init(), sweepsStrays: Bool = true, logger: Logger,
     render:
       @escaping @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError)
       -> String
@@ -66,7 +67,9 @@ public final class Lifecycle: Service, Sendable {
     self.host = host
     self.logger = logger
     self.render = render
-    core = Mutex(Core(try store.load(), identifiers: identifiers, policy: policy))
+    core = Mutex(
+      Core(
+        try store.load(), identifiers: identifiers, policy: policy, sweepsStrays: sweepsStrays))
     (actions, actionsContinuation) = AsyncStream.makeStream(of: Action.self)
   }
 
@@ -174,6 +177,7 @@ public final class Lifecycle: Service, Sendable {
     var observation = HostObservation()
     for driver in host.workloads { observation.workloads += try await driver.observe() }
     observation.networks = try await host.network.observe()
+    guard core.withLock({ $0.sweepsStrays }) else { return observation }
     let known = Set(observation.workloads.map(\.id))
     for link in observation.networks.links
     where !known.contains(link.workload) && link.workload.store == store {

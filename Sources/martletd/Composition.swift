@@ -33,13 +33,20 @@ struct Composition {
       ? Self.favorDynamicModifications(logger) : nil
     let store = try SQLiteStore(path: "\(options.state)/martlet.db")
     let host: NFVLifecycle.Host
+    var sweepsStrays = true
     switch options.host {
-    case .local: host = try await Self.localHost(options, store: store.load().store, logger)
+    case .local:
+      let stored = try store.load()
+      sweepsStrays = try HostGeneration(runFolder: options.runFolder)
+        .allowsSweeping(of: stored, isAccepted: options.acceptStore, logger)
+      host = try await Self.localHost(options, store: stored.store, logger)
     case .simulated:
       let simulated = SimulatedHost()
       host = NFVLifecycle.Host(workloads: [simulated], network: simulated, images: simulated)
     }
-    lifecycle = try Lifecycle(store: store, host: host, logger: logger) {
+    lifecycle = try Lifecycle(
+      store: store, host: host, sweepsStrays: sweepsStrays, logger: logger
+    ) {
       (template, document) throws(NFVError) in try PackageReader.render(template, document)
     }
     let catalogue = try Catalogue(

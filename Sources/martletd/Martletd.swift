@@ -77,6 +77,13 @@ struct Martletd: AsyncParsableCommand {
       """)
   var favordynmods = true
 
+  @Flag(
+    help: """
+      Take the store as it is though it is older than what runs on the host, as after a restored \
+      backup: what it does not know is ended. Without, that is left alone.
+      """)
+  var acceptStore = false
+
   @Option(
     help: ArgumentHelp(
       "The program martlet-hold. (default: the one beside this program)", valueName: "path"))

@@ -133,3 +133,24 @@ import Testing
     #expect(try !tryLock(second))
   }
 }
+
+@Suite struct InheritanceTests {
+  /// SwiftNIO opens its sockets without FD_CLOEXEC; a child that kept one would keep it open.
+  @Test func programsInheritNoDescriptors() throws {
+    var ends: [Int32] = [0, 0]
+    try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
+    defer { for end in ends { close(end) } }
+    let result = try runProgram("/bin/ls", arguments: ["ls", "-l", "/proc/self/fd"])
+    #expect(result.status == 0)
+    #expect(!String(decoding: result.output, as: UTF8.self).contains("socket:"))
+
+    let pid = try spawnDetached("/bin/sleep", arguments: ["sleep", "60"], environment: [])
+    defer {
+      kill(pid, SIGKILL)
+      waitpid(pid, nil, 0)
+    }
+    // posix_spawn(3) returns after the program has begun.
+    let open = try listFolder("/proc/\(pid)/fd")
+    #expect(open == ["0", "1", "2"])
+  }
+}

@@ -72,6 +72,23 @@ import Testing
     #expect(refusal(&fixture, .deletePackage(package))?.code == .conflict)
   }
 
+  /// A restored backup of the store does not know what was made since; that may be wanted.
+  @Test(arguments: [true, false])
+  func straysAreEndedUnlessTheStoreIsTooOld(sweeps: Bool) throws {
+    var core = Core(
+      try MemoryStore(id: "s").load(), identifiers: .system, sweepsStrays: sweeps)
+    let stray = WorkloadID(store: "s", tenant: .default, vnfc: "unknown", incarnation: 1)
+    var outcome = core.step(
+      .observed(
+        HostObservation(workloads: [ObservedWorkload(id: stray, phase: .running)])),
+      at: Timestamp(microseconds: 1))
+    outcome.actions += core.step(.tick, at: Timestamp(microseconds: 1 << 50)).actions
+    let retired = outcome.actions.contains { (action: Action) in
+      if case .retireWorkload(stray, _) = action { true } else { false }
+    }
+    #expect(retired == sweeps)
+  }
+
   @Test func whatIsNotThereIsNamed() throws {
     var fixture = try Fixture()
     let id = try fixture.instance()

@@ -3,6 +3,7 @@
 
 #include <linux/sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -69,6 +70,12 @@ static inline long CLinux_file_system_type(const char *path) {
 
 // Flags of posix_spawnattr_setflags(3) that glibc has under _GNU_SOURCE only.
 #define CLINUX_POSIX_SPAWN_SETSID 0x80
+
+// Closes what is open from a descriptor on, in the child; glibc declares it under _GNU_SOURCE only.
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
+static inline int CLinux_posix_spawn_closefrom(posix_spawn_file_actions_t *actions, int from) {
+  return posix_spawn_file_actions_addclosefrom_np(actions, from);
+}
 
 // clone3(2): glibc has no wrapper. Only for forms that copy the memory: with CLONE_VM the child
 // would need a stack of its own.

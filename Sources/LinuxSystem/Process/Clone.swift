@@ -114,6 +114,8 @@ public func spawnDetached(
   for number in Int32(0)...2 {
     posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_RDWR, 0)
   }
+  // SwiftNIO's sockets have no FD_CLOEXEC: inherited, they stay open when we close them.
+  CLinux_posix_spawn_closefrom(&actions, 3)
   var pid: pid_t = 0
   // SAFETY: both arrays end with a null pointer and outlive the call, which copies them.
   let code = posix_spawn(&pid, path, &actions, &attributes, argv, envp)

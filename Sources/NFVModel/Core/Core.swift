@@ -9,6 +9,10 @@ public struct Core: Sendable {
   let identifiers: IdentifierSource
   public var policy: RestartPolicy
 
+  /// Whether what bears our name and is in no state of ours is removed; not after a backup of the
+  /// store was restored, which does not know what was made since.
+  public let sweepsStrays: Bool
+
   /// Until the host was observed nothing is converged.
   var isHostKnown = false
   /// Instances to converge again at a moment: for a restart's back-off or an action's next try.
@@ -37,8 +41,11 @@ public struct Core: Sendable {
     }
   }
 
-  public init(_ stored: StoredState, identifiers: IdentifierSource, policy: RestartPolicy = .init())
-  {
+  public init(
+    _ stored: StoredState, identifiers: IdentifierSource, policy: RestartPolicy = .init(),
+    sweepsStrays: Bool = true
+  ) {
+    self.sweepsStrays = sweepsStrays
     state = State(stored)
     self.identifiers = identifiers
     self.policy = policy

@@ -187,6 +187,7 @@ extension Core {
   /// Ends what bears our name and belongs to no Vnfc and no network of ours.
   mutating func sweepStrays(at now: Timestamp, _ outcome: inout Outcome) {
     straysDue = nil
+    guard sweepsStrays else { return }
     for id in state.workloads.keys.sorted() where state.vnfcs[id.vnfc] == nil {
       windDown(id, grace: .zero, nil, at: now, &outcome)
     }
