@@ -79,7 +79,13 @@ let package = Package(
     // The ports' implementations.
     module("NFVStore", ["NFVModel", .product(name: "GRDB", package: "GRDB.swift")]),
     module("NFVNetwork", ["NFVModel", "LinuxSystem", system]),
-    module("NFVDrivers", ["NFVModel", "LinuxSystem", "HoldProtocol", system]),
+    module(
+      "NFVDrivers",
+      [
+        "NFVModel", "LinuxSystem", "HoldProtocol", system,
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]),
 
     // What runs and what is asked.
     module("NFVLifecycle", ["NFVModel", "NFVPackages", "LinuxSystem", logging, serviceLifecycle]),

@@ -159,7 +159,7 @@ extension Lifecycle {
       environment: vdu.environment, cpuMillicores: vdu.cpuMillicores,
       memoryBytes: vdu.memoryBytes, writableLayerBytes: vdu.writableLayerBytes,
       linuxCapabilities: vdu.linuxCapabilities, document: encoded, files: files,
-      portCount: vnfc.ports.count)
+      ports: vnfc.ports, forwards: vdu.forwards)
     return Run(
       driver: driver, vdu: vdu, attachments: attachments(of: id), specification: specification)
   }

@@ -61,7 +61,12 @@ public final class HostNetwork: NetworkDriver, Sendable {
   public func attach(
     _ attachments: [Attachment], to point: AttachmentPoint, forwards: Bool, isActive: Bool
   ) async throws(NFVError) {
-    guard case .networkNamespace(let reference) = point else { return }
+    let reference: any NetworkNamespaceReference
+    switch point {
+    case .networkNamespace(let namespace): reference = namespace
+    case .taps(let receiver): return try await attach(attachments, to: receiver, isActive)
+    case .simulated: return
+    }
     try wrap("the ports of \(attachments.first?.workload.vnfc.rawValue ?? "a workload")") {
       () throws(SystemError) in
       let descriptor = reference.fileDescriptor
@@ -93,6 +98,38 @@ public final class HostNetwork: NetworkDriver, Sendable {
         try fabric.netfilter.add(elements)
       }
       try configure(attachments, in: reference, forwards: forwards)
+    }
+  }
+
+  /// Taps that are open nowhere yet are opened in the fabric and handed over.
+  private func attach(
+    _ attachments: [Attachment], to receiver: any TapReceiver, _ isActive: Bool
+  ) async throws(NFVError) {
+    guard let workload = attachments.first?.workload else { return }
+    let what = "the ports of \(workload.vnfc)"
+    let fabric = try wrap(what) { () throws(SystemError) in try self.fabric(of: workload.tenant) }
+    var messages: [NetlinkMessage] = []
+    for attachment in attachments {
+      let name = attachment.interfaceName
+      if try await !receiver.hasTap(of: attachment.port.id) {
+        let tap = try wrap(what) { () throws(SystemError) in
+          try fabric.namespace.run { () throws(SystemError) in try openTap(named: name) }
+        }
+        defer { try? tap.close() }
+        try await receiver.takeTap(tap.rawValue, of: attachment.port.id)
+      }
+      let bridge = try wrap(what) { () throws(SystemError) in
+        try fabric.bridge(of: attachment.port.network)
+      }
+      messages.append(
+        .setTap(
+          named: name, mtu: attachment.port.mtu, master: isActive ? bridge : nil,
+          alias: attachment.alias))
+    }
+    let elements = isActive ? attachments.flatMap(fabric.elements) : []
+    try wrap(what) { () throws(SystemError) in
+      try fabric.route.request(messages, subject: "taps")
+      try fabric.netfilter.add(elements)
     }
   }
 
@@ -179,7 +216,12 @@ public final class HostNetwork: NetworkDriver, Sendable {
     _ check: NetworkCheck, of attachments: [Attachment], at point: AttachmentPoint,
     timeout: Duration
   ) async throws(NFVError) -> Bool {
-    guard case .networkNamespace(let reference) = point else { return true }
+    let reference: any NetworkNamespaceReference
+    switch point {
+    case .networkNamespace(let namespace): reference = namespace
+    case .taps: return try probe(check, ofTapOf: attachments, timeout: timeout)
+    case .simulated: return true
+    }
     guard let address = attachments.first?.port.addresses.first?.address else {
       throw NFVError(
         .unprocessable, "a readiness check over the network needs a port with an address")
@@ -194,6 +236,27 @@ public final class HostNetwork: NetworkDriver, Sendable {
           try acceptsConnection(
             address.octets, port: UInt16(truncatingIfNeeded: port), timeout: timeout)
         }
+      }
+    }
+  }
+
+  private func probe(
+    _ check: NetworkCheck, ofTapOf attachments: [Attachment], timeout: Duration
+  ) throws(NFVError) -> Bool {
+    guard let attachment = attachments.first,
+      let address = attachment.port.addresses.first(where: { $0.address.family == .v4 })
+    else {
+      throw NFVError(
+        .unprocessable,
+        "a readiness check of a virtual machine over the network needs a first port with an IPv4 "
+          + "address")
+    }
+    return try wrap("the readiness check of \(address.address)") { () throws(SystemError) in
+      let fabric = try self.fabric(of: attachment.workload.tenant)
+      return try fabric.namespace.run { () throws(SystemError) in
+        try FrameProbe(
+          interface: attachment.interfaceName, mac: attachment.port.mac, address: address
+        ).answers(check, timeout: timeout)
       }
     }
   }

@@ -26,6 +26,8 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
 
   // MARK: Workloads
 
+  var accelerator: String? { nil }
+
   var capabilities: DriverCapabilities {
     DriverCapabilities(
       technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,

@@ -19,7 +19,7 @@ struct ContainerConfigurationTests {
           digest: "sha256:0", root: "/image",
           configuration: ImageConfiguration(environment: ["PATH=/bin", "A=image"]), size: 0),
         command: command, environment: ["A=given"], cpuMillicores: 250, memoryBytes: 1 << 26,
-        writableLayerBytes: writable, linuxCapabilities: capabilities, document: [], portCount: 1),
+        writableLayerBytes: writable, linuxCapabilities: capabilities, document: []),
       place: OCIConfiguration.Place(
         userNamespace: "/proc/self/fd/10", networkNamespace: "/proc/self/fd/11", root: "/r",
         documents: "/d", files: [.init(source: "/f0", path: "/etc/nf.conf")],
@@ -131,15 +131,16 @@ struct ContainerConfigurationTests {
   @Test("Ranges of user ids never overlap and are used again")
   func ranges() throws {
     let id = WorkloadID(store: "s", tenant: "t", vnfc: "v", incarnation: 1)
-    var first = UserRanges(store: "s", used: [])
+    var first = UserRanges.containers(store: "s", used: [])
     let firstTaken = first.take()
     let taken = try #require(firstTaken)
-    var second = UserRanges(store: "s", used: [RunFolder.Record(id: id, users: taken)])
+    var second = UserRanges.containers(store: "s", used: [RunFolder.Record(id: id, users: taken)])
     let secondTaken = second.take()
     let other = try #require(secondTaken)
     #expect(other.hostStart != taken.hostStart)
     #expect(taken.hostStart >= 0x10_0000 && taken.hostStart % 65536 == 0 && taken.count == 65536)
     #expect(RunFolder.Record(RunFolder.Record(id: id, users: taken).text)?.users == taken)
+    #expect(RunFolder.Record("\(id)\n\(taken.hostStart)\n")?.users == taken)
     var all: Set<UInt32> = [taken.hostStart, other.hostStart]
     while let range = second.take() { all.insert(range.hostStart) }
     #expect(all.count == (0x8000_0000 - 0x10_0000) / 65536)

@@ -68,7 +68,7 @@ final class ContainerFixture: Sendable {
       technology: .container, hostName: name, image: image, command: command,
       environment: ["GIVEN=yes"], cpuMillicores: 500, memoryBytes: memory,
       writableLayerBytes: writable, maximumProcesses: 64, linuxCapabilities: capabilities,
-      document: Array(#"{"generation":1}"#.utf8), files: files, portCount: 0)
+      document: Array(#"{"generation":1}"#.utf8), files: files)
   }
 
   /// Prepares and starts `script` under the image's shell.

@@ -10,7 +10,7 @@ import Testing
       id: id, technology: .container, hostName: "fw-0",
       image: PreparedImage(
         digest: "sha256:0", root: "", configuration: ImageConfiguration(), size: 0),
-      memoryBytes: 4096, writableLayerBytes: 0, document: [], portCount: 0)
+      memoryBytes: 4096, writableLayerBytes: 0, document: [])
   }
 
   @Test func lifeOfAWorkload() async throws {

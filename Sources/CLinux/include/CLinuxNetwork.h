@@ -2,7 +2,10 @@
 #define CLINUX_NETWORK_H
 
 #include <linux/if_packet.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+extern int ioctl(int descriptor, unsigned long request, ...);
 
 // socket(2) and bind(2) of packet(7): sockaddr_ll is not in the Glibc overlay. The protocol is in
 // host order here.
@@ -12,6 +15,18 @@ static inline int CLinux_bind_packet(int descriptor, int index, uint16_t protoco
   address.sll_protocol = (uint16_t)(protocol << 8 | protocol >> 8);
   address.sll_ifindex = index;
   return bind(descriptor, (const struct sockaddr *)&address, sizeof(address));
+}
+
+// TUNSETIFF (linux/if_tun.h) of an open /dev/net/tun; ioctl(2) is variadic. The structure is that
+// of <linux/if.h>, which can't be included beside glibc's <net/if.h>.
+static inline int CLinux_set_tap(int descriptor, const char *name, unsigned short flags) {
+  struct {
+    char name[16];
+    unsigned short flags;
+    char rest[22];
+  } request = {{0}, flags, {0}};
+  for (int i = 0; i < 15 && name[i]; i++) request.name[i] = name[i];
+  return ioctl(descriptor, 0x400454ca, &request);
 }
 
 #endif

@@ -77,6 +77,16 @@ extension NetlinkMessage {
     return message
   }
 
+  /// What a tap gets, which is born without any of it: up, and in `master` where one is given.
+  public static func setTap(named name: String, mtu: Int, master: UInt32?, alias: String) -> Self {
+    var message = Self(type: newLink, fixed: link(isUp: true))
+    message.attribute(3, name)
+    message.attribute(4, UInt32(mtu))
+    if let master { message.attribute(10, master) }
+    message.attribute(20, Array(alias.utf8))
+    return message
+  }
+
   public static func setLinkUp(named name: String) -> Self {
     var message = Self(type: newLink, fixed: link(isUp: true))
     message.attribute(3, name)

@@ -6,6 +6,7 @@ public import SystemPackage
 public enum FileAccess: Sendable {
   case read
   case write
+  case readWrite
   /// Read and append, made with mode 0600 where it is missing.
   case append
   /// As `append`, without reading.
@@ -20,6 +21,7 @@ public func openFile(_ path: String, _ access: FileAccess) throws(SystemError) -
     switch access {
     case .read: O_RDONLY
     case .write: O_WRONLY
+    case .readWrite: O_RDWR
     case .append: O_RDWR | O_APPEND | O_CREAT
     case .appendOnly: O_WRONLY | O_APPEND | O_CREAT
     case .path: CLINUX_O_PATH

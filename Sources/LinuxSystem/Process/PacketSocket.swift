@@ -207,7 +207,7 @@ public enum PacketSocket {
     return FileDescriptor(rawValue: try systemCall("socket") { socket(AF_UNIX, type, 0) })
   }
 
-  private static func withAddress<Value>(
+  static func withAddress<Value>(
     _ path: String,
     _ body: (UnsafePointer<sockaddr>, socklen_t) throws(SystemError) -> Value
   ) throws(SystemError) -> Value {

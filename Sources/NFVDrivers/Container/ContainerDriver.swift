@@ -1,4 +1,3 @@
-import Glibc
 import HoldProtocol
 import LinuxSystem
 public import NFVModel
@@ -42,54 +41,46 @@ public final class ContainerDriver: WorkloadDriver {
   public let capabilities = DriverCapabilities(
     technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,
     reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: false)
+  public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>
 
   let configuration: Configuration
-  let hold: HoldClient
-  let hierarchies: CgroupHierarchies
+  let workloads: HeldWorkloads
   private let ranges: Mutex<UserRanges>
+
+  var hold: HoldClient { workloads.hold }
+  var hierarchies: CgroupHierarchies { workloads.hierarchies }
 
   /// - Throws: `unavailable` where the runtime or a cgroup controller is missing.
   public init(_ configuration: Configuration, hold: HoldClient) throws(NFVError) {
     self.configuration = configuration
-    self.hold = hold
     // A command may end before it has read its input.
     ignoreBrokenPipes()
-    let (hierarchies, records) = try Self.onHost("cannot set up containers") {
-      () throws(SystemError) in
-      try Mount.makeDirectory(configuration.runFolder, mode: 0o711)
-      for name in ["workloads", "runtime", "stage"] {
+    let workloads = try HeldWorkloads(
+      store: configuration.store, runFolder: configuration.runFolder,
+      logFolder: configuration.logFolder, logBytes: configuration.logBytes, hold: hold,
+      processPrefix: "workload:")
+    try HeldWorkloads.onHost("cannot set up containers") { () throws(SystemError) in
+      for name in ["runtime", "stage"] {
         try Mount.makeDirectory("\(configuration.runFolder)/\(name)", mode: 0o711)
       }
       try Mount.makeDirectory(configuration.runFolder + "/console", mode: 0o700)
-      try Mount.makeDirectory(configuration.logFolder, mode: 0o700)
       try openFile(configuration.runtimePath, .path).closeQuietly()
-      return (
-        try CgroupHierarchies.detect(), try RunFolder.records(in: configuration.runFolder)
-      )
     }
-    guard hierarchies.missing.isEmpty else {
-      throw NFVError(
-        .unavailable,
-        "containers need the cgroup controllers cpu, memory and pids; missing are "
-          + hierarchies.missing.map(\.rawValue).joined(separator: ", ")
-          + ": enable them on the kernel's command line or in the parent of this group")
+    self.workloads = workloads
+    ranges = Mutex(
+      UserRanges.containers(store: configuration.store, used: try workloads.records()))
+    exits = ExitSource.exits(of: workloads) { id, status in
+      ExitSource.status(status, of: workloads.group(id))
     }
-    self.hierarchies = hierarchies
-    ranges = Mutex(UserRanges(store: configuration.store, used: records))
-    exits = ExitSource.exits(
-      hold: hold, hierarchies: hierarchies, store: configuration.store)
   }
 
   // MARK: Names
 
-  static func workloadKey(_ id: WorkloadID) -> String { "workload:\(id)" }
   static func placeKey(_ id: WorkloadID) -> String { "place:\(id)" }
 
-  func folder(_ id: WorkloadID) -> RunFolder { RunFolder(id, in: configuration.runFolder) }
-  func logPath(_ id: WorkloadID) -> String { "\(configuration.logFolder)/\(id.name).log" }
-  func group(_ id: WorkloadID) -> Cgroup { hierarchies.group(Self.groupPath(id)) }
-  static func groupPath(_ id: WorkloadID) -> String { "martlet/\(id.store)/\(id.name)" }
+  func folder(_ id: WorkloadID) -> RunFolder { workloads.folder(id) }
+  func group(_ id: WorkloadID) -> Cgroup { workloads.group(id) }
 
   // MARK: Prepare
 
@@ -107,7 +98,7 @@ public final class ContainerDriver: WorkloadDriver {
       }
       record = RunFolder.Record(id: id, users: users)
       do throws(NFVError) {
-        try Self.onHost("cannot prepare \(id)") { () throws(SystemError) in
+        try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
           try folder.write(record)
         }
       } catch {
@@ -120,7 +111,7 @@ public final class ContainerDriver: WorkloadDriver {
         await hold.makeNamespaces(key: Self.placeKey(id), users: record.users, network: true))
     } catch {
       guard case .refused(let refusal) = error, refusal.code == .exists else {
-        throw Self.problem("cannot make the namespaces of \(id)", error)
+        throw HeldWorkloads.problem("cannot make the namespaces of \(id)", error)
       }
     }
     return try await attachmentPoint(of: id)
@@ -133,14 +124,14 @@ public final class ContainerDriver: WorkloadDriver {
       return try Self.point(await hold.open(key: Self.placeKey(workload)))
     } catch {
       guard case .refused(let refusal) = error, refusal.code == .notFound else {
-        throw Self.problem("cannot open the namespaces of \(workload)", error)
+        throw HeldWorkloads.problem("cannot open the namespaces of \(workload)", error)
       }
     }
     // Started: its own process holds them.
     guard let process = folder(workload).process else {
       throw NFVError(.notFound, "there is no container \(workload) on this host")
     }
-    return try Self.onHost("cannot open the network namespace of \(workload)") {
+    return try HeldWorkloads.onHost("cannot open the network namespace of \(workload)") {
       () throws(SystemError) in
       let pidfd = try process.open()
       defer { try? pidfd.close() }
@@ -167,181 +158,45 @@ public final class ContainerDriver: WorkloadDriver {
   // MARK: Stop and delete
 
   public func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {
-    let key = Self.workloadKey(workload)
-    let group = group(workload)
-    do throws(HoldError) {
-      let process = try await hold.open(key: key)
-      defer { for descriptor in process.values { try? descriptor.close() } }
-      if let pidfd = process[.process] {
-        try Self.onHold { () throws(SystemError) in
-          if try !waitReadable(pidfd, milliseconds: 0) {
-            if grace > .zero {
-              try Self.send(SIGTERM, to: pidfd)
-              _ = try waitReadable(pidfd, milliseconds: grace.milliseconds)
-            }
-            try Self.send(SIGKILL, to: pidfd)
-          }
-          try group.kill()
-          guard try waitReadable(pidfd, milliseconds: 10_000) else {
-            throw SystemError(call: "kill", errno: .timedOut, subject: "\(workload)")
-          }
-        }
-        return
-      }
-    } catch {
-      guard case .refused(let refusal) = error,
-        refusal.code == .notFound || refusal.code == .wrongState
-      else { throw Self.problem("cannot stop \(workload)", error) }
-    }
-    // The hold does not know it: never started, being started, or of a hold that died.
-    try Self.onHost("cannot stop \(workload)") { () throws(SystemError) in
-      if let pidfd = try? folder(workload).process?.open() {
-        defer { try? pidfd.close() }
-        try Self.send(SIGKILL, to: pidfd)
-        _ = try waitReadable(pidfd, milliseconds: 10_000)
-      }
-      try group.kill()
+    try await workloads.end(workload) { (pidfd) throws(SystemError) in
+      guard grace > .zero else { return }
+      try HeldWorkloads.send(.terminate, to: pidfd)
+      _ = try waitReadable(pidfd, milliseconds: grace.milliseconds)
     }
   }
 
   public func delete(_ workload: WorkloadID) async throws(NFVError) {
     try await stop(workload, grace: .zero)
-    let folder = folder(workload)
-    for key in [Self.workloadKey(workload), Self.placeKey(workload)] {
-      do throws(HoldError) {
-        try await hold.release(key: key)
-      } catch {
-        guard case .refused(let refusal) = error, refusal.code == .notFound else {
-          throw Self.problem("cannot release \(workload)", error)
-        }
-      }
+    for key in [workloads.key(workload), Self.placeKey(workload)] {
+      try await workloads.release(key, of: workload)
     }
-    let users = folder.record?.users
-    try Self.onHost("cannot remove what is left of \(workload)") { () throws(SystemError) in
-      try removeGroup(workload)
+    let users = folder(workload).record?.users
+    try HeldWorkloads.onHost("cannot remove what is left of \(workload)") {
+      () throws(SystemError) in
+      let groups =
+        configuration.runtime == .crun
+        ? group(workload).folders : hierarchies.allFolders(of: HeldWorkloads.groupPath(workload))
+      try workloads.removeGroup(groups, of: workload)
       try RunFolder.remove(workload.name, in: configuration.runFolder + "/runtime")
-      try removeFile(logPath(workload))
-      try RunFolder.remove(workload.name, in: configuration.runFolder + "/workloads")
+      try workloads.removeFiles(of: workload)
     }
     if let users { ranges.withLock { $0.giveBack(users) } }
-  }
-
-  /// A process that was killed leaves its groups a moment later.
-  private func removeGroup(_ workload: WorkloadID) throws(SystemError) {
-    let folders =
-      configuration.runtime == .crun
-      ? group(workload).folders : hierarchies.allFolders(of: Self.groupPath(workload))
-    var pause: UInt32 = 1
-    while true {
-      do throws(SystemError) {
-        try Cgroup.remove(folders)
-        hierarchies.removeEmptyParents(of: Self.groupPath(workload))
-        return
-      } catch  where error.errno == .resourceBusy && pause < 1000 {
-        try group(workload).kill()
-        sleepThread(milliseconds: pause)
-        pause *= 2
-      }
-    }
   }
 
   // MARK: Observe
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
-    let holdings: [Holding]
-    do throws(HoldError) {
-      holdings = try await hold.list()
-    } catch {
-      throw Self.problem("cannot ask what runs", error)
-    }
-    let records = try Self.onHost("cannot list workloads") { () throws(SystemError) in
-      try RunFolder.records(in: configuration.runFolder)
-    }
-    var phases: [WorkloadID: ObservedWorkload.Phase] = [:]
-    for record in records { phases[record.id] = .prepared }
-    var known: Set<WorkloadID> = []
-    for holding in holdings {
-      guard let id = Self.workload(of: holding.key), id.store == configuration.store else {
-        continue
-      }
-      switch holding.state {
-      case .namespaces, .stored: phases[id] = phases[id] ?? .prepared
-      case .starting, .running:
-        phases[id] = .running
-        known.insert(id)
-      case .exited(_, let status):
-        phases[id] = .exited(ExitSource.status(status, of: group(id)))
-        known.insert(id)
-      }
-    }
-    // Those that an earlier hold started.
-    for record in records where !known.contains(record.id) {
-      guard let process = folder(record.id).process else { continue }
-      phases[record.id] = await adopt(record.id, process)
-    }
-    return phases.map { ObservedWorkload(id: $0.key, phase: $0.value) }.sorted { $0.id < $1.id }
+    try await workloads.observe { id, status in ExitSource.status(status, of: group(id)) }
   }
-
-  private func adopt(
-    _ id: WorkloadID, _ process: ProcessIdentity
-  ) async -> ObservedWorkload.Phase {
-    let key = Self.workloadKey(id)
-    guard let result = try? await hold.adopt(key: key, process) else { return .exited(.unknown) }
-    if let exit = result.exit { return .exited(ExitSource.status(exit, of: group(id))) }
-    try? await hold.keepLog(key: key, path: logPath(id), limit: configuration.logBytes)
-    return .running
-  }
-
-  static func workload(of key: String) -> WorkloadID? {
-    for prefix in ["workload:", "place:"] where key.hasPrefix(prefix) {
-      return WorkloadID(String(key.dropFirst(prefix.count)))
-    }
-    return nil
-  }
-
-  // MARK: Usage and log
 
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
-    let usage = try Self.onHost("cannot read what \(workload) uses") { () throws(SystemError) in
-      try group(workload).usage()
-    }
-    return WorkloadUsage(
-      cpuNanoseconds: usage.cpuNanoseconds, memoryBytes: usage.memoryBytes,
-      processes: usage.processes)
+    try workloads.usage(of: workload)
   }
 
   public func log(
     of workload: WorkloadID, from offset: UInt64, limit: Int
   ) async throws(NFVError) -> LogChunk {
-    try Self.onHost("cannot read the output of \(workload)") { () throws(SystemError) in
-      let file: FileDescriptor
-      do throws(SystemError) {
-        file = try openFile(logPath(workload), .read)
-      } catch  where error.errno == .noSuchFileOrDirectory {
-        return LogChunk(offset: 0, bytes: [])
-      }
-      defer { try? file.close() }
-      let length = try fileSize(file).length
-      guard offset < length, let start = try nextData(in: file, from: offset) else {
-        return LogChunk(offset: min(offset, length), bytes: [])
-      }
-      return LogChunk(
-        offset: start, bytes: try readRange(of: file, from: start, limit: max(0, limit)))
-    }
-  }
-
-  // MARK: Errors
-
-  static func onHost<Value>(
-    _ what: String, _ body: () throws(SystemError) -> Value
-  ) throws(NFVError) -> Value {
-    do throws(SystemError) {
-      return try body()
-    } catch {
-      throw NFVError(
-        error.errno == .noSpace || error.errno == .noMemory ? .exhausted : .failed, what,
-        cause: error)
-    }
+    try workloads.log(of: workload, from: offset, limit: limit)
   }
 
   static func onHold<Value>(
@@ -352,25 +207,6 @@ public final class ContainerDriver: WorkloadDriver {
     } catch {
       throw .system(error)
     }
-  }
-
-  static func problem(_ what: String, _ error: HoldError) -> NFVError {
-    if case .refused(let refusal) = error, refusal.code == .timedOut {
-      return NFVError(.timeout, what, cause: error)
-    }
-    if case .lost = error {
-      return NFVError(
-        .unavailable, what + ": the hold does not answer; see whether martlet-hold runs",
-        cause: error)
-    }
-    return NFVError(.failed, what, cause: error)
-  }
-
-  /// A process that has ended in the meantime is no error.
-  private static func send(_ signal: Int32, to pidfd: FileDescriptor) throws(SystemError) {
-    do throws(SystemError) {
-      try sendSignal(signal, to: pidfd)
-    } catch  where error.errno == .noSuchProcess {}
   }
 }
 
@@ -386,12 +222,4 @@ final class HeldNamespace: NetworkNamespaceReference {
 
 extension FileDescriptor {
   fileprivate func closeQuietly() { try? close() }
-}
-
-extension Duration {
-  /// Whole milliseconds, at least 0.
-  var milliseconds: Int32 {
-    let (seconds, attoseconds) = components
-    return Int32(clamping: max(0, seconds) * 1000 + max(0, attoseconds) / 1_000_000_000_000_000)
-  }
 }

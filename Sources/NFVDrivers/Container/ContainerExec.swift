@@ -19,7 +19,9 @@ extension ContainerDriver {
     let name = IdentifierSource.system.uuid()
     let key = "exec:\(workload):\(name)"
     let process = try processDocument(request, workload)
-    var (streams, document, console) = try Self.onHost("cannot run a command in \(workload)") {
+    var (streams, document, console) = try HeldWorkloads.onHost(
+      "cannot run a command in \(workload)"
+    ) {
       () throws(SystemError) in
       let document = OwnedDescriptor(try makeMemoryFile("process.json"))
       try writeAll(process, to: document.descriptor)
@@ -63,7 +65,7 @@ extension ContainerDriver {
       }
     } catch {
       await forgetCommand(key)
-      throw Self.problem("cannot run \(request.arguments[0]) in \(workload)", error)
+      throw HeldWorkloads.problem("cannot run \(request.arguments[0]) in \(workload)", error)
     }
     await forgetCommand(key)
     // Its end closes the pipe, so that this does not wait.
@@ -86,7 +88,7 @@ extension ContainerDriver {
     _ request: ExecRequest, _ workload: WorkloadID
   ) throws(NFVError) -> [UInt8] {
     let what = "cannot read the configuration of \(workload)"
-    let bytes = try Self.onHost(what) { () throws(SystemError) in
+    let bytes = try HeldWorkloads.onHost(what) { () throws(SystemError) in
       try readFile(folder(workload).bundle + "/config.json", limit: 4 << 20)
     }
     do {

@@ -14,7 +14,7 @@ extension ContainerDriver {
     let namespaces = try await namespaces(of: id)
     defer { for descriptor in namespaces.open { try? descriptor.close() } }
     try writeBundle(specification, record, namespaces)
-    let input = try Self.onHost("cannot start \(id)") { () throws(SystemError) in
+    let input = try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
       if configuration.runtime == .crun {
         try group.create(
           CgroupLimits(
@@ -33,7 +33,7 @@ extension ContainerDriver {
       try? group.kill()
       throw startProblem(specification, error)
     }
-    try Self.onHost("cannot note the process of \(id)") { () throws(SystemError) in
+    try HeldWorkloads.onHost("cannot note the process of \(id)") { () throws(SystemError) in
       try folder.write(result.process)
     }
     // From here on the namespaces live as long as the process: a function that has died does not go
@@ -69,7 +69,7 @@ extension ContainerDriver {
     do throws(HoldError) {
       held = try await hold.open(key: Self.placeKey(id))
     } catch {
-      throw Self.problem("cannot open the namespaces of \(id)", error)
+      throw HeldWorkloads.problem("cannot open the namespaces of \(id)", error)
     }
     let folder = "/proc/\(currentProcessID())/fd"
     return NamespacePaths(
@@ -93,11 +93,11 @@ extension ContainerDriver {
     let place = OCIConfiguration.Place(
       userNamespace: namespaces.user, networkNamespace: namespaces.network,
       root: stage + "/root", documents: folder.documents, files: files,
-      cgroup: Self.groupPath(id), users: record.users)
+      cgroup: HeldWorkloads.groupPath(id), users: record.users)
     let configuration = try OCIConfiguration(
       specification: specification, place: place, user: user, runtime: configuration.runtime
     ).document().text
-    try Self.onHost("cannot write the configuration of \(id)") { () throws(SystemError) in
+    try HeldWorkloads.onHost("cannot write the configuration of \(id)") { () throws(SystemError) in
       try Mount.makeDirectory(folder.documents, mode: 0o500, owner: owner)
       try replaceFile(
         folder.documents + "/config.json", specification.document, mode: 0o400, owner: owner)
@@ -133,10 +133,10 @@ extension ContainerDriver {
   ) -> SpawnRequest {
     let id = specification.id
     let folder = folder(id)
-    let log = StandardStream.log(path: logPath(id), limit: configuration.logBytes)
+    let log = StandardStream.log(path: workloads.logPath(id), limit: configuration.logBytes)
     let isCrun = configuration.runtime == .crun
     return SpawnRequest(
-      key: Self.workloadKey(id), executable: configuration.runtimePath,
+      key: workloads.key(id), executable: configuration.runtimePath,
       arguments: runtimeArguments + [
         "--log=\(folder.runtimeLog)", "run", "--detach", "--pid-file=\(folder.pidFile)",
         "--bundle=\(folder.bundle)", id.name,
@@ -240,6 +240,6 @@ extension ContainerDriver {
           + "\(specification.image.digest); see whether its command is in the image",
         cause: tail.isEmpty ? refusal.message : tail)
     }
-    return Self.problem("cannot start \(id)", error)
+    return HeldWorkloads.problem("cannot start \(id)", error)
   }
 }

@@ -68,6 +68,8 @@ extension SimulatedHost: WorkloadDriver {
       hasConsole: false, pauses: false)
   }
 
+  public var accelerator: String? { nil }
+
   public func prepare(
     _ specification: WorkloadSpecification
   ) async throws(NFVError) -> AttachmentPoint {

@@ -4,10 +4,22 @@ public protocol NetworkNamespaceReference: AnyObject, Sendable {
   var fileDescriptor: Int32 { get }
 }
 
+/// Takes the descriptors of taps (Linux, networking/tuntap), one for each port.
+public protocol TapReceiver: AnyObject, Sendable {
+  /// Whether the port's tap was taken already, perhaps from an earlier daemon.
+  func hasTap(of port: PortID) async throws(NFVError) -> Bool
+
+  /// Takes a duplicate of the descriptor, which stays the caller's. The tap, opened with
+  /// `IFF_NO_PI` and `IFF_VNET_HDR`, lives as long as its last descriptor.
+  func takeTap(_ descriptor: Int32, of port: PortID) async throws(NFVError)
+}
+
 /// Where a workload's ports are plugged in.
 public enum AttachmentPoint: Sendable {
   /// A veth's peer is created in this namespace.
   case networkNamespace(any NetworkNamespaceReference)
+  /// Taps are opened and handed over; MAC, addresses and routes are the guest's own business.
+  case taps(any TapReceiver)
   /// The workload exists only in a simulation.
   case simulated
 }

@@ -64,14 +64,17 @@ public struct WorkloadSpecification: Sendable, Hashable {
   /// The document of the contract between platform and function: `/run/martlet/config.json`.
   public var document: [UInt8]
   public var files: [File]
-  /// How many ports it has; their links are the network driver's.
-  public var portCount: Int
+  /// In the order of the interfaces; their links are the network driver's.
+  public var ports: [Port]
+  /// Whether it forwards packets between its ports.
+  public var forwards: Bool
 
   public init(
     id: WorkloadID, technology: Technology, hostName: String, image: PreparedImage,
     command: [String]? = nil, environment: [String] = [], cpuMillicores: Int? = nil,
     memoryBytes: UInt64, writableLayerBytes: UInt64, maximumProcesses: Int = 512,
-    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [], portCount: Int
+    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [], ports: [Port] = [],
+    forwards: Bool = false
   ) {
     self.id = id
     self.technology = technology
@@ -86,7 +89,8 @@ public struct WorkloadSpecification: Sendable, Hashable {
     self.linuxCapabilities = linuxCapabilities
     self.document = document
     self.files = files
-    self.portCount = portCount
+    self.ports = ports
+    self.forwards = forwards
   }
 }
 
@@ -200,6 +204,10 @@ public protocol ExecSession: Sendable {
 /// ones they are.
 public protocol WorkloadDriver: Sendable {
   var capabilities: DriverCapabilities { get }
+
+  /// What runs its workloads' instructions where that is not the host's processor itself, such as
+  /// `kvm` or `tcg`; nil where there is no such thing, or while it is not known yet.
+  var accelerator: String? { get }
 
   /// Makes the place where the workload's ports are plugged in.
   func prepare(_ specification: WorkloadSpecification) async throws(NFVError) -> AttachmentPoint

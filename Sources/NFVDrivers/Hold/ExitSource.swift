@@ -6,27 +6,32 @@ import Synchronization
 /// Turns what the hold tells into ends of workloads, those from before this process first.
 enum ExitSource {
   static func exits(
-    hold: HoldClient, hierarchies: CgroupHierarchies, store: StoreID
+    of workloads: HeldWorkloads,
+    _ status:
+      @escaping @Sendable (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
   ) -> AsyncStream<WorkloadExit> {
     /// Ends that wait to be told; nil until the hold was asked for the first time.
     final class Waiting: Sendable {
       let exits = Mutex<[WorkloadExit]?>(nil)
     }
     let waiting = Waiting()
+    let hold = workloads.hold
 
-    @Sendable func exit(_ key: String, _ status: LinuxSystem.ExitStatus) -> WorkloadExit? {
-      guard key.hasPrefix("workload:"), let id = ContainerDriver.workload(of: key),
-        id.store == store
-      else { return nil }
-      let group = hierarchies.group(ContainerDriver.groupPath(id))
-      return WorkloadExit(id: id, status: Self.status(status, of: group))
+    @Sendable func exit(
+      _ key: String, _ ended: LinuxSystem.ExitStatus
+    ) async -> WorkloadExit? {
+      guard let id = workloads.workload(ofKey: key) else { return nil }
+      return WorkloadExit(id: id, status: await status(id, ended))
     }
     @Sendable func ended() async -> [WorkloadExit] {
-      let holdings = (try? await hold.list()) ?? []
-      return holdings.compactMap { holding in
-        guard case .exited(_, let status) = holding.state else { return nil }
-        return exit(holding.key, status)
+      var exits: [WorkloadExit] = []
+      for holding in (try? await hold.list()) ?? [] {
+        guard case .exited(_, let status) = holding.state,
+          let exit = await exit(holding.key, status)
+        else { continue }
+        exits.append(exit)
       }
+      return exits
     }
     return AsyncStream {
       if waiting.exits.withLock({ $0 == nil }) {
@@ -43,7 +48,7 @@ enum ExitSource {
         switch await events.next() {
         case nil: return nil
         case .exited(let key, let status):
-          if let exit = exit(key, status) { return exit }
+          if let exit = await exit(key, status) { return exit }
         case .connected:
           let known = await ended()
           waiting.exits.withLock { $0 = known }

@@ -12,7 +12,7 @@ struct RunFolder: Sendable {
     var id: WorkloadID
     var users: UserRange
 
-    var text: String { "\(id)\n\(users.hostStart)\n" }
+    var text: String { "\(id)\n\(users.hostStart)\n\(users.count)\n" }
 
     init(id: WorkloadID, users: UserRange) {
       self.id = id
@@ -21,10 +21,11 @@ struct RunFolder: Sendable {
 
     init?(_ text: String) {
       let lines = text.split(separator: "\n").map(String.init)
-      guard lines.count == 2, let id = WorkloadID(lines[0]), let start = UInt32(lines[1]) else {
-        return nil
-      }
-      self.init(id: id, users: UserRange(hostStart: start, count: UserRanges.size))
+      // Without a count: a container's range.
+      guard lines.count >= 2, let id = WorkloadID(lines[0]), let start = UInt32(lines[1]),
+        let count = lines.count > 2 ? UInt32(lines[2]) : 65536
+      else { return nil }
+      self.init(id: id, users: UserRange(hostStart: start, count: count))
     }
   }
 
@@ -95,28 +96,40 @@ struct RunFolder: Sendable {
   }
 }
 
-/// The uids of the host that workloads' own are mapped upon: ranges of 65,536 from 0x100000 on, one
+/// uids of the host that workloads' own are mapped upon or that they run as: ranges of one size, one
 /// per workload, never one of two at a time.
 struct UserRanges: Sendable {
-  static let size: UInt32 = 65536
-  private static let first: UInt32 = 0x10_0000
-  /// The last range ends below 2³¹: some programs read a uid as a signed number.
-  private static let count = (0x8000_0000 - first) / size
+  /// Ranges of 65,536 from 0x100000 on, for user namespaces. The last ends below 2³¹: some programs
+  /// read a uid as a signed number.
+  static func containers(store: StoreID, used: [RunFolder.Record]) -> UserRanges {
+    UserRanges(
+      first: 0x10_0000, size: 65536, count: (0x8000_0000 - 0x10_0000) / 65536, store: store,
+      used: used)
+  }
 
+  /// The 65,536 uids below those, one for each machine.
+  static func machines(store: StoreID, used: [RunFolder.Record]) -> UserRanges {
+    UserRanges(first: 0xF_0000, size: 1, count: 65536, store: store, used: used)
+  }
+
+  private let first, size, count: UInt32
   private var used: Set<UInt32> = []
   /// Stores of one host begin at different places.
   private var next: UInt32
 
-  init(store: StoreID, used records: [RunFolder.Record]) {
-    next = UInt32(truncatingIfNeeded: HostName.hash(store.rawValue)) % Self.count
+  private init(
+    first: UInt32, size: UInt32, count: UInt32, store: StoreID, used records: [RunFolder.Record]
+  ) {
+    (self.first, self.size, self.count) = (first, size, count)
+    next = UInt32(truncatingIfNeeded: HostName.hash(store.rawValue)) % count
     for record in records { used.insert(record.users.hostStart) }
   }
 
   mutating func take() -> UserRange? {
-    for _ in 0..<Self.count {
-      let start = Self.first + next * Self.size
-      next = (next + 1) % Self.count
-      if used.insert(start).inserted { return UserRange(hostStart: start, count: Self.size) }
+    for _ in 0..<count {
+      let start = first + next * size
+      next = (next + 1) % count
+      if used.insert(start).inserted { return UserRange(hostStart: start, count: size) }
     }
     return nil
   }

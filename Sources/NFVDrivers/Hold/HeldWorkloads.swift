@@ -1,0 +1,268 @@
+import HoldProtocol
+import LinuxSystem
+import NFVModel
+import SystemPackage
+
+/// What workloads that are born in the hold have in common, whatever runs in them: a process under a
+/// key, a run folder, a cgroup and a log, each named by the workload's identity.
+struct HeldWorkloads: Sendable {
+  let store: StoreID
+  /// For what goes with the host's boot; in a file system of memory.
+  let runFolder: String
+  let logFolder: String
+  /// What is kept of one workload's output, in bytes.
+  let logBytes: UInt64
+  let hold: HoldClient
+  let hierarchies: CgroupHierarchies
+  /// What the keys of the workloads' processes begin with; other drivers' begin otherwise.
+  let processPrefix: String
+
+  /// Makes the folders.
+  /// - Throws: `unavailable` where a cgroup controller is missing.
+  init(
+    store: StoreID, runFolder: String, logFolder: String, logBytes: UInt64, hold: HoldClient,
+    processPrefix: String
+  ) throws(NFVError) {
+    self.store = store
+    self.runFolder = runFolder
+    self.logFolder = logFolder
+    self.logBytes = logBytes
+    self.hold = hold
+    self.processPrefix = processPrefix
+    hierarchies = try Self.onHost("cannot set up workloads in \(runFolder)") {
+      () throws(SystemError) in
+      try Mount.makeDirectory(runFolder, mode: 0o711)
+      try Mount.makeDirectory(runFolder + "/workloads", mode: 0o711)
+      try Mount.makeDirectory(logFolder, mode: 0o700)
+      return try CgroupHierarchies.detect()
+    }
+    guard hierarchies.missing.isEmpty else {
+      throw NFVError(
+        .unavailable,
+        "workloads need the cgroup controllers cpu, memory and pids; missing are "
+          + hierarchies.missing.map(\.rawValue).joined(separator: ", ")
+          + ": enable them on the kernel's command line or in the parent of this group")
+    }
+  }
+
+  // MARK: Names
+
+  func key(_ id: WorkloadID) -> String { processPrefix + id.description }
+
+  func workload(ofKey key: String) -> WorkloadID? {
+    guard key.hasPrefix(processPrefix),
+      let id = WorkloadID(String(key.dropFirst(processPrefix.count))), id.store == store
+    else { return nil }
+    return id
+  }
+
+  func folder(_ id: WorkloadID) -> RunFolder { RunFolder(id, in: runFolder) }
+  func logPath(_ id: WorkloadID) -> String { "\(logFolder)/\(id.name).log" }
+  static func groupPath(_ id: WorkloadID) -> String { "martlet/\(id.store)/\(id.name)" }
+  func group(_ id: WorkloadID) -> Cgroup { hierarchies.group(Self.groupPath(id)) }
+
+  func records() throws(NFVError) -> [RunFolder.Record] {
+    try Self.onHost("cannot list workloads") { () throws(SystemError) in
+      try RunFolder.records(in: runFolder)
+    }
+  }
+
+  // MARK: Life
+
+  /// Ends the workload's processes: `politely` first, which may take its time, then for good.
+  /// - Parameter politely: gets the process, which has not ended.
+  func end(
+    _ workload: WorkloadID, politely: (FileDescriptor) async throws(SystemError) -> Void
+  ) async throws(NFVError) {
+    let group = group(workload)
+    do throws(HoldError) {
+      let process = try await hold.open(key: key(workload))
+      defer { for descriptor in process.values { try? descriptor.close() } }
+      if let pidfd = process[.process] {
+        do throws(SystemError) {
+          if try !waitReadable(pidfd, milliseconds: 0) {
+            try await politely(pidfd)
+            try Self.send(.kill, to: pidfd)
+          }
+          try group.kill()
+          guard try waitReadable(pidfd, milliseconds: 10_000) else {
+            throw SystemError(call: "kill", errno: .timedOut, subject: "\(workload)")
+          }
+        } catch {
+          throw .system(error)
+        }
+        return
+      }
+    } catch {
+      guard case .refused(let refusal) = error,
+        refusal.code == .notFound || refusal.code == .wrongState
+      else { throw Self.problem("cannot stop \(workload)", error) }
+    }
+    // The hold does not know it: never started, being started, or of a hold that died.
+    try Self.onHost("cannot stop \(workload)") { () throws(SystemError) in
+      if let pidfd = try? folder(workload).process?.open() {
+        defer { try? pidfd.close() }
+        try Self.send(.kill, to: pidfd)
+        _ = try waitReadable(pidfd, milliseconds: 10_000)
+      }
+      try group.kill()
+    }
+  }
+
+  enum Signal: Int32 {
+    case kill = 9
+    case terminate = 15
+  }
+
+  /// A process that has ended in the meantime is no error.
+  static func send(_ signal: Signal, to pidfd: FileDescriptor) throws(SystemError) {
+    do throws(SystemError) {
+      try sendSignal(signal.rawValue, to: pidfd)
+    } catch  where error.errno == .noSuchProcess {}
+  }
+
+  /// Has the hold forget what it keeps under a key, if anything.
+  func release(_ key: String, of workload: WorkloadID) async throws(NFVError) {
+    do throws(HoldError) {
+      try await hold.release(key: key)
+    } catch {
+      guard case .refused(let refusal) = error, refusal.code == .notFound else {
+        throw Self.problem("cannot release \(workload)", error)
+      }
+    }
+  }
+
+  /// Removes an ended workload's cgroup folders, waiting for its last process to leave them.
+  func removeGroup(_ folders: [String], of workload: WorkloadID) throws(SystemError) {
+    var pause: UInt32 = 1
+    while true {
+      do throws(SystemError) {
+        try Cgroup.remove(folders)
+        hierarchies.removeEmptyParents(of: Self.groupPath(workload))
+        return
+      } catch  where error.errno == .resourceBusy && pause < 1000 {
+        try group(workload).kill()
+        sleepThread(milliseconds: pause)
+        pause *= 2
+      }
+    }
+  }
+
+  /// Removes the workload's log and its folder, by which it would be found again.
+  func removeFiles(of workload: WorkloadID) throws(SystemError) {
+    try removeFile(logPath(workload))
+    try RunFolder.remove(workload.name, in: runFolder + "/workloads")
+  }
+
+  // MARK: Observe
+
+  /// Every workload that has a folder or a process here. What an earlier hold started is adopted.
+  func observe(
+    _ status: (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
+  ) async throws(NFVError) -> [ObservedWorkload] {
+    let holdings: [Holding]
+    do throws(HoldError) {
+      holdings = try await hold.list()
+    } catch {
+      throw Self.problem("cannot ask what runs", error)
+    }
+    let records = try records()
+    var phases: [WorkloadID: ObservedWorkload.Phase] = [:]
+    for record in records { phases[record.id] = .prepared }
+    var known: Set<WorkloadID> = []
+    for holding in holdings {
+      guard let id = workload(ofKey: holding.key) else { continue }
+      switch holding.state {
+      case .namespaces, .stored: continue
+      case .starting, .running: phases[id] = .running
+      case .exited(_, let exit): phases[id] = .exited(await status(id, exit))
+      }
+      known.insert(id)
+    }
+    for record in records where !known.contains(record.id) {
+      guard let process = folder(record.id).process else { continue }
+      if let exit = await adopt(record.id, process) {
+        phases[record.id] = .exited(await status(record.id, exit))
+      } else {
+        phases[record.id] = .running
+      }
+    }
+    return phases.map { ObservedWorkload(id: $0.key, phase: $0.value) }.sorted { $0.id < $1.id }
+  }
+
+  /// - Returns: how it has ended; nil where it runs.
+  private func adopt(
+    _ id: WorkloadID, _ process: ProcessIdentity
+  ) async -> LinuxSystem.ExitStatus? {
+    let key = key(id)
+    guard let result = try? await hold.adopt(key: key, process) else { return .unknown }
+    if let exit = result.exit { return exit }
+    try? await hold.keepLog(key: key, path: logPath(id), limit: logBytes)
+    return nil
+  }
+
+  // MARK: Usage and log
+
+  func usage(of workload: WorkloadID) throws(NFVError) -> WorkloadUsage {
+    let usage = try Self.onHost("cannot read what \(workload) uses") { () throws(SystemError) in
+      try group(workload).usage()
+    }
+    return WorkloadUsage(
+      cpuNanoseconds: usage.cpuNanoseconds, memoryBytes: usage.memoryBytes,
+      processes: usage.processes)
+  }
+
+  func log(
+    of workload: WorkloadID, from offset: UInt64, limit: Int
+  ) throws(NFVError) -> LogChunk {
+    try Self.onHost("cannot read the output of \(workload)") { () throws(SystemError) in
+      let file: FileDescriptor
+      do throws(SystemError) {
+        file = try openFile(logPath(workload), .read)
+      } catch  where error.errno == .noSuchFileOrDirectory {
+        return LogChunk(offset: 0, bytes: [])
+      }
+      defer { try? file.close() }
+      let length = try fileSize(file).length
+      guard offset < length, let start = try nextData(in: file, from: offset) else {
+        return LogChunk(offset: min(offset, length), bytes: [])
+      }
+      return LogChunk(
+        offset: start, bytes: try readRange(of: file, from: start, limit: max(0, limit)))
+    }
+  }
+
+  // MARK: Errors
+
+  static func onHost<Value>(
+    _ what: String, _ body: () throws(SystemError) -> Value
+  ) throws(NFVError) -> Value {
+    do throws(SystemError) {
+      return try body()
+    } catch {
+      throw NFVError(
+        error.errno == .noSpace || error.errno == .noMemory ? .exhausted : .failed, what,
+        cause: error)
+    }
+  }
+
+  static func problem(_ what: String, _ error: HoldError) -> NFVError {
+    if case .refused(let refusal) = error, refusal.code == .timedOut {
+      return NFVError(.timeout, what, cause: error)
+    }
+    if case .lost = error {
+      return NFVError(
+        .unavailable, what + ": the hold does not answer; see whether martlet-hold runs",
+        cause: error)
+    }
+    return NFVError(.failed, what, cause: error)
+  }
+}
+
+extension Duration {
+  /// Whole milliseconds, at least 0.
+  var milliseconds: Int32 {
+    let (seconds, attoseconds) = components
+    return Int32(clamping: max(0, seconds) * 1000 + max(0, attoseconds) / 1_000_000_000_000_000)
+  }
+}

@@ -1,0 +1,56 @@
+import NFVModel
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// Requests over a connection that wait for their replies, each for its own time.
+final class PendingReplies: Sendable {
+  private typealias Answer = Result<JSONValue, MachineError>
+
+  private struct State {
+    var lastID: Int64 = 0
+    var waiting: [Int64: CheckedContinuation<Answer, Never>] = [:]
+    var end: MachineError?
+  }
+
+  private let state = Mutex(State())
+
+  /// Sends a request under an id of its own and waits for its reply.
+  /// - Parameter what: names the request in errors.
+  func ask(
+    _ what: String, timeout: Duration, send: @escaping @Sendable (Int64) -> Void
+  ) async throws(MachineError) -> JSONValue {
+    let id = state.withLock { state in
+      state.lastID += 1
+      return state.lastID
+    }
+    let limit = MultiThreadedEventLoopGroup.singleton.any().scheduleTask(in: .init(timeout)) {
+      self.resolve(id, .failure(.timedOut(what)))
+    }
+    defer { limit.cancel() }
+    let answer = await withCheckedContinuation { (continuation: CheckedContinuation<Answer, _>) in
+      let end = state.withLock { state in
+        if state.end == nil { state.waiting[id] = continuation }
+        return state.end
+      }
+      if let end { return continuation.resume(returning: .failure(end)) }
+      send(id)
+    }
+    return try answer.get()
+  }
+
+  /// A reply that nobody waits for (any more) is dropped.
+  func resolve(_ id: Int64, _ answer: Result<JSONValue, MachineError>) {
+    state.withLock { $0.waiting.removeValue(forKey: id) }?.resume(returning: answer)
+  }
+
+  /// Fails what waits and all that is asked later.
+  func end(_ error: MachineError) {
+    let waiting = state.withLock { state in
+      state.end = state.end ?? error
+      defer { state.waiting = [:] }
+      return state.waiting.values
+    }
+    for continuation in waiting { continuation.resume(returning: .failure(error)) }
+  }
+}

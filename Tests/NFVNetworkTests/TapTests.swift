@@ -1,0 +1,114 @@
+import LinuxSystem
+import NFVModel
+import NFVNetwork
+import Synchronization
+import SystemPackage
+import Testing
+
+extension HostNetworkTests {
+  /// A guest behind a tap that answers ARP and echoes for one address, and asks for the MAC of whom
+  /// it answers, as kernels do.
+  final class Guest: TapReceiver {
+    private let taps = Mutex<[PortID: FileDescriptor]>([:])
+    private let mac: [UInt8]
+    private let address: [UInt8]
+
+    init(_ port: Port) throws {
+      mac = port.mac.octets
+      address = try #require(port.addresses.first).address.octets
+    }
+
+    func hasTap(of port: PortID) async throws(NFVError) -> Bool {
+      taps.withLock { $0[port] != nil }
+    }
+
+    func takeTap(_ descriptor: Int32, of port: PortID) async throws(NFVError) {
+      do throws(SystemError) {
+        let tap = try duplicate(FileDescriptor(rawValue: descriptor))
+        taps.withLock { $0[port] = tap }
+        startThread(name: "guest") { [mac, address] in
+          var waiting: [[UInt8]] = []
+          while (try? waitReadable(tap, milliseconds: 2000)) == true {
+            guard let read = try? readSome(of: tap, limit: 65_536), read.count >= 52 else { return }
+            for frame in Self.answers(Array(read.dropFirst(10)), mac, address, &waiting) {
+              try? writeAll([UInt8](repeating: 0, count: 10) + frame, to: tap)
+            }
+          }
+        }
+      } catch {
+        throw NFVError(.failed, "tap", cause: error)
+      }
+    }
+
+    private static func answers(
+      _ frame: [UInt8], _ mac: [UInt8], _ address: [UInt8], _ waiting: inout [[UInt8]]
+    ) -> [[UInt8]] {
+      let broadcast = [UInt8](repeating: 0xFF, count: 6)
+      func arp(_ operation: UInt8, _ to: [UInt8], _ target: [UInt8]) -> [UInt8] {
+        to + mac + [8, 6, 0, 1, 8, 0, 6, 4, 0, operation] + mac + address + to + target
+      }
+      if frame[12..<14] == [8, 6], frame[38..<42].elementsEqual(address) {
+        if frame[21] == 1 { return [arp(2, Array(frame[22..<28]), Array(frame[28..<32]))] }
+        defer { waiting = [] }
+        return waiting.map { Array(frame[22..<28]) + $0.dropFirst(6) }
+      }
+      guard frame[12..<14] == [8, 0], frame[23] == 1, frame[34] == 8,
+        frame[30..<34].elementsEqual(address)
+      else { return [] }
+      var reply = Array(frame[6..<12]) + mac + frame[12..<26]
+      reply += Array(frame[30..<34]) + frame[26..<30] + [0, 0]
+      // The echo's type counted 8 in the checksum's upper octet.
+      let sum = UInt32(frame[36]) << 8 + UInt32(frame[37]) + 0x0800
+      let folded = sum & 0xFFFF + sum >> 16
+      reply += [UInt8(folded >> 8), UInt8(folded & 0xFF)] + frame[38...]
+      waiting.append(reply)
+      return [arp(1, broadcast, Array(frame[26..<30]))]
+    }
+
+    func end() {
+      for tap in taps.withLock({ Array($0.values) }) { try? tap.close() }
+    }
+  }
+
+  @Test("A tap is handed over once, is probed while parked, takes traffic when active, and goes")
+  func taps() async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("taps")
+    let parked = try fixture.attachment("vm", on: network, "10.9.0.5/24")
+    let guest = try Guest(parked.port)
+    for _ in 0..<2 {
+      try await fixture.network.attach(
+        [parked], to: .taps(guest), forwards: false, isActive: false)
+    }
+    let other = try fixture.attachment("other", on: network, "10.9.0.6/24")
+    let reference = try await fixture.attach(other)
+
+    #expect(
+      try await fixture.network.probe(
+        .icmp, of: [parked], at: .taps(guest), timeout: .seconds(1)))
+    #expect(try !reaches("10.9.0.5", from: reference))
+    let link = ObservedNetworks.Link(
+      workload: parked.workload, port: parked.port.id, isActive: false)
+    #expect(try await fixture.network.observe().links.contains(link))
+
+    try await fixture.network.activate([parked])
+    #expect(try reaches("10.9.0.5", from: reference, timeout: .seconds(1)))
+    let counters = try await fixture.network.counters(of: [parked])
+    #expect(try #require(counters[parked.port.id]).sentPackets > 0)
+
+    try await fixture.network.release([parked])
+    #expect(try !reaches("10.9.0.5", from: reference))
+    guest.end()
+    // The last descriptor is closed when the guest's thread has seen it.
+    for _ in 0..<300 {
+      let links = try await fixture.network.observe().links
+      if !links.contains(where: { $0.workload == parked.workload }) { break }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(
+      try await !fixture.network.observe().links.contains { $0.workload == parked.workload })
+    try await fixture.network.release([other])
+    withExtendedLifetime(reference) {}
+    try await fixture.end()
+  }
+}
