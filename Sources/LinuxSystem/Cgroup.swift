@@ -7,11 +7,16 @@ public struct CgroupLimits: Sendable, Hashable {
   public var cpuMillicores: Int?
   public var memoryBytes: UInt64
   public var maximumProcesses: Int
+  /// Devices beside the harmless ones, in the form of version 1's `devices.allow`.
+  public var devices: [String]
 
-  public init(cpuMillicores: Int?, memoryBytes: UInt64, maximumProcesses: Int) {
+  public init(
+    cpuMillicores: Int?, memoryBytes: UInt64, maximumProcesses: Int, devices: [String] = []
+  ) {
     self.cpuMillicores = cpuMillicores
     self.memoryBytes = memoryBytes
     self.maximumProcesses = maximumProcesses
+    self.devices = devices
   }
 }
 
@@ -55,7 +60,7 @@ public struct Cgroup: Sendable, Hashable {
     try setMemory(limits.memoryBytes)
     try setProcessor(limits.cpuMillicores)
     try set(.pids, v1: "pids.max", v2: "pids.max", "\(limits.maximumProcesses)")
-    try denyDevices()
+    try denyDevices(but: limits.devices)
   }
 
   /// Moves a process into the group.
@@ -192,17 +197,18 @@ public struct Cgroup: Sendable, Hashable {
 
   /// Version 1: no device but the harmless ones. Version 2 has no such files; there (and here too)
   /// the user namespace makes no device node and mounts are nodev.
-  private func denyDevices() throws(SystemError) {
+  private func denyDevices(but others: [String]) throws(SystemError) {
     guard let root = hierarchies.controllers[.devices] else { return }
     let folder = "\(root)/\(path)"
     try writeFile(folder + "/devices.deny", "a")
     let allow = try openFile(folder + "/devices.allow", .write)
     defer { try? allow.close() }
     // null, zero, full, random, urandom, tty, ptmx and the pseudoterminals.
-    for device in [
+    let harmless = [
       "c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw", "c 5:2 rw",
       "c 136:* rw",
-    ] {
+    ]
+    for device in harmless + others {
       try writeAll(Array(device.utf8), to: allow, folder)
     }
   }

@@ -16,8 +16,9 @@ public struct ProgramResult: Sendable, Hashable {
 /// - Parameters:
 ///   - arguments: with the program's name first; no secrets, as anybody can read them.
 ///   - input: its standard input; nil is /dev/null.
+///   - timeout: after it the program is killed; nil waits for ever.
 public func runProgram(
-  _ path: String, arguments: [String], input: FileDescriptor? = nil
+  _ path: String, arguments: [String], input: FileDescriptor? = nil, timeout: Duration? = nil
 ) throws(SystemError) -> ProgramResult {
   let (read, write) = try makePipe()
   defer { try? read.close() }
@@ -44,7 +45,16 @@ public func runProgram(
     throw SystemError(call: "posix_spawn", errno: Errno(rawValue: code), subject: path)
   }
   var output: [UInt8] = []
+  let deadline = timeout.map { ContinuousClock.now + $0 }
   while true {
+    if let deadline {
+      let (seconds, attoseconds) = max(deadline - .now, .zero).components
+      let left = Int32(clamping: seconds * 1000 + attoseconds / 1_000_000_000_000_000)
+      if try !waitReadable(read, milliseconds: left) {
+        kill(pid, SIGKILL)
+        break
+      }
+    }
     let bytes = try readSome(of: read, limit: 16384)
     if bytes.isEmpty { break }
     if output.count < 65536 { output += bytes }

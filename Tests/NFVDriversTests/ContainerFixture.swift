@@ -13,7 +13,7 @@ enum ContainerFacility {
   static let hasCrun = access(crunPath, X_OK) == 0 || isRequired("crun")
   static let isRoot = geteuid() == 0 || isRequired("root")
 
-  private static func isRequired(_ name: String) -> Bool {
+  static func isRequired(_ name: String) -> Bool {
     getenv("MARTLET_REQUIRE").map {
       String(cString: $0).split(separator: ",").contains { $0 == name }
     } == true
@@ -28,7 +28,7 @@ final class ContainerFixture: Sendable {
   let configuration: ContainerDriver.Configuration
   let store: StoreID
 
-  private static let program: String = {
+  static let program: String = {
     let file = #filePath
     let root = file[..<(file.firstRange(of: "/Tests/")?.lowerBound ?? file.endIndex)]
     return root + "/.build/debug/martlet-hold"

@@ -124,6 +124,11 @@ static inline int CLinux_fcntl_int(int descriptor, int command, int argument) {
   return fcntl(descriptor, command, argument);
 }
 
+// sendfile(2) from the source's position on; its header is not in the Glibc overlay.
+static inline long CLinux_sendfile(int target, int source, size_t count) {
+  return syscall(SYS_sendfile, target, source, NULL, count);
+}
+
 // open(2) is variadic.
 static inline int CLinux_open(const char *path, int flags, mode_t mode) {
   return open(path, flags, mode);

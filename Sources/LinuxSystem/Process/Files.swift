@@ -105,6 +105,18 @@ public func makeMemoryFile(_ name: String) throws(SystemError) -> FileDescriptor
     rawValue: try systemCall("memfd_create", name) { CLinux_memfd_create(name, 1) })
 }
 
+/// Appends all of `source`, from its position on, within the kernel (`sendfile(2)`).
+public func copyAll(
+  of source: FileDescriptor, to target: FileDescriptor
+) throws(SystemError) {
+  var count = 1
+  while count > 0 {
+    count = try systemCall("sendfile") {
+      CLinux_sendfile(target.rawValue, source.rawValue, 1 << 30)
+    }
+  }
+}
+
 /// A file's length and what it takes on its device, in bytes.
 public func fileSize(
   _ descriptor: FileDescriptor

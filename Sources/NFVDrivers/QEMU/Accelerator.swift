@@ -1,0 +1,124 @@
+import LinuxSystem
+import NFVModel
+import Synchronization
+import SystemPackage
+
+/// What runs a machine's instructions.
+enum Accelerator: String, Sendable, Hashable {
+  case kvm
+  /// QEMU translates them; no boundary between tenants.
+  case tcg
+
+  /// Memory that translated code takes at most, in MiB.
+  static let translationMiB = 64
+
+  /// What QEMU itself takes beside its guest's memory, in bytes: measured 40 MiB at most, and what
+  /// it maps of an initramfs.
+  var overhead: UInt64 {
+    (96 + (self == .tcg ? UInt64(2 * Self.translationMiB) : 0)) << 20
+  }
+}
+
+/// Finds out by a guest of ours whether KVM works: a device that opens may hang ordinary kernels.
+/// The board is `pc`, whose firmware asks for more than a small guest: real mode, ports, timers.
+///
+/// It takes up to its limit once per boot of the host and version of QEMU; the result is kept in a
+/// file. Who needs it waits for it; nothing else does.
+final class AcceleratorProbe: Sendable {
+  private enum State {
+    case running([CheckedContinuation<Accelerator, Never>])
+    case known(Accelerator)
+  }
+
+  private let state = Mutex(State.running([]))
+
+  /// Begins on a thread of its own.
+  /// - Parameters:
+  ///   - program: QEMU.
+  ///   - cache: the file that keeps the result, in a file system of memory.
+  ///   - limit: of the guest's run; after it KVM counts as hanging.
+  init(program: String, cache: String, limit: Duration = .seconds(3)) {
+    startThread(name: "martlet-kvm") { [self] in finish(Self.probe(program, cache, limit)) }
+  }
+
+  /// The result, once there is one.
+  var known: Accelerator? {
+    state.withLock { if case .known(let accelerator) = $0 { accelerator } else { nil } }
+  }
+
+  var value: Accelerator {
+    get async {
+      await withCheckedContinuation { continuation in
+        let known: Accelerator? = state.withLock { state in
+          switch state {
+          case .known(let accelerator): return accelerator
+          case .running(let waiters):
+            state = .running(waiters + [continuation])
+            return nil
+          }
+        }
+        if let known { continuation.resume(returning: known) }
+      }
+    }
+  }
+
+  private func finish(_ accelerator: Accelerator) {
+    let waiters = state.withLock { state in
+      defer { state = .known(accelerator) }
+      if case .running(let waiters) = state { return waiters }
+      return []
+    }
+    for waiter in waiters { waiter.resume(returning: accelerator) }
+  }
+
+  // MARK: The probe
+
+  private static func probe(_ program: String, _ cache: String, _ limit: Duration) -> Accelerator {
+    guard fileExists("/dev/kvm") else { return .tcg }
+    let subject = subject(program)
+    if let kept = try? readFile(cache, limit: 4096) {
+      let text = String(decoding: kept, as: UTF8.self)
+      for result in [Accelerator.kvm, .tcg] where text == "\(result.rawValue)\n\(subject)" {
+        return result
+      }
+    }
+    let result = run(program, limit) ? Accelerator.kvm : .tcg
+    keep(result, of: subject, in: cache)
+    return result
+  }
+
+  /// What a result is of: this boot of the host and this version of QEMU.
+  static func subject(_ program: String) -> String {
+    let result = try? runProgram(
+      program, arguments: [program, "--version"], timeout: .seconds(5))
+    let line = (result?.output ?? []).prefix { $0 != UInt8(ascii: "\n") }
+    let boot = (try? readFile("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
+    return String(decoding: boot + line, as: UTF8.self)
+  }
+
+  /// Where that fails, the next daemon probes again.
+  static func keep(_ result: Accelerator, of subject: String, in cache: String) {
+    try? replaceFile(cache, Array("\(result.rawValue)\n\(subject)".utf8), mode: 0o600)
+  }
+
+  /// Whether the guest under KVM ended in time as it should. On doubt it did not.
+  static func run(_ program: String, _ limit: Duration, accelerator: String = "kvm") -> Bool {
+    do throws(SystemError) {
+      let file = try makeMemoryFile("probe")
+      defer { try? file.close() }
+      try writeAll(ProbeGuest.image, to: file)
+      let result = try runProgram(
+        program,
+        arguments: [
+          "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+          "-no-reboot", "-machine", "pc", "-accel", accelerator, "-cpu",
+          accelerator == "kvm" ? "host" : "max", "-m", "16", "-kernel",
+          "/proc/\(currentProcessID())/fd/\(file.rawValue)", "-device",
+          "isa-debug-exit,iobase=0xf4,iosize=0x04", "-sandbox", "on",
+        ], timeout: limit)
+      return result.status == ProbeGuest.status
+    } catch {
+      return false
+    }
+  }
+}

@@ -1,0 +1,130 @@
+import LinuxSystem
+import NFVModel
+import Synchronization
+
+/// The daemon's connections to one running machine; made anew after a restart of the daemon.
+final class Machine: Sendable {
+  let id: WorkloadID
+  private let folder: RunFolder
+  private let state = Mutex(State())
+
+  private struct State {
+    var qmp: QMPClient?
+    var control: ControlClient?
+    /// Why QEMU said that its guest stopped (QMP's SHUTDOWN event, `reason`).
+    var shutdownReason: String?
+  }
+
+  init(_ id: WorkloadID, folder: RunFolder) {
+    self.id = id
+    self.folder = folder
+  }
+
+  /// The connection to QEMU itself; made where there is none.
+  func qmp(timeout: Duration) async throws(MachineError) -> QMPClient {
+    if let qmp = state.withLock({ $0.qmp }) { return qmp }
+    let qmp = try await QMPClient.connect(folder.qmpSocket, timeout: timeout) { [weak self] event in
+      guard event.name == "SHUTDOWN", case .object(let data) = event.data,
+        case .string(let reason)? = data["reason"]
+      else { return }
+      self?.state.withLock { $0.shutdownReason = reason }
+    }
+    state.withLock { $0.qmp = qmp }
+    return qmp
+  }
+
+  /// A command by QMP; a connection that fails is made anew with the next one.
+  func execute(_ command: String, timeout: Duration) async throws(MachineError) -> JSONValue {
+    do throws(MachineError) {
+      return try await qmp(timeout: timeout).execute(command, timeout: timeout)
+    } catch {
+      if case .refused = error { throw error }
+      state.withLock { $0.qmp = nil }
+      throw error
+    }
+  }
+
+  /// The connection to its guest; made where there is none.
+  func control() async throws(MachineError) -> ControlClient {
+    if let control = state.withLock({ $0.control }) { return control }
+    let control = try await ControlClient.connect(folder.controlSocket) { [folder] status in
+      folder.note(ended: status)
+    }
+    state.withLock { $0.control = control }
+    return control
+  }
+
+  /// A request to its guest; a connection that fails is made anew with the next one.
+  func request(
+    _ name: String, _ arguments: [String: JSONText] = [:], timeout: Duration
+  ) async throws(MachineError) -> JSONValue {
+    do throws(MachineError) {
+      return try await control().request(name, arguments, timeout: timeout)
+    } catch {
+      if case .closed = error { state.withLock { $0.control = nil } }
+      throw error
+    }
+  }
+
+  /// How its function ended, once QEMU has ended with status 0: what the guest said of it, else what
+  /// QEMU did.
+  func functionStatus() async -> NFVModel.ExitStatus {
+    let (qmp, control) = state.withLock { ($0.qmp, $0.control) }
+    // What was said last may still be on its way.
+    await control?.waitForEnd(timeout: .seconds(1))
+    if let told = folder.ended { return told }
+    await qmp?.waitForEnd(timeout: .seconds(1))
+    return state.withLock { $0.shutdownReason } == "guest-shutdown" ? .exited(code: 0) : .unknown
+  }
+
+  /// For errors.
+  var shutdownReason: String? { state.withLock { $0.shutdownReason } }
+
+  func close() {
+    let (qmp, control) = state.withLock { state in
+      defer {
+        state.qmp = nil
+        state.control = nil
+      }
+      return (state.qmp, state.control)
+    }
+    qmp?.close()
+    control?.close()
+  }
+}
+
+extension RunFolder {
+  var qmpSocket: String { path + "/qmp" }
+  var controlSocket: String { path + "/control" }
+  var consoleSocket: String { path + "/console" }
+
+  /// The ports whose taps the hold may keep.
+  var taps: [PortID] {
+    let text = (try? readFile(path + "/taps", limit: 65536)) ?? []
+    return String(decoding: text, as: UTF8.self).split(separator: "\n").map { PortID(String($0)) }
+  }
+
+  func write(taps: [PortID]) throws(SystemError) {
+    let text = taps.map { "\($0)\n" }.joined()
+    try replaceFile(path + "/taps", Array(text.utf8), mode: 0o600)
+  }
+
+  /// How the guest said that its function ended.
+  var ended: NFVModel.ExitStatus? {
+    guard let text = try? readFile(path + "/ended", limit: 64) else { return nil }
+    let words = String(decoding: text, as: UTF8.self).split(separator: " ")
+    guard words.count == 2, let number = Int32(words[1]) else { return .unknown }
+    return words[0] == "code" ? .exited(code: number) : .killed(signal: number)
+  }
+
+  /// Where that fails, the end is told as an unknown one.
+  func note(ended status: NFVModel.ExitStatus) {
+    let text =
+      switch status {
+      case .exited(let code): "code \(code)"
+      case .killed(let signal): "signal \(signal)"
+      case .outOfMemory, .unknown: "unknown"
+      }
+    try? replaceFile(path + "/ended", Array(text.utf8), mode: 0o600)
+  }
+}

@@ -1,0 +1,88 @@
+import NFVModel
+
+/// QEMU's arguments for one machine, from what is asked: a pure function. Everything that QEMU uses
+/// of the host is a descriptor; nothing secret stands here.
+struct QEMUCommandLine: Sendable, Hashable {
+  /// The numbers of the descriptors that QEMU gets.
+  enum Descriptor {
+    static let kernel: Int32 = 10
+    static let initramfs: Int32 = 11
+    static let log: Int32 = 12
+    static let qmp: Int32 = 13
+    static let console: Int32 = 14
+    static let control: Int32 = 15
+    static func tap(_ index: Int) -> Int32 { 32 + Int32(index) }
+    static func vhost(_ index: Int) -> Int32 { 96 + Int32(index) }
+  }
+
+  struct Network: Sendable, Hashable {
+    var mac: MACAddress
+    var mtu: Int
+    /// The kernel moves its packets (vhost-net), not QEMU.
+    var usesVhost: Bool
+  }
+
+  var board: MachineImage.Board
+  var accelerator: Accelerator
+  var memoryMiB: Int
+  var processors: Int
+  var commandLine: String
+  var networks: [Network]
+
+  /// What a board has room for.
+  static func maximumPorts(of board: MachineImage.Board) -> Int { board == .microvm ? 6 : 24 }
+
+  var arguments: [String] {
+    var arguments = [
+      "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+      "-machine", machine, "-accel", acceleration, "-cpu", accelerator == .kvm ? "host" : "max",
+      "-m", "\(memoryMiB)", "-smp", "\(processors)",
+      "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+      "-kernel", path(Descriptor.kernel), "-initrd", path(Descriptor.initramfs),
+      "-append", commandLine,
+      "-add-fd", "fd=\(Descriptor.log),set=1",
+      "-chardev", socket("qmp", Descriptor.qmp), "-mon", "chardev=qmp,mode=control",
+      "-chardev",
+      socket("console", Descriptor.console) + ",logfile=/dev/fdset/1,logappend=on",
+      "-serial", "chardev:console",
+      "-chardev", socket("control", Descriptor.control), "-device", device("virtio-serial"),
+      "-device", "virtserialport,chardev=control,name=org.martlet.control",
+      // A guest without ACPI ends by it, with a status of its own.
+      "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+    ]
+    for (index, network) in networks.enumerated() {
+      var backend = "tap,id=net\(index),fd=\(Descriptor.tap(index))"
+      if network.usesVhost { backend += ",vhost=on,vhostfd=\(Descriptor.vhost(index))" }
+      var card = device("virtio-net")
+      card += ",netdev=net\(index),mac=\(network.mac),host_mtu=\(network.mtu)"
+      if board != .microvm { card += ",romfile=" }
+      arguments += ["-netdev", backend, "-device", card]
+    }
+    return arguments
+  }
+
+  private var machine: String {
+    switch board {
+    case .pc, .q35: "\(board.rawValue),usb=off,vmport=off"
+    case .microvm: "microvm,acpi=off"
+    }
+  }
+
+  private var acceleration: String {
+    switch accelerator {
+    case .kvm: "kvm"
+    // Translated code beyond this many MiB is thrown away and made again.
+    case .tcg: "tcg,thread=multi,tb-size=\(Accelerator.translationMiB)"
+    }
+  }
+
+  private func path(_ descriptor: Int32) -> String { "/proc/self/fd/\(descriptor)" }
+
+  private func socket(_ id: String, _ descriptor: Int32) -> String {
+    "socket,id=\(id),fd=\(descriptor),server=on,wait=off"
+  }
+
+  private func device(_ name: String) -> String {
+    board == .microvm ? "\(name)-device" : "\(name)-pci"
+  }
+}

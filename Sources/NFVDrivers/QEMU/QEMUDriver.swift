@@ -1,0 +1,314 @@
+import HoldProtocol
+import LinuxSystem
+public import NFVModel
+import Synchronization
+import SystemPackage
+
+/// Virtual machines under QEMU, born in the hold: tiny Linux guests whose init is ours, and kernels of
+/// our own. QEMU runs as a user of its own in namespaces of its own, and everything that it uses of
+/// the host is a descriptor.
+///
+/// What is on the host can be found again by `observe` after any crash: the hold's holdings and one
+/// folder per workload say it. Connections to QEMU and to the guest are made anew then.
+public final class QEMUDriver: WorkloadDriver {
+  public struct Configuration: Sendable {
+    public var store: StoreID
+    /// For what goes with the host's boot; in a file system of memory.
+    public var runFolder: String
+    public var logFolder: String
+    public var program: String
+    /// How long QEMU may take until it answers by QMP.
+    public var answerLimit: Duration
+    /// How long a guest may take until it says that its function runs.
+    public var startLimit: Duration
+    /// What is kept of one workload's output, in bytes.
+    public var logBytes: UInt64
+
+    public init(
+      store: StoreID, runFolder: String, logFolder: String,
+      program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
+      startLimit: Duration = .seconds(90), logBytes: UInt64 = 4 << 20
+    ) {
+      self.store = store
+      self.runFolder = runFolder
+      self.logFolder = logFolder
+      self.program = program
+      self.answerLimit = answerLimit
+      self.startLimit = startLimit
+      self.logBytes = logBytes
+    }
+  }
+
+  public let capabilities = DriverCapabilities(
+    technologies: [.tinyx], attachmentKinds: [.tapDescriptor], reportsExitStatus: true,
+    reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: false)
+  public let exits: AsyncStream<WorkloadExit>
+
+  public var accelerator: String? { probe.known?.rawValue }
+
+  let configuration: Configuration
+  let workloads: HeldWorkloads
+  let probe: AcceleratorProbe
+  let machines: Machines
+  private let users: Mutex<UserRanges>
+
+  var hold: HoldClient { workloads.hold }
+
+  /// - Parameter hold: a connection of its own: its events have one consumer.
+  /// - Throws: `unavailable` where QEMU or a cgroup controller is missing.
+  public init(_ configuration: Configuration, hold: HoldClient) throws(NFVError) {
+    self.configuration = configuration
+    guard fileExists(configuration.program) else {
+      throw NFVError(
+        .unavailable,
+        "\(configuration.program) is not there; virtual machines need it: "
+          + "apt-get install qemu-system-x86")
+    }
+    let workloads = try HeldWorkloads(
+      store: configuration.store, runFolder: configuration.runFolder,
+      logFolder: configuration.logFolder, logBytes: configuration.logBytes, hold: hold,
+      processPrefix: "machine:")
+    self.workloads = workloads
+    users = Mutex(UserRanges.machines(store: configuration.store, used: try workloads.records()))
+    probe = AcceleratorProbe(
+      program: configuration.program, cache: configuration.runFolder + "/accelerator")
+    let machines = Machines(workloads: workloads)
+    self.machines = machines
+    exits = ExitSource.exits(of: workloads) { id, status in
+      // A start that fails tells why itself, and better.
+      await machines.waitForStart(of: id)
+      return await machines.status(of: id, status)
+    }
+  }
+
+  // MARK: Prepare
+
+  public func prepare(
+    _ specification: WorkloadSpecification
+  ) async throws(NFVError) -> AttachmentPoint {
+    let id = specification.id
+    let folder = workloads.folder(id)
+    if folder.record?.id != id {
+      guard let user = users.withLock({ $0.take() }) else {
+        throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
+      }
+      do throws(NFVError) {
+        try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
+          try folder.write(RunFolder.Record(id: id, users: user))
+        }
+      } catch {
+        users.withLock { $0.giveBack(user) }
+        throw error
+      }
+    }
+    return .taps(HeldTaps(id, folder: folder, hold: hold))
+  }
+
+  public func attachmentPoint(
+    of workload: WorkloadID
+  ) async throws(NFVError) -> AttachmentPoint {
+    let folder = workloads.folder(workload)
+    guard folder.record?.id == workload else {
+      throw NFVError(.notFound, "there is no machine \(workload) on this host")
+    }
+    return .taps(HeldTaps(workload, folder: folder, hold: hold))
+  }
+
+  // MARK: Stop and delete
+
+  public func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {
+    try await workloads.end(workload) { (process) throws(SystemError) in
+      guard grace > .zero else { return }
+      try await endPolitely(workload, process, grace)
+    }
+  }
+
+  /// Asks the guest's init to end its function, then the guest to power off.
+  private func endPolitely(
+    _ workload: WorkloadID, _ process: FileDescriptor, _ grace: Duration
+  ) async throws(SystemError) {
+    let deadline = ContinuousClock.now + grace
+    let machine = machines[workload]
+    let reply = try? await machine.request("stop", timeout: min(grace, .seconds(2)))
+    if reply != nil {
+      let half = deadline - grace / 2
+      if try waitReadable(process, milliseconds: (half - .now).milliseconds) { return }
+    }
+    _ = try? await machine.execute(
+      "system_powerdown", timeout: min(max(deadline - .now, .milliseconds(1)), .seconds(2)))
+    _ = try waitReadable(process, milliseconds: (deadline - .now).milliseconds)
+  }
+
+  public func delete(_ workload: WorkloadID) async throws(NFVError) {
+    try await stop(workload, grace: .zero)
+    machines.forget(workload)
+    try await workloads.release(workloads.key(workload), of: workload)
+    let folder = workloads.folder(workload)
+    try await HeldTaps(workload, folder: folder, hold: hold).release()
+    let user = folder.record?.users
+    try HeldWorkloads.onHost("cannot remove what is left of \(workload)") {
+      () throws(SystemError) in
+      try workloads.removeGroup(workloads.group(workload).folders, of: workload)
+      try workloads.removeFiles(of: workload)
+    }
+    if let user { users.withLock { $0.giveBack(user) } }
+  }
+
+  // MARK: Observe
+
+  public func observe() async throws(NFVError) -> [ObservedWorkload] {
+    let observed = try await workloads.observe { id, status in
+      await machines.status(of: id, status)
+    }
+    // What the guests say is heard from now on. A QEMU that hangs is found when it is asked.
+    for workload in observed where workload.phase == .running {
+      _ = try? await machines[workload.id].control()
+    }
+    return observed
+  }
+
+  public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
+    try workloads.usage(of: workload)
+  }
+
+  public func log(
+    of workload: WorkloadID, from offset: UInt64, limit: Int
+  ) async throws(NFVError) -> LogChunk {
+    try workloads.log(of: workload, from: offset, limit: limit)
+  }
+
+  // MARK: Execute
+
+  public func execute(
+    _ request: ExecRequest, in workload: WorkloadID
+  ) async throws(NFVError) -> any ExecSession {
+    guard !request.arguments.isEmpty else {
+      throw NFVError(.unprocessable, "there is no command to run in \(workload)")
+    }
+    guard workloads.folder(workload).process != nil else {
+      throw NFVError(.notFound, "there is no running machine \(workload) on this host")
+    }
+    do throws(MachineError) {
+      return try await machines[workload].control().execute(request, timeout: .seconds(10))
+    } catch {
+      switch error {
+      case .timedOut:
+        throw NFVError(
+          .timeout, "the guest of \(workload) does not answer; is its function's init running?",
+          cause: error)
+      case .refused(let words):
+        throw NFVError(
+          .failed, "cannot run \(request.arguments[0]) in \(workload)", cause: words)
+      case .closed, .malformed:
+        throw NFVError(.failed, "the guest of \(workload) cannot be asked", cause: error)
+      }
+    }
+  }
+}
+
+/// The connections to all running machines, and which of them are being started.
+final class Machines: Sendable {
+  private struct State {
+    var machines: [WorkloadID: Machine] = [:]
+    var starting: [WorkloadID: [CheckedContinuation<Void, Never>]] = [:]
+  }
+
+  private let workloads: HeldWorkloads
+  private let state = Mutex(State())
+
+  init(workloads: HeldWorkloads) { self.workloads = workloads }
+
+  subscript(id: WorkloadID) -> Machine {
+    state.withLock { state in
+      if let machine = state.machines[id] { return machine }
+      let machine = Machine(id, folder: workloads.folder(id))
+      state.machines[id] = machine
+      return machine
+    }
+  }
+
+  func forget(_ id: WorkloadID) {
+    state.withLock { $0.machines.removeValue(forKey: id) }?.close()
+  }
+
+  func beginStart(of id: WorkloadID) { state.withLock { $0.starting[id] = [] } }
+
+  func endStart(of id: WorkloadID) {
+    for waiter in state.withLock({ $0.starting.removeValue(forKey: id) }) ?? [] { waiter.resume() }
+  }
+
+  /// Returns when no start of the workload is under way.
+  func waitForStart(of id: WorkloadID) async {
+    await withCheckedContinuation { continuation in
+      let isStarting = state.withLock { state in
+        state.starting[id]?.append(continuation)
+        return state.starting[id] != nil
+      }
+      if !isStarting { continuation.resume() }
+    }
+  }
+
+  /// How a workload ended, from how its QEMU did: a guest that ends by itself leaves 0 or, by the
+  /// debug exit, a status of its own.
+  func status(
+    of id: WorkloadID, _ status: LinuxSystem.ExitStatus
+  ) async -> NFVModel.ExitStatus {
+    if case .exited(code: 0) = status { return await self[id].functionStatus() }
+    return ExitSource.status(status, of: workloads.group(id))
+  }
+}
+
+/// Keeps a machine's taps in the hold until QEMU has them.
+final class HeldTaps: TapReceiver {
+  private let id: WorkloadID
+  private let folder: RunFolder
+  private let hold: HoldClient
+
+  init(_ id: WorkloadID, folder: RunFolder, hold: HoldClient) {
+    self.id = id
+    self.folder = folder
+    self.hold = hold
+  }
+
+  static func key(_ id: WorkloadID, _ port: PortID) -> String { "tap:\(id)/\(port)" }
+
+  func hasTap(of port: PortID) async throws(NFVError) -> Bool {
+    do throws(HoldError) {
+      for descriptor in try await hold.open(key: Self.key(id, port)).values {
+        try? descriptor.close()
+      }
+      return true
+    } catch {
+      guard case .refused(let refusal) = error, refusal.code == .notFound else {
+        throw HeldWorkloads.problem("cannot ask for the taps of \(id)", error)
+      }
+      return false
+    }
+  }
+
+  func takeTap(_ descriptor: Int32, of port: PortID) async throws(NFVError) {
+    // Noted first: what is noted is released, whether it was kept or not.
+    try HeldWorkloads.onHost("cannot note a tap of \(id)") { () throws(SystemError) in
+      let taps = folder.taps
+      if !taps.contains(port) { try folder.write(taps: taps + [port]) }
+    }
+    do throws(HoldError) {
+      try await hold.store(
+        key: Self.key(id, port), FileDescriptor(rawValue: descriptor))
+    } catch {
+      throw HeldWorkloads.problem("cannot keep a tap of \(id)", error)
+    }
+  }
+
+  func release() async throws(NFVError) {
+    for port in folder.taps {
+      do throws(HoldError) {
+        try await hold.release(key: Self.key(id, port))
+      } catch {
+        guard case .refused(let refusal) = error, refusal.code == .notFound else {
+          throw HeldWorkloads.problem("cannot release the taps of \(id)", error)
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,273 @@
+import Glibc
+import HoldProtocol
+import LinuxSystem
+public import NFVModel
+import SystemPackage
+
+extension QEMUDriver {
+  public func start(_ specification: WorkloadSpecification) async throws(NFVError) {
+    let id = specification.id
+    guard let record = workloads.folder(id).record, record.id == id else {
+      throw NFVError(.conflict, "\(id) is not prepared; start it anew")
+    }
+    let image = try MachineImage(specification.image)
+    let accelerator = await probe.value
+    let commandLine = try commandLine(specification, image, accelerator)
+    machines.beginStart(of: id)
+    defer { machines.endStart(of: id) }
+    guard try await spawn(specification, image, commandLine, record) else { return }
+    let taps = HeldTaps(id, folder: workloads.folder(id), hold: hold)
+    // From here on they live as long as QEMU does.
+    try await taps.release()
+    do throws(MachineError) {
+      try await awaitStart(of: id, image)
+    } catch {
+      try await explain(error, of: id, image)
+    }
+  }
+
+  // MARK: What is asked
+
+  private func commandLine(
+    _ specification: WorkloadSpecification, _ image: MachineImage, _ accelerator: Accelerator
+  ) throws(NFVError) -> QEMUCommandLine {
+    let id = specification.id
+    let memory = Int(specification.memoryBytes >> 20)
+    guard memory >= image.minimumMemoryMiB else {
+      throw NFVError(
+        .unprocessable,
+        "\(id) has \(memory) MiB of memory, its image \(specification.image.digest) needs "
+          + "\(image.minimumMemoryMiB); give the VDU more memory")
+    }
+    if let host = Self.hostMemory, specification.memoryBytes > host {
+      throw NFVError(
+        .exhausted,
+        "\(id) wants \(memory) MiB of memory, this host has \(host >> 20) altogether")
+    }
+    let ports = QEMUCommandLine.maximumPorts(of: image.board)
+    guard specification.ports.count <= ports else {
+      throw NFVError(
+        .unprocessable,
+        "\(id) has \(specification.ports.count) ports; a machine \(image.board.rawValue) has room "
+          + "for \(ports)")
+    }
+    let hasVhost = fileExists(Self.vhost)
+    return QEMUCommandLine(
+      board: image.board, accelerator: accelerator, memoryMiB: memory,
+      processors: min(max(1, ((specification.cpuMillicores ?? 1000) + 999) / 1000), 64),
+      commandLine: image.commandLine,
+      networks: specification.ports.map {
+        .init(mac: $0.mac, mtu: $0.mtu, usesVhost: hasVhost)
+      })
+  }
+
+  private static let vhost = "/dev/vhost-net"
+
+  /// In bytes (`MemTotal` of /proc/meminfo).
+  private static let hostMemory: UInt64? = {
+    let text = String(
+      decoding: (try? readFile("/proc/meminfo", limit: 4096)) ?? [], as: UTF8.self)
+    let words = text.split(separator: "\n").first?.split(separator: " ") ?? []
+    return words.count > 1 ? UInt64(words[1]).map { $0 << 10 } : nil
+  }()
+
+  // MARK: QEMU's birth
+
+  /// - Returns: false where it was born already.
+  private func spawn(
+    _ specification: WorkloadSpecification, _ image: MachineImage,
+    _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
+  ) async throws(NFVError) -> Bool {
+    let id = specification.id
+    let folder = workloads.folder(id)
+    var passed: [FileDescriptor] = []
+    // Ours only until QEMU has them: a socket that nobody serves must not go on listening.
+    defer { for descriptor in passed { try? descriptor.close() } }
+    var mappings: [DescriptorMapping] = []
+    try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
+      func pass(_ descriptor: FileDescriptor, _ target: Int32) {
+        mappings.append(
+          DescriptorMapping(source: .passed(UInt16(passed.count)), target: target))
+        passed.append(descriptor)
+      }
+      func listen(_ path: String, _ target: Int32) throws(SystemError) {
+        try removeFile(path)
+        pass(try StreamSocket.listen(path), target)
+      }
+      try workloads.group(id).create(
+        CgroupLimits(
+          cpuMillicores: specification.cpuMillicores,
+          memoryBytes: specification.memoryBytes + commandLine.accelerator.overhead,
+          maximumProcesses: specification.maximumProcesses,
+          devices: commandLine.accelerator == .kvm ? ["c 10:232 rw"] : []))
+      try removeFile(folder.path + "/ended")
+      pass(try openFile(image.kernelPath, .read), QEMUCommandLine.Descriptor.kernel)
+      pass(
+        try initramfs(specification, image), QEMUCommandLine.Descriptor.initramfs)
+      pass(
+        try openFile(workloads.logPath(id), .appendOnly), QEMUCommandLine.Descriptor.log)
+      try listen(folder.qmpSocket, QEMUCommandLine.Descriptor.qmp)
+      try listen(folder.consoleSocket, QEMUCommandLine.Descriptor.console)
+      try listen(folder.controlSocket, QEMUCommandLine.Descriptor.control)
+      for (index, network) in commandLine.networks.enumerated() where network.usesVhost {
+        pass(
+          try openFile(Self.vhost, .readWrite), QEMUCommandLine.Descriptor.vhost(index))
+      }
+    }
+    for (index, port) in specification.ports.enumerated() {
+      mappings.append(
+        DescriptorMapping(
+          source: .held(key: HeldTaps.key(id, port.id), .stored),
+          target: QEMUCommandLine.Descriptor.tap(index)))
+    }
+    let result: SpawnResult
+    do throws(HoldError) {
+      result = try await hold.spawn(
+        request(id, commandLine, mappings, record), descriptors: passed)
+    } catch {
+      if case .refused(let refusal) = error, refusal.code == .exists { return false }
+      throw HeldWorkloads.problem("cannot start \(configuration.program) for \(id)", error)
+    }
+    try HeldWorkloads.onHost("cannot note the process of \(id)") { () throws(SystemError) in
+      try folder.write(result.process)
+    }
+    return true
+  }
+
+  /// The image's initramfs and the guest's documents, in memory that goes with QEMU.
+  private func initramfs(
+    _ specification: WorkloadSpecification, _ image: MachineImage
+  ) throws(SystemError) -> FileDescriptor {
+    let file = try makeMemoryFile("initramfs")
+    do throws(SystemError) {
+      if let path = image.initramfsPath {
+        let source = try openFile(path, .read)
+        defer { try? source.close() }
+        try copyAll(of: source, to: file)
+        let length = Int(try fileSize(file).length)
+        // Linux looks for the next archive at a multiple of four.
+        try writeAll([UInt8](repeating: 0, count: (4 - length % 4) % 4), to: file)
+      }
+      let documents = GuestDocuments(specification: specification, image: image)
+      try writeAll(documents.archive(), to: file)
+      return file
+    } catch {
+      try? file.close()
+      throw error
+    }
+  }
+
+  private func request(
+    _ id: WorkloadID, _ commandLine: QEMUCommandLine, _ mappings: [DescriptorMapping],
+    _ record: RunFolder.Record
+  ) -> SpawnRequest {
+    let log = StandardStream.log(path: workloads.logPath(id), limit: configuration.logBytes)
+    let user = record.users.hostStart
+    return SpawnRequest(
+      key: workloads.key(id), executable: configuration.program,
+      arguments: commandLine.arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+      output: log, error: log, descriptors: mappings, cgroups: workloads.group(id).folders,
+      mounts: masks, unshare: [.network, .ipc, .uts, .pid],
+      user: UserIdentity(
+        uid: user, gid: user, groups: commandLine.accelerator == .kvm ? Self.kvmGroups : []),
+      // No memory of a guest in a core file.
+      limits: [ResourceLimit(resource: 4, soft: 0, hard: 0)],
+      noNewPrivileges: true,
+      timeoutMilliseconds: UInt32(configuration.answerLimit.milliseconds))
+  }
+
+  /// What holds others' things is empty for QEMU; what it needs beside its descriptors is its own
+  /// program, libraries and firmware.
+  private var masks: [MountOperation] {
+    ["/boot", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"]
+      .filter { fileExists($0) && !configuration.program.hasPrefix($0 + "/") }
+      .map { .tmpfs(target: $0, size: 4096, mode: 0o555, owner: nil) }
+  }
+
+  /// The group that may open /dev/kvm, where it is not root's.
+  private static var kvmGroups: [UInt32] {
+    var status = stat()
+    guard stat("/dev/kvm", &status) == 0, status.st_gid != 0 else { return [] }
+    return [status.st_gid]
+  }
+
+  // MARK: The guest's start
+
+  private func awaitStart(of id: WorkloadID, _ image: MachineImage) async throws(MachineError) {
+    let machine = machines[id]
+    if image.isControlled {
+      // Connected before the guest is there: nothing that it says is missed.
+      let control = try await machine.control()
+      _ = try await machine.qmp(timeout: configuration.answerLimit)
+      try await control.waitForStart(timeout: configuration.startLimit)
+    } else {
+      _ = try await machine.qmp(timeout: configuration.answerLimit)
+    }
+  }
+
+  /// Says why a start has failed: a QEMU that ended, one that hangs, a guest that did not come so far.
+  /// - Throws: unless nothing has failed: a guest without control channel has ended by itself.
+  private func explain(
+    _ error: MachineError, of id: WorkloadID, _ image: MachineImage
+  ) async throws(NFVError) {
+    let machine = machines[id]
+    switch error {
+    case .closed, .refused:
+      guard let status = await endStatus(of: id) else { break }
+      if case .exited(code: 1) = status {
+        throw NFVError(
+          .failed,
+          "\(configuration.program) did not run \(id); see whether it is of version 7.2 or later "
+            + "and knows the options named", cause: lastWords(of: id))
+      }
+      if !image.isControlled { return }
+      let reason = machine.shutdownReason.map { " (\($0))" } ?? ""
+      if case .exited = status {
+        throw NFVError(
+          .failed,
+          "the guest of \(id) ended\(reason) before its function ran; look at its output: "
+            + "martlet logs", cause: lastWords(of: id))
+      }
+      throw NFVError(
+        .failed,
+        "QEMU of \(id) ended before the guest's function ran: it "
+          + "\(ExitSource.status(status, of: workloads.group(id)))", cause: lastWords(of: id))
+    case .timedOut(let what) where what.contains("QMP"):
+      throw NFVError(
+        .timeout,
+        "QEMU of \(id) runs, but does not answer by QMP within \(configuration.answerLimit); see "
+          + "whether the host is overloaded", cause: lastWords(of: id))
+    case .timedOut:
+      throw NFVError(
+        .timeout,
+        "the guest of \(id) did not start its function within \(configuration.startLimit); look at "
+          + "its output: martlet logs", cause: lastWords(of: id))
+    case .malformed: break
+    }
+    throw NFVError(
+      .failed,
+      "the start of \(id) cannot be followed; its image's init may not be for this version",
+      cause: error)
+  }
+
+  /// How QEMU has ended; nil where it goes on.
+  private func endStatus(of id: WorkloadID) async -> LinuxSystem.ExitStatus? {
+    guard let process = try? await hold.open(key: workloads.key(id))[.process] else { return nil }
+    defer { try? process.close() }
+    // Its sockets close before it is gone.
+    guard (try? waitReadable(process, milliseconds: 2000)) == true else { return nil }
+    return try? await hold.wait(key: workloads.key(id))
+  }
+
+  /// The end of what QEMU and its guest wrote.
+  private func lastWords(of id: WorkloadID) -> String {
+    guard let log = try? openFile(workloads.logPath(id), .read) else { return "" }
+    defer { try? log.close() }
+    guard let length = try? fileSize(log).length else { return "" }
+    let start = length > 2048 ? length - 2048 : 0
+    let bytes = (try? readRange(of: log, from: start, limit: 2048)) ?? []
+    var text = String(decoding: bytes.filter { $0 >= 32 || $0 == 10 }, as: UTF8.self)
+    while text.last?.isWhitespace == true { text.removeLast() }
+    return text
+  }
+}

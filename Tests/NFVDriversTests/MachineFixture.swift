@@ -1,0 +1,156 @@
+import Glibc
+import HoldProtocol
+import LinuxSystem
+import NFVModel
+import SystemPackage
+import Testing
+
+@testable import NFVDrivers
+
+/// What these tests need of the host; see ``ContainerFacility``.
+enum MachineFacility {
+  static let program = "/usr/bin/qemu-system-x86_64"
+  static let hasQEMU = access(program, X_OK) == 0 || ContainerFacility.isRequired("qemu")
+}
+
+/// A driver of machines with a hold and folders of its own; `end` removes them all.
+final class MachineFixture: Sendable {
+  let folder: String
+  let hold: HoldClient
+  let driver: QEMUDriver
+  let configuration: QEMUDriver.Configuration
+  let store: StoreID
+
+  private static let probed = AcceleratorProbe.subject(MachineFacility.program)
+
+  init(
+    program: String? = nil, answerLimit: Duration = .seconds(15),
+    startLimit: Duration = .seconds(90)
+  ) async throws {
+    var template = Array("/tmp/machine-test-XXXXXX".utf8CString)
+    folder = String(cString: try #require(mkdtemp(&template)))
+    try Mount.makeDirectory(folder, mode: 0o711)
+    store = StoreID("test-\(folder.suffix(6))")
+    try Mount.makeDirectory(folder + "/run", mode: 0o711)
+    try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
+    hold = try await HoldClient.connect(
+      socket: folder + "/hold.socket", program: ContainerFixture.program)
+    var qemu = MachineFacility.program
+    if let program {
+      qemu = folder + "/qemu"
+      try replaceFile(qemu, Array(program.utf8), mode: 0o755)
+    }
+    configuration = QEMUDriver.Configuration(
+      store: store, runFolder: folder + "/run", logFolder: folder + "/log", program: qemu,
+      answerLimit: answerLimit, startLimit: startLimit)
+    // As the probe left it, which has tests of its own.
+    let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
+    AcceleratorProbe.keep(.tcg, of: probed, in: folder + "/run/accelerator")
+    driver = try QEMUDriver(configuration, hold: hold)
+  }
+
+  /// An image of a kernel of the tests' own, without control channel.
+  func image(
+    _ code: [UInt8], board: String = "microvm", change: (inout String) -> Void = { _ in }
+  ) throws -> PreparedImage {
+    var description = """
+      {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"\(board)",
+      "commandLine":"","minimumMemoryMiB":16,"entrypoint":[],"environment":[],
+      "workingDirectory":"/","control":false,"later":1}
+      """
+    change(&description)
+    let name = HostName.derived(from: "\(code)\(description)")
+    let root = "\(folder)/image-\(name)"
+    try Mount.makeDirectory(root, mode: 0o700)
+    try replaceFile(root + "/tinyx.json", Array(description.utf8), mode: 0o600)
+    try replaceFile(root + "/kernel", PVHImage.octets(of: code), mode: 0o644)
+    return PreparedImage(
+      digest: "sha256:test", root: root, configuration: ImageConfiguration(), size: 0)
+  }
+
+  func specification(
+    _ name: String, _ image: PreparedImage, incarnation: Int = 1, memory: UInt64 = 16 << 20,
+    ports: [Port] = []
+  ) -> WorkloadSpecification {
+    WorkloadSpecification(
+      id: WorkloadID(
+        store: store, tenant: .default, vnfc: VnfcID(name), incarnation: incarnation),
+      technology: .tinyx, hostName: name, image: image, memoryBytes: memory,
+      writableLayerBytes: 0, document: Array(#"{"generation":1}"#.utf8), ports: ports)
+  }
+
+  func output(of id: WorkloadID) async throws -> String {
+    let log = try await driver.log(of: id, from: 0, limit: 1 << 20)
+    return String(decoding: log.bytes, as: UTF8.self)
+  }
+
+  /// The driver of a daemon that comes after this one.
+  func successor() async throws -> (driver: QEMUDriver, hold: HoldClient) {
+    let hold = try await HoldClient.connect(
+      socket: folder + "/hold.socket", program: ContainerFixture.program)
+    return (try QEMUDriver(configuration, hold: hold), hold)
+  }
+
+  /// What is left on the host of this fixture's workloads.
+  func leftovers() async throws -> [String] {
+    var left: [String] = []
+    for holding in try await hold.list() { left.append("holding \(holding.key)") }
+    for name in ["run/workloads", "log"] {
+      left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" }
+    }
+    let hierarchies = try CgroupHierarchies.detect()
+    for group in hierarchies.allFolders(of: "martlet/\(store)") {
+      if access(group, F_OK) == 0 { left.append(group) }
+    }
+    return left
+  }
+
+  func end() async throws {
+    for workload in (try? await driver.observe()) ?? [] {
+      try? await driver.delete(workload.id)
+    }
+    for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
+    let process = try openPidfd(try await hold.status().pid)
+    defer { try? process.close() }
+    // Closed first: the client would start another hold.
+    hold.close()
+    try sendSignal(SIGKILL, to: process)
+    _ = try waitReadable(process, milliseconds: 5000)
+    // The probe keeps its result here.
+    _ = await driver.probe.value
+    try Mount.unmount(folder + "/run")
+    let parent = try openFile("/tmp", .path)
+    defer { try? parent.close() }
+    try Confined.remove("", String(folder.dropFirst(5)), in: parent)
+  }
+}
+
+/// Gives `body` a fixture that ends with it, whatever happens.
+func withMachines(
+  program: String? = nil, answerLimit: Duration = .seconds(15),
+  startLimit: Duration = .seconds(90), _ body: (MachineFixture) async throws -> Void
+) async throws {
+  let fixture = try await MachineFixture(
+    program: program, answerLimit: answerLimit, startLimit: startLimit)
+  let result: Result<Void, any Error>
+  do {
+    result = .success(try await body(fixture))
+  } catch {
+    result = .failure(error)
+  }
+  try await fixture.end()
+  try result.get()
+}
+
+/// Kernels of a few instructions, entered in 32-bit protected mode.
+enum TinyKernel {
+  // mov $1, %al; mov $0xf4, %dx; out %al, %dx: QEMU ends with 1 << 1 | 1.
+  static let exitsWith3: [UInt8] = [0xB0, 1, 0x66, 0xBA, 0xF4, 0, 0xEE, 0xF4, 0xEB, 0xFD]
+  // mov $0x3f8, %dx; mov $'h', %al; out; mov $'i', %al; out; mov $10, %al; out; cli; hlt.
+  static let saysHi: [UInt8] = [
+    0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x68, 0xEE, 0xB0, 0x69, 0xEE, 0xB0, 10, 0xEE, 0xFA, 0xF4, 0xEB,
+    0xFC,
+  ]
+  // mov $0x3f8, %dx; mov $'x', %al; out; jmp back to the out.
+  static let floods: [UInt8] = [0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x78, 0xEE, 0xEB, 0xFD]
+}
