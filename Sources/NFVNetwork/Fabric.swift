@@ -11,14 +11,24 @@ final class Fabric: Sendable {
   /// Opened inside the fabric once; serves it from any thread.
   let route: NetlinkSocket
   let netfilter: NetlinkSocket
+  let nft: String
   private let path: String
-  /// The bridges' indices, which never change while they live.
-  private let bridges = Mutex<[NetworkID: UInt32]>([:])
+  private let bridges = Mutex<[NetworkID: Bridge]>([:])
+
+  /// A network's bridge. Its index never changes while it lives.
+  private struct Bridge {
+    let index: UInt32
+    /// For the announcements of its ports.
+    let frames: LinkSocket
+    /// Who had which address last; nil where an earlier daemon made the bridge and nobody knows.
+    var owners: [IPAddress: MACAddress]?
+  }
 
   /// Opens the fabric that is pinned at `path`, or makes it.
   init(tenant: TenantID, path: String, nft: String) throws(SystemError) {
     self.tenant = tenant
     self.path = path
+    self.nft = nft
     var isNew = false
     var found: NetworkNamespace?
     do throws(SystemError) {
@@ -38,7 +48,7 @@ final class Fabric: Sendable {
     }
     if isNew {
       do throws(SystemError) {
-        try setUp(nft: nft)
+        try setUp()
       } catch {
         try? NetworkNamespace.unpin(path)
         throw error
@@ -46,34 +56,10 @@ final class Fabric: Sendable {
     }
   }
 
-  private func setUp(nft: String) throws(SystemError) {
+  private func setUp() throws(SystemError) {
     try route.request([.setLinkUp(named: "lo")], subject: "lo of the fabric")
-    try namespace.run { () throws(SystemError) in
-      for (name, value) in Self.sysctls {
-        do throws(SystemError) {
-          try writeFile("/proc/sys/net/\(name)", value)
-        } catch  where error.errno == .noSuchFileOrDirectory {
-          // A kernel without bridge-nf-call or without IPv6 has nothing to turn off.
-        }
-      }
-    }
-    try run(nft, rules: Self.rules)
-  }
-
-  /// The tables are made by the `nft` program: once a tenant, off the way of any port.
-  private func run(_ nft: String, rules: String) throws(SystemError) {
-    let (input, output) = try makePipe()
-    try writeAll(Array(rules.utf8), to: output, "nft")
-    try? output.close()
-    defer { try? input.close() }
-    let result = try namespace.run { () throws(SystemError) in
-      try runProgram(nft, arguments: [nft, "-f", "-"], input: input)
-    }
-    guard result.status == 0 else {
-      throw SystemError(
-        call: "nft", errno: .invalidArgument,
-        subject: String(decoding: result.output, as: UTF8.self))
-    }
+    try namespace.run { () throws(SystemError) in try writeSysctls(Self.sysctls) }
+    try loadRules(Self.rules, by: nft, in: namespace)
   }
 
   private static let sysctls = [
@@ -102,10 +88,7 @@ final class Fabric: Sendable {
       }
     }
     table inet martlet {
-      chain to_fabric {
-        type filter hook input priority 0; policy drop;
-        iifname "lo" accept
-      }
+      chain to_fabric { type filter hook input priority 0; policy drop; iifname "lo" accept; }
     }
 
     """
@@ -115,8 +98,7 @@ final class Fabric: Sendable {
     func set(_ name: String) -> NetlinkMessage.NetfilterSet {
       NetlinkMessage.NetfilterSet(family: 7, table: "martlet", name: name)
     }
-    let name = Array(attachment.interfaceName.utf8)
-    let interface = name + [UInt8](repeating: 0, count: 16 - name.count)
+    let interface = interfaceKey(attachment.interfaceName)
     let mac = attachment.port.mac.octets + [0, 0]
     switch attachment.port.mode {
     case .bridge: return [(set("bridge_ports"), interface)]
@@ -144,41 +126,92 @@ final class Fabric: Sendable {
     if let errno = outcome[0], errno != .fileExists {
       throw SystemError(call: "netlink", errno: errno, subject: "bridge of \(network.name)")
     }
-    _ = try bridge(network.id, named: name)
-  }
-
-  private func bridge(_ id: NetworkID, named name: String) throws(SystemError) -> UInt32 {
-    if let index = bridges.withLock({ $0[id] }) { return index }
-    let index = try route.index(ofLinkNamed: name)
-    bridges.withLock { $0[id] = index }
-    return index
-  }
-
-  /// The bridge of a port's network.
-  /// - Throws: ENODEV where the network was never ensured.
-  func bridge(of network: NetworkID) throws(SystemError) -> UInt32 {
-    if let index = bridges.withLock({ $0[network] }) { return index }
-    for link in try route.links() where link.kind == "bridge" {
-      if link.alias.split(separator: "/").last.map(String.init) == network.rawValue {
-        bridges.withLock { $0[network] = link.index }
-        return link.index
-      }
+    if bridges.withLock({ $0[network.id] }) == nil {
+      _ = try open(
+        network.id, named: name, index: try route.index(ofLinkNamed: name),
+        isNew: outcome[0] == nil)
     }
-    throw SystemError(call: "netlink", errno: .noSuchAddressOrDevice, subject: "bridge \(network)")
+  }
+
+  private func open(
+    _ id: NetworkID, named name: String, index: UInt32, isNew: Bool
+  ) throws(SystemError) -> Bridge {
+    let frames = try namespace.run { () throws(SystemError) in
+      try LinkSocket(interface: name, receives: false)
+    }
+    let bridge = Bridge(index: index, frames: frames, owners: isNew ? [:] : nil)
+    bridges.withLock { $0[id] = bridge }
+    return bridge
+  }
+
+  /// The link of a network's bridge.
+  /// - Returns: nil where the network was never ensured.
+  private func link(of network: NetworkID) throws(SystemError) -> LinkInformation? {
+    try route.links().first { link in
+      link.kind == "bridge"
+        && link.alias.split(separator: "/").last.map(String.init) == network.rawValue
+    }
+  }
+
+  private func openBridge(of network: NetworkID) throws(SystemError) -> Bridge {
+    if let bridge = bridges.withLock({ $0[network] }) { return bridge }
+    guard let link = try link(of: network) else {
+      throw SystemError(
+        call: "netlink", errno: .noSuchAddressOrDevice, subject: "bridge \(network)")
+    }
+    return try open(network, named: link.name, index: link.index, isNew: false)
+  }
+
+  /// The index of the bridge of a port's network.
+  /// - Throws: ENXIO where the network was never ensured.
+  func bridge(of network: NetworkID) throws(SystemError) -> UInt32 {
+    try openBridge(of: network).index
+  }
+
+  /// Makes a port's addresses known to the neighbours on its network. They learn by themselves,
+  /// later, where this fails. It costs some 5 µs for each port of the network.
+  func announce(_ port: Port) {
+    guard let bridge = try? openBridge(of: port.network) else { return }
+    for frame in Announcement.frames(of: port) { try? bridge.frames.send(frame) }
+  }
+
+  /// Notes that a port has its addresses.
+  /// - Returns: whether neighbours may know one of them by another MAC.
+  func take(_ port: Port) -> Bool {
+    bridges.withLock { bridges in
+      guard var owners = bridges[port.network]?.owners else { return true }
+      bridges[port.network]?.owners = nil
+      var isKnown = false
+      for prefix in port.addresses {
+        let before = owners.updateValue(port.mac, forKey: prefix.address)
+        if let before, before != port.mac { isKnown = true }
+      }
+      bridges[port.network]?.owners = owners
+      return isKnown
+    }
   }
 
   /// - Returns: whether the fabric has no bridge left.
   func removeBridge(_ id: NetworkID) throws(SystemError) -> Bool {
-    var rest = 0
-    for link in try route.links() where link.kind == "bridge" {
-      if link.alias.split(separator: "/").last.map(String.init) == id.rawValue {
-        try route.request([.deleteLink(link.index)], subject: "bridge \(id)")
-      } else {
-        rest += 1
-      }
+    if let link = try link(of: id) {
+      try forgetUplink(ofBridge: link.name)
+      try route.request([.deleteLink(link.index)], subject: "bridge \(id)")
     }
     bridges.withLock { $0[id] = nil }
-    return rest == 0
+    return try isEmpty
+  }
+
+  /// Whether the fabric has no bridge.
+  var isEmpty: Bool {
+    get throws(SystemError) { try !route.links().contains { $0.kind == "bridge" } }
+  }
+
+  /// The prefixes of a network whose gateway the fabric is; empty where it has no uplink.
+  func prefixes(of network: NetworkID) throws(SystemError) -> [IPPrefix] {
+    guard let index = try link(of: network)?.index else { return [] }
+    return try route.addresses().filter { $0.link == index }
+      .compactMap { IPPrefix(octets: $0.octets, length: $0.prefixLength)?.network }
+      .filter { !$0.isLinkLocal }
   }
 
   /// Lets go of the namespace; with its last port it is gone.

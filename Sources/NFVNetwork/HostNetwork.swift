@@ -10,18 +10,25 @@ public final class HostNetwork: NetworkDriver, Sendable {
   private let store: StoreID
   /// Where fabrics are pinned, one file a tenant.
   private let folder: String
+  private let hostNamespace: String
   private let nft: String
   private let fabrics = Mutex<[TenantID: Fabric]>([:])
+  /// The host's side of uplinks, opened when the first network needs it. What makes and removes
+  /// networks holds it: a fabric goes with its last network, whatever another call begins.
+  private let hostSide = Mutex<HostSide?>(nil)
 
   /// - Parameters:
   ///   - store: whose things these are; all others are left alone.
   ///   - runDirectory: an existing folder of a file system in memory, owned by root.
+  ///   - hostNamespace: the path of the network namespace that uplinks lead to.
   ///   - nft: the path of the `nft` program.
   /// - Throws: `unavailable` where namespaces cannot be had.
   public init(
-    store: StoreID, runDirectory: String, nft: String = "/usr/sbin/nft"
+    store: StoreID, runDirectory: String, hostNamespace: String = "/proc/self/ns/net",
+    nft: String = "/usr/sbin/nft"
   ) throws(NFVError) {
     self.store = store
+    self.hostNamespace = hostNamespace
     self.nft = nft
     folder = runDirectory + "/fabric"
     do throws(SystemError) {
@@ -30,6 +37,12 @@ public final class HostNetwork: NetworkDriver, Sendable {
         let tenant = TenantID(name)
         let fabric = try Fabric(tenant: tenant, path: "\(folder)/\(name)", nft: nft)
         fabrics.withLock { $0[tenant] = fabric }
+        // A removal that was cut short is finished.
+        try hostSide.withLock { side throws(SystemError) in
+          let isEmpty = try fabric.isEmpty
+          let hasTransit = try fabric.transitLink != nil
+          try settle(fabric, isEmpty: isEmpty, hadUplink: hasTransit, &side)
+        }
       }
     } catch {
       throw NFVError(.unavailable, "the fabrics in \(folder) cannot be opened", cause: error)
@@ -37,25 +50,62 @@ public final class HostNetwork: NetworkDriver, Sendable {
   }
 
   public func ensure(_ network: Network) async throws(NFVError) {
-    switch network.uplink {
-    case .none: break
-    case .nat, .routed, .device:
+    let subject = "the network \(network.name)"
+    if case .device = network.uplink {
       throw NFVError(
         .unprocessable,
-        "the uplink \(network.uplink) of the network \(network.name) cannot be had yet; use none")
+        "the uplink \(network.uplink) of \(subject) cannot be had yet; use none, nat or routed")
     }
-    try wrap("the network \(network.name)") { () throws(SystemError) in
-      try fabric(of: network.tenant).ensureBridge(network, store: store)
+    try hostSide.withLock { side throws(NFVError) in
+      guard network.uplink != .none else {
+        return try wrap(subject) { () throws(SystemError) in
+          try fabric(of: network.tenant).ensureBridge(network, store: store)
+        }
+      }
+      let refusal = try wrap(subject) { () throws(SystemError) in
+        try open(&side).refusal(of: network)
+      }
+      if let refusal { throw refusal }
+      try wrap(subject) { () throws(SystemError) in
+        let fabric = try fabric(of: network.tenant)
+        let host = try open(&side)
+        try fabric.ensureBridge(network, store: store)
+        // The rules come before any forwarding.
+        try fabric.ensureUplink(network, store: store)
+        let transit = try host.ensureTransit(
+          to: fabric, families: Set(network.subnets.map(\.prefix.address.family)))
+        if network.uplink == .routed { try host.ensureRoutes(to: network, by: transit) }
+      }
     }
   }
 
   public func remove(_ network: NetworkID, of tenant: TenantID) async throws(NFVError) {
-    guard let fabric = fabrics.withLock({ $0[tenant] }) else { return }
-    try wrap("the network \(network)") { () throws(SystemError) in
-      guard try fabric.removeBridge(network) else { return }
-      fabrics.withLock { $0[tenant] = nil }
-      try fabric.unpin()
+    try hostSide.withLock { side throws(NFVError) in
+      guard let fabric = fabrics.withLock({ $0[tenant] }) else { return }
+      try wrap("the network \(network)") { () throws(SystemError) in
+        let prefixes = try fabric.prefixes(of: network)
+        if !prefixes.isEmpty { try open(&side).removeRoutes(to: prefixes, of: tenant) }
+        let isEmpty = try fabric.removeBridge(network)
+        try settle(fabric, isEmpty: isEmpty, hadUplink: !prefixes.isEmpty, &side)
+      }
     }
+  }
+
+  /// Removes what no network needs any more: the transit, the fabric.
+  private func settle(
+    _ fabric: Fabric, isEmpty: Bool, hadUplink: Bool, _ side: inout HostSide?
+  ) throws(SystemError) {
+    if hadUplink, try !fabric.hasUplink { try open(&side).removeTransit(of: fabric.tenant) }
+    guard isEmpty else { return }
+    fabrics.withLock { $0[fabric.tenant] = nil }
+    try fabric.unpin()
+  }
+
+  private func open(_ side: inout HostSide?) throws(SystemError) -> HostSide {
+    if let side { return side }
+    let opened = try HostSide(store: store, namespace: hostNamespace, nft: nft)
+    side = opened
+    return opened
   }
 
   public func attach(
@@ -96,6 +146,17 @@ public final class HostNetwork: NetworkDriver, Sendable {
           }
         }
         try fabric.netfilter.add(elements)
+        if isActive {
+          // The predecessor's entries are still there as long as its namespace is.
+          var entries: [NetlinkMessage] = []
+          for attachment in attachments {
+            let index = try fabric.route.index(ofLinkNamed: attachment.interfaceName)
+            entries.append(.setForwarding(of: attachment.port.mac.octets, to: index))
+            // While the function's end is down it does not hear of itself.
+            if fabric.take(attachment.port) { fabric.announce(attachment.port) }
+          }
+          try fabric.route.request(entries, subject: "forwarding entries")
+        }
       }
       try configure(attachments, in: reference, forwards: forwards)
     }
@@ -140,11 +201,7 @@ public final class HostNetwork: NetworkDriver, Sendable {
     let inside = NetworkNamespace(
       owning: try duplicate(FileDescriptor(rawValue: reference.fileDescriptor)))
     let socket = try inside.run { () throws(SystemError) in
-      for (name, value) in Self.sysctls(forwards: forwards) {
-        do throws(SystemError) {
-          try writeFile("/proc/sys/net/\(name)", value)
-        } catch  where error.errno == .noSuchFileOrDirectory {}
-      }
+      try writeSysctls(Self.sysctls(forwards: forwards))
       return try NetlinkSocket(.route)
     }
     let links = Dictionary(
@@ -170,12 +227,13 @@ public final class HostNetwork: NetworkDriver, Sendable {
   }
 
   private static func sysctls(forwards: Bool) -> [(String, String)] {
-    var values = [
+    let values = [
       // Without link-local addresses a port's own addresses are its only ones, known to the checks.
       ("ipv6/conf/default/addr_gen_mode", "1"), ("ipv6/conf/default/accept_ra", "0"),
+      // A host that forwards gives that to its new namespaces.
+      ("ipv4/ip_forward", forwards ? "1" : "0"),
     ]
-    if forwards { values += [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] }
-    return values
+    return forwards ? values + [("ipv6/conf/all/forwarding", "1")] : values
   }
 
   public func activate(_ attachments: [Attachment]) async throws(NFVError) {
@@ -187,6 +245,8 @@ public final class HostNetwork: NetworkDriver, Sendable {
         uniquingKeysWith: { first, _ in first })
       var messages: [NetlinkMessage] = []
       for attachment in attachments {
+        // Before it is a port of the bridge, so that it does not hear of itself.
+        fabric.announce(attachment.port)
         guard let index = links[attachment.interfaceName] else {
           throw SystemError(
             call: "netlink", errno: .noSuchAddressOrDevice,
@@ -194,7 +254,6 @@ public final class HostNetwork: NetworkDriver, Sendable {
         }
         let bridge = try fabric.bridge(of: attachment.port.network)
         messages.append(.setLink(index, isUp: true, master: bridge))
-        // The MAC address stays, so that neighbours need not learn anything: only the bridge does.
         messages.append(.setForwarding(of: attachment.port.mac.octets, to: index))
       }
       try fabric.netfilter.add(attachments.flatMap(fabric.elements))
@@ -307,9 +366,10 @@ public final class HostNetwork: NetworkDriver, Sendable {
     guard let fabric = fabrics.withLock({ $0[link.workload.tenant] }) else { return }
     try wrap("the stray port \(link.port)") { () throws(SystemError) in
       let name = link.workload.interfaceName(of: link.port)
-      guard let found = try fabric.route.links().first(where: { $0.name == name }) else { return }
+      guard let found = try fabric.route.link(named: name) else { return }
       let outcome = try fabric.route.outcomes([.deleteLink(found.index)])
-      if let errno = outcome[0], errno != .noSuchAddressOrDevice {
+      // ENODEV: it went with its namespace meanwhile.
+      if let errno = outcome[0], errno != .operationNotSupportedByDevice {
         throw SystemError(call: "netlink", errno: errno, subject: name)
       }
     }

@@ -70,6 +70,54 @@ import Testing
           """))
   }
 
+  @Test func aDefaultRouteOfIPv6WithAMetric() {
+    #expect(
+      NetlinkMessage.addRoute(
+        to: [UInt8](repeating: 0, count: 16), prefixLength: 0,
+        gateway: [0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [1], link: 3, metric: 1024
+      ).bytes
+        == bytes(
+          """
+          00 00 00 00  18 00  01 05   ; RTM_NEWROUTE, REQUEST|CREATE|REPLACE
+          00 00 00 00  00 00 00 00
+          0a 00 00 00                 ; rtmsg: AF_INET6, no destination
+          fe 04 00 01                 ; table main, RTPROT_STATIC, universe, RTN_UNICAST
+          00 00 00 00                 ; flags
+          14 00 05 00                 ; RTA_GATEWAY
+          fe 80 00 00  00 00 00 00  00 00 00 00  00 00 00 01
+          08 00 04 00  03 00 00 00    ; RTA_OIF
+          08 00 06 00  00 04 00 00    ; RTA_PRIORITY 1024
+          """))
+  }
+
+  @Test func aRouteIsDeletedByItsLink() {
+    #expect(
+      NetlinkMessage.deleteRoute(to: [10, 2, 0, 0], prefixLength: 24, link: 3).bytes
+        == bytes(
+          """
+          00 00 00 00  19 00  01 00   ; RTM_DELROUTE, REQUEST
+          00 00 00 00  00 00 00 00
+          02 18 00 00                 ; rtmsg: AF_INET, destination /24
+          fe 04 00 01                 ; table main, RTPROT_STATIC, universe, RTN_UNICAST
+          00 00 00 00
+          08 00 01 00  0a 02 00 00    ; RTA_DST
+          08 00 04 00  03 00 00 00    ; RTA_OIF
+          """))
+  }
+
+  @Test func aForwardingEntryDoesNotAge() {
+    #expect(
+      NetlinkMessage.setForwarding(of: [2, 0, 0, 0, 0, 9], to: 5).bytes
+        == bytes(
+          """
+          00 00 00 00  1c 00  01 05   ; RTM_NEWNEIGH, REQUEST|CREATE|REPLACE
+          00 00 00 00  00 00 00 00
+          07 00 00 00  05 00 00 00    ; ndmsg: AF_BRIDGE, index
+          40 00 04 00                 ; NUD_NOARP, NTF_MASTER
+          0a 00 02 00  02 00 00 00  00 09 00 00  ; NDA_LLADDR
+          """))
+  }
+
   @Test func aBatchOfSetElementsHasItsBrackets() {
     let batch = NetlinkMessage.setElements(
       [(.init(family: 7, table: "t", name: "s"), [1, 2, 3, 4])], isDeletion: false)

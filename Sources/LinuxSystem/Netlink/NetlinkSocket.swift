@@ -117,9 +117,21 @@ public final class NetlinkSocket: Sendable {
   /// Asks for a list (NLM_F_DUMP).
   /// - Returns: each entry's bytes after the netlink header.
   public func dump(_ message: NetlinkMessage) throws(SystemError) -> [ArraySlice<UInt8>] {
+    try answers(to: message, flags: 0x300)
+  }
+
+  /// Asks for one thing (NLM_F_ACK).
+  /// - Returns: its bytes after the netlink header.
+  func ask(_ message: NetlinkMessage) throws(SystemError) -> [ArraySlice<UInt8>] {
+    try answers(to: message, flags: 4)
+  }
+
+  private func answers(
+    to message: NetlinkMessage, flags: UInt16
+  ) throws(SystemError) -> [ArraySlice<UInt8>] {
     try sequence.withLock { sequence throws(SystemError) in
       sequence &+= 1
-      try send(message.sealed(sequence: sequence, flags: 0x300))
+      try send(message.sealed(sequence: sequence, flags: flags))
       var entries: [ArraySlice<UInt8>] = []
       while true {
         for answer in try receive() where answer.sequence == sequence {
@@ -128,7 +140,8 @@ public final class NetlinkSocket: Sendable {
           case 3: return entries
           case 2:
             let code = Int32(bitPattern: answer.payload.integer(at: 0, as: UInt32.self))
-            throw SystemError(call: "netlink", errno: Errno(rawValue: -code), subject: "dump")
+            if code == 0 { return entries }
+            throw SystemError(call: "netlink", errno: Errno(rawValue: -code), subject: "question")
           default: entries.append(answer.payload)
           }
         }

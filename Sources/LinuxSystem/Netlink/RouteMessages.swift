@@ -111,28 +111,50 @@ extension NetlinkMessage {
     return message
   }
 
-  /// A route to `destination` by `gateway`; one without a destination is the default route.
-  public static func addRoute(
-    to destination: [UInt8], prefixLength: Int, gateway: [UInt8], link: UInt32
+  /// `struct rtmsg`: table main, protocol static, scope universe, type unicast.
+  private static func route(
+    type: UInt16, flags: UInt16 = 0, to destination: [UInt8], prefixLength: Int
   ) -> Self {
-    let isV4 = gateway.count == 4
-    // `struct rtmsg`: table main, protocol static, scope universe, type unicast.
     var message = Self(
-      type: 24, flags: createOrReplace,
-      fixed: [isV4 ? 2 : 10, UInt8(prefixLength), 0, 0, 254, 4, 0, 1, 0, 0, 0, 0])
+      type: type, flags: flags,
+      fixed: [
+        destination.count == 4 ? 2 : 10, UInt8(prefixLength), 0, 0, 254, 4, 0, 1, 0, 0, 0, 0,
+      ])
     if prefixLength > 0 { message.attribute(1, destination) }
+    return message
+  }
+
+  /// A route to `destination` by `gateway`; with a prefix of no length it is the default route.
+  /// - Parameter metric: of several routes to the same the lowest is taken; the kernel's own to
+  ///   what is on a link have 0 (IPv4) and 256 (IPv6).
+  public static func addRoute(
+    to destination: [UInt8], prefixLength: Int, gateway: [UInt8], link: UInt32, metric: UInt32 = 0
+  ) -> Self {
+    var message = route(
+      type: 24, flags: createOrReplace, to: destination, prefixLength: prefixLength)
     message.attribute(5, gateway)
+    message.attribute(4, link)
+    if metric > 0 { message.attribute(6, metric) }
+    return message
+  }
+
+  /// Deletes the route to `destination` that leaves by `link`.
+  public static func deleteRoute(
+    to destination: [UInt8], prefixLength: Int, link: UInt32
+  ) -> Self {
+    var message = route(type: 25, to: destination, prefixLength: prefixLength)
     message.attribute(4, link)
     return message
   }
 
   /// A bridge's forwarding entry: frames to `mac` go to the port `link`, at once and until they
-  /// are learned elsewhere.
+  /// are learned elsewhere. It goes with the port and does not age; only so can a port have it
+  /// whose other end is not up yet.
   public static func setForwarding(of mac: [UInt8], to link: UInt32) -> Self {
-    // `struct ndmsg`: family AF_BRIDGE, state NUD_REACHABLE, flags NTF_MASTER.
+    // `struct ndmsg`: family AF_BRIDGE, state NUD_NOARP, flags NTF_MASTER.
     var message = Self(
       type: 28, flags: createOrReplace,
-      fixed: [7, 0, 0, 0] + octets(link) + octets(UInt16(2)) + [4, 0])
+      fixed: [7, 0, 0, 0] + octets(link) + octets(UInt16(0x40)) + [4, 0])
     message.attribute(2, mac)
     return message
   }
@@ -159,6 +181,8 @@ public struct LinkInformation: Sendable, Hashable {
   public var isUp: Bool
   /// The bridge that it is in; 0 for none.
   public var master: UInt32
+  /// The index of a veth's other end, in its own namespace; 0 for other kinds.
+  public var peer: UInt32
   /// As this end sees them.
   public var receivedPackets, sentPackets, receivedBytes, sentBytes: UInt64
   public var receiveDropped, sendDropped: UInt64
@@ -174,6 +198,7 @@ public struct LinkInformation: Sendable, Hashable {
     kind = attributes.nested(18)?.text(1) ?? ""
     mac = Array(attributes[1] ?? [])
     master = attributes.integer(10, as: UInt32.self) ?? 0
+    peer = attributes.integer(5, as: UInt32.self) ?? 0
     // `struct rtnl_link_stats64`: eight octets each.
     let statistics = attributes[23] ?? []
     func counter(_ place: Int) -> UInt64 {
@@ -191,14 +216,5 @@ public struct LinkInformation: Sendable, Hashable {
 extension NetlinkSocket {
   public func links() throws(SystemError) -> [LinkInformation] {
     try dump(.listLinks).compactMap(LinkInformation.init)
-  }
-
-  /// The index of a link by its name.
-  /// - Throws: ENODEV where there is none.
-  public func index(ofLinkNamed name: String) throws(SystemError) -> UInt32 {
-    guard let link = try links().first(where: { $0.name == name }) else {
-      throw SystemError(call: "netlink", errno: Errno(rawValue: ENODEV), subject: name)
-    }
-    return link.index
   }
 }
