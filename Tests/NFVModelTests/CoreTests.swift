@@ -55,6 +55,21 @@ import Testing
     }
   }
 
+  /// The host may have lost rules and routes while nobody looked.
+  @Test func uplinksAreMendedAfterARestart() throws {
+    var fixture = try Fixture()
+    _ = try fixture.ask(.createNetwork(NetworkRequest(name: "inside")))
+    guard
+      case .network(let network) = try fixture.ask(
+        .createNetwork(NetworkRequest(name: "wide", uplink: .nat)))
+    else { fatalError("no network") }
+    var core = Core(try fixture.store.load(), identifiers: .system)
+    var observation = HostObservation()
+    observation.networks.networks = [network.id: .default]
+    let outcome = core.step(.observed(observation), at: fixture.now)
+    #expect(outcome.actions == [.ensureNetwork(network)])
+  }
+
   @Test func wrongStatesAreConflicts() throws {
     var fixture = try Fixture()
     let id = try fixture.instance()

@@ -119,6 +119,12 @@ public struct Core: Sendable {
     for (network, tenant) in observation.networks.networks where state.networks[network] == nil {
       state.strayNetworks[network] = tenant
     }
+    // Functions that run on use these networks; what became of an uplink meanwhile is mended.
+    for network in state.networks.values.sorted(by: { $0.id < $1.id })
+    where network.uplink != .none && observation.networks.networks[network.id] != nil {
+      state.networkPhases[network.id] = .ensuring
+      outcome.actions.append(.ensureNetwork(network))
+    }
     for found in observation.workloads.sorted(by: { $0.id < $1.id }) {
       if case .exited(let status) = found.phase {
         note(WorkloadExit(id: found.id, status: status), at: now, &outcome)
