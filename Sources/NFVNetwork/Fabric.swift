@@ -168,6 +168,19 @@ final class Fabric: Sendable {
     try openBridge(of: network).index
   }
 
+  /// Directs traffic to ports that take it from their beginning: frames to their MACs, which the
+  /// predecessors' links still have as long as their namespaces are there, and neighbours that know
+  /// an address by another MAC.
+  func direct(_ attachments: [Attachment]) throws(SystemError) {
+    var entries: [NetlinkMessage] = []
+    for attachment in attachments {
+      let index = try route.index(ofLinkNamed: attachment.interfaceName)
+      entries.append(.setForwarding(of: attachment.port.mac.octets, to: index))
+      if take(attachment.port) { announce(attachment.port) }
+    }
+    try route.request(entries, subject: "forwarding entries")
+  }
+
   /// Makes a port's addresses known to the neighbours on its network. They learn by themselves,
   /// later, where this fails. It costs some 5 µs for each port of the network.
   func announce(_ port: Port) {
@@ -177,7 +190,7 @@ final class Fabric: Sendable {
 
   /// Notes that a port has its addresses.
   /// - Returns: whether neighbours may know one of them by another MAC.
-  func take(_ port: Port) -> Bool {
+  private func take(_ port: Port) -> Bool {
     bridges.withLock { bridges in
       guard var owners = bridges[port.network]?.owners else { return true }
       bridges[port.network]?.owners = nil

@@ -146,17 +146,8 @@ public final class HostNetwork: NetworkDriver, Sendable {
           }
         }
         try fabric.netfilter.add(elements)
-        if isActive {
-          // The predecessor's entries are still there as long as its namespace is.
-          var entries: [NetlinkMessage] = []
-          for attachment in attachments {
-            let index = try fabric.route.index(ofLinkNamed: attachment.interfaceName)
-            entries.append(.setForwarding(of: attachment.port.mac.octets, to: index))
-            // While the function's end is down it does not hear of itself.
-            if fabric.take(attachment.port) { fabric.announce(attachment.port) }
-          }
-          try fabric.route.request(entries, subject: "forwarding entries")
-        }
+        // While the function's end is down it does not hear of itself.
+        if isActive { try fabric.direct(attachments) }
       }
       try configure(attachments, in: reference, forwards: forwards)
     }
@@ -191,6 +182,7 @@ public final class HostNetwork: NetworkDriver, Sendable {
     try wrap(what) { () throws(SystemError) in
       try fabric.route.request(messages, subject: "taps")
       try fabric.netfilter.add(elements)
+      if isActive { try fabric.direct(attachments) }
     }
   }
 
