@@ -28,6 +28,7 @@ extension Lifecycle {
       _ = try await ensureImage(digest)
     case .prepareAttachment(let id, let isActive):
       let run = try await run(id)
+      drivers.withLock { $0[id] = host.index(for: run.vdu.technology) }
       let point = try await run.driver.prepare(run.specification)
       try await host.network.attach(
         run.attachments, to: point, forwards: run.vdu.forwards, isActive: isActive)
@@ -38,10 +39,11 @@ extension Lifecycle {
     case .activateAttachment(let id):
       try await host.network.activate(try await run(id).attachments)
     case .retireWorkload(let id, let grace):
-      try await driver(of: id).stop(id, grace: grace)
+      try await driver(of: id)?.stop(id, grace: grace)
       try await host.network.release(attachments(of: id))
     case .releaseAttachment(let id):
-      try await driver(of: id).delete(id)
+      try await driver(of: id)?.delete(id)
+      drivers.withLock { $0[id] = nil }
     }
   }
 
@@ -170,20 +172,9 @@ extension Lifecycle {
     }
   }
 
-  /// The driver that has this workload: of its VDU's technology, or, for a stray, the first, whose
-  /// calls are idempotent.
-  private func driver(of id: WorkloadID) throws(NFVError) -> any WorkloadDriver {
-    let technology = core.withLock { core -> Technology? in
-      guard let vnfc = core.state.vnfcs[id.vnfc],
-        let package = core.state.instances[vnfc.instance]?.package,
-        let content = core.state.packages[package]?.content
-      else { return nil }
-      return content.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology
-    }
-    guard let driver = technology.flatMap(host.driver(for:)) ?? host.workloads.first else {
-      throw NFVError(.unavailable, "no driver is there for the workload \(id)")
-    }
-    return driver
+  /// The driver that has this workload on the host; nil where none was asked for it.
+  private func driver(of id: WorkloadID) -> (any WorkloadDriver)? {
+    drivers.withLock { $0[id] }.map { host.workloads[$0] }
   }
 
   /// A host name (RFC 1123) from the instance's name and the Vnfc's place in it.

@@ -20,7 +20,11 @@ public struct Host: Sendable {
 
   /// The driver for a technology, where the host has one.
   public func driver(for technology: Technology) -> (any WorkloadDriver)? {
-    workloads.first { $0.capabilities.technologies.contains(technology) }
+    index(for: technology).map { workloads[$0] }
+  }
+
+  func index(for technology: Technology) -> Int? {
+    workloads.firstIndex { $0.capabilities.technologies.contains(technology) }
   }
 }
 
@@ -40,6 +44,9 @@ public final class Lifecycle: Service, Sendable {
   let render:
     @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError) -> String
   let preparedImages = Mutex<[ImageDigest: PreparedImage]>([:])
+  /// Which driver has which workload on the host, as an index into the host's: a Vnfc's technology
+  /// may have changed since, and of a stray nothing else is known.
+  let drivers = Mutex<[WorkloadID: Int]>([:])
   /// Commits and driver calls block; ten of each at once is more than a host's runtimes answer.
   private let loopThread = BlockingExecutor(threads: 1, name: "martlet-loop")
   private let actionThreads = BlockingExecutor(threads: 12, name: "martlet-action")
@@ -175,7 +182,11 @@ public final class Lifecycle: Service, Sendable {
     let store = core.withLock { $0.state.store }
     // The host before the store: what starts meanwhile is in the store already.
     var observation = HostObservation()
-    for driver in host.workloads { observation.workloads += try await driver.observe() }
+    for (index, driver) in host.workloads.enumerated() {
+      let found = try await driver.observe()
+      drivers.withLock { drivers in for workload in found { drivers[workload.id] = index } }
+      observation.workloads += found
+    }
     observation.networks = try await host.network.observe()
     guard core.withLock({ $0.sweepsStrays }) else { return observation }
     let known = Set(observation.workloads.map(\.id))

@@ -9,7 +9,7 @@ import NFVNetwork
 import SystemPackage
 
 extension Composition {
-  /// This machine: its containers, networks and images.
+  /// This machine: its containers, virtual machines, networks and images.
   /// - Throws: `unavailable` where something that it needs is missing.
   static func localHost(
     _ options: Martletd, store: StoreID, _ logger: Logger
@@ -20,9 +20,25 @@ extension Composition {
         store: store, runFolder: "\(options.runFolder)/containers",
         logFolder: "\(options.state)/logs", runtime: options.runtime == .crun ? .crun : .runc,
         runtimePath: try path(of: options.runtime)), hold: hold)
+    var workloads: [any WorkloadDriver] = [containers]
+    do throws(NFVError) {
+      workloads.append(try await machines(options, store))
+    } catch {
+      logger.notice("this host runs no virtual machines", metadata: ["error": "\(error)"])
+    }
     let network = try HostNetwork(store: store, runDirectory: options.runFolder)
     let images = try ContentStore(folder: "\(options.state)/images")
-    return NFVLifecycle.Host(workloads: [containers], network: network, images: images)
+    return NFVLifecycle.Host(workloads: workloads, network: network, images: images)
+  }
+
+  private static func machines(
+    _ options: Martletd, _ store: StoreID
+  ) async throws(NFVError) -> QEMUDriver {
+    // A connection of its own: the events of one have one reader.
+    try QEMUDriver(
+      .init(
+        store: store, runFolder: "\(options.runFolder)/machines",
+        logFolder: "\(options.state)/logs"), hold: try await connect(options))
   }
 
   /// Sets the option where it may be set, and says so.

@@ -59,6 +59,11 @@ struct Daemon: Sendable {
         $0.array("technologies") {
           for technology in Set(technologies.map(\.rawValue)).sorted() { $0.value(technology) }
         }
+        $0.object("accelerators") {
+          for technology in Set(technologies).sorted(by: { $0.rawValue < $1.rawValue }) {
+            $0.field(technology.rawValue, lifecycle.host.driver(for: technology)?.accelerator)
+          }
+        }
       }
     }
   }

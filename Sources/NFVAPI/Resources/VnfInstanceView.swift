@@ -1,3 +1,4 @@
+internal import NFVLifecycle
 internal import NFVModel
 
 /// A VNF instance as SOL003 5.5.2.2 shows it: taken from the state at one moment, written later.
@@ -13,6 +14,8 @@ struct VnfInstanceView: Sendable {
     /// The one that serves; else the last one that was asked for.
     let workload: WorkloadID
     let isServing: Bool
+    /// What runs its instructions, where that is told.
+    let accelerator: String?
   }
 
   static let complex: Set<String> = [
@@ -26,18 +29,22 @@ struct VnfInstanceView: Sendable {
     "instantiatedVnfInfo/vnfState",
   ]
 
-  init(_ instance: VnfInstance, in state: borrowing State, withInfo: Bool) {
+  init(
+    _ instance: VnfInstance, in state: borrowing State, on host: NFVLifecycle.Host, withInfo: Bool
+  ) {
     self.instance = instance
     descriptor = state.packages[instance.package]?.content?.descriptor
     var views: [VnfcView] = []
     if withInfo {
       for vnfc in state.vnfcs(of: instance.id) {
         let serving = state.serving(vnfc.id)
+        let technology = descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology
         views.append(
           VnfcView(
             vnfc: vnfc,
             workload: serving ?? state.workload(vnfc, incarnation: vnfc.incarnation),
-            isServing: serving != nil))
+            isServing: serving != nil,
+            accelerator: technology.flatMap { host.driver(for: $0)?.accelerator }))
       }
     }
     vnfcs = views
@@ -209,6 +216,7 @@ struct VnfInstanceView: Sendable {
       $0.field("incarnation", view.workload.incarnation)
       $0.field("state", status(of: view, state))
       $0.field("hostId", vnfc.host)
+      $0.field("accelerator", view.accelerator)
       $0.field("failures", vnfc.restart?.failures ?? 0)
       if let restart = vnfc.restart {
         $0.field("notBefore", restart.notBefore)

@@ -57,7 +57,7 @@ struct VnfInstances: Sendable {
     guard case .instance(let instance) = response else { throw Problem(unexpected: response) }
     let view = try lifecycle.read {
       (state: borrowing State) throws(NFVError) in
-      VnfInstanceView(instance, in: state, withInfo: false)
+      VnfInstanceView(instance, in: state, on: lifecycle.host, withInfo: false)
     }
     return .json(
       status: .created, headers: [.location: Path.instance(instance.id)], capacity: 1024
@@ -81,7 +81,10 @@ struct VnfInstances: Sendable {
         let isWanted = listing.filter.matches {
           VnfInstanceView.attribute($0, of: instance, in: state)
         }
-        if isWanted { views.append(VnfInstanceView(instance, in: state, withInfo: withInfo)) }
+        if isWanted {
+          views.append(
+            VnfInstanceView(instance, in: state, on: lifecycle.host, withInfo: withInfo))
+        }
         return isWanted
       }
       return (views, next)
@@ -105,7 +108,8 @@ struct VnfInstances: Sendable {
     _ id: VnfInstanceID, _ tenant: TenantID
   ) throws(NFVError) -> VnfInstanceView {
     try lifecycle.read { (state: borrowing State) throws(NFVError) -> VnfInstanceView in
-      VnfInstanceView(try state.instance(id, of: tenant), in: state, withInfo: true)
+      VnfInstanceView(
+        try state.instance(id, of: tenant), in: state, on: lifecycle.host, withInfo: true)
     }
   }
 }
