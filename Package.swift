@@ -33,6 +33,7 @@ let package = Package(
     .executable(name: "martletd", targets: ["martletd"]),
     .executable(name: "martlet-hold", targets: ["martlet-hold"]),
     .executable(name: "martlet-unpack", targets: ["martlet-unpack"]),
+    .executable(name: "martlet-init", targets: ["martlet-init"]),
     .executable(name: "martlet", targets: ["martlet"]),
   ],
   dependencies: [
@@ -53,10 +54,19 @@ let package = Package(
     // The host.
     .target(name: "CLinux"),
     module("LinuxSystem", ["CLinux", system]),
-    module("HoldProtocol", ["LinuxSystem", system]),
+    module("Wire", []),
+    module("HoldProtocol", ["LinuxSystem", "Wire", system]),
     .executableTarget(
-      name: "martlet-hold", dependencies: ["HoldProtocol", "LinuxSystem", system],
+      name: "martlet-hold", dependencies: ["HoldProtocol", "LinuxSystem", "Wire", system],
       swiftSettings: settings, linkerSettings: [.unsafeFlags(["-static-executable"])]),
+
+    // Inside a virtual machine.
+    module("ControlProtocol", ["Wire"]),
+    module("GuestInit", ["ControlProtocol", "LinuxSystem", "Wire", system]),
+    .executableTarget(
+      name: "martlet-init", dependencies: ["GuestInit"],
+      swiftSettings: settings,
+      linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "--strip-all"])]),
 
     // The domain.
     module("NFVModel", []),
@@ -82,7 +92,7 @@ let package = Package(
     module(
       "NFVDrivers",
       [
-        "NFVModel", "LinuxSystem", "HoldProtocol", system,
+        "NFVModel", "LinuxSystem", "HoldProtocol", "ControlProtocol", "Wire", system,
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
       ]),
@@ -121,7 +131,9 @@ let package = Package(
       ], swiftSettings: settings),
 
     tests("LinuxSystemTests", ["LinuxSystem", system]),
-    tests("HoldTests", ["HoldProtocol", "LinuxSystem", system]),
+    tests("HoldTests", ["HoldProtocol", "LinuxSystem", "Wire", system]),
+    tests("ControlProtocolTests", ["ControlProtocol", "Wire"]),
+    tests("GuestInitTests", ["GuestInit", "ControlProtocol", "LinuxSystem", "Wire", system]),
     tests("NFVModelTests", ["NFVModel"]),
     tests("NFVPackagesTests", ["NFVPackages", "NFVModel", "Archive"]),
     tests(

@@ -1,4 +1,5 @@
 public import LinuxSystem
+public import Wire
 
 extension HoldRequest {
   /// The packet of this request.

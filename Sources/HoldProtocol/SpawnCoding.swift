@@ -1,4 +1,5 @@
 public import LinuxSystem
+public import Wire
 
 extension DescriptorSource: WireValue {
   public func write(to writer: inout WireWriter) {

@@ -11,6 +11,26 @@ public func resizeTerminal(
   }
 }
 
+/// A new terminal (pty(7)), both ends close-on-exec.
+public func makeTerminal(
+  rows: Int, columns: Int
+) throws(SystemError) -> (master: FileDescriptor, terminal: FileDescriptor) {
+  let flags = O_RDWR | O_NOCTTY | O_CLOEXEC
+  let master = FileDescriptor(
+    rawValue: try systemCall("open", "/dev/ptmx") { CLinux_open("/dev/ptmx", flags, 0) })
+  do throws(SystemError) {
+    let terminal = FileDescriptor(
+      rawValue: try systemCall("ioctl TIOCGPTPEER") {
+        CLinux_open_terminal_peer(master.rawValue, flags)
+      })
+    try resizeTerminal(terminal, rows: rows, columns: columns)
+    return (master, terminal)
+  } catch {
+    try? master.close()
+    throw error
+  }
+}
+
 /// Waits until one of `descriptors` is readable or has hung up (poll(2)).
 ///
 /// - Parameter milliseconds: negative: for ever.

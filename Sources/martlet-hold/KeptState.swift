@@ -1,6 +1,7 @@
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import Wire
 
 /// What this process leaves to the program that replaces it: descriptors by number, which stay
 /// open over the exec, and what they mean.

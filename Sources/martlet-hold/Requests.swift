@@ -1,6 +1,7 @@
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import Wire
 
 extension Hold {
   /// Does what a packet asks for. Its descriptors are closed here unless they are kept.

@@ -1,6 +1,7 @@
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import Wire
 
 extension Hold {
   /// Becomes the program at `path`. The pid stays, so children stay children; descriptors stay

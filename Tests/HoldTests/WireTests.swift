@@ -1,6 +1,7 @@
 import HoldProtocol
 import LinuxSystem
 import Testing
+import Wire
 
 /// Bytes of messages, field by field: a change here is a change of the protocol's version.
 @Suite struct WireTests {

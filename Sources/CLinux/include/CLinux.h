@@ -23,5 +23,6 @@ static inline int CLinux_set_thread_name(const char *name) {
 #include "CLinuxProcess.h"
 #include "CLinuxMount.h"
 #include "CLinuxTerminal.h"
+#include "CLinuxMachine.h"
 
 #endif

@@ -87,6 +87,14 @@ extension NetlinkMessage {
     return message
   }
 
+  /// Renames a link, which must be down, and sets its MTU where one is given.
+  public static func setLink(_ index: UInt32, name: String, mtu: UInt32? = nil) -> Self {
+    var message = Self(type: newLink, fixed: link(index: index))
+    message.attribute(3, name)
+    if let mtu { message.attribute(4, mtu) }
+    return message
+  }
+
   public static func setLinkUp(named name: String) -> Self {
     var message = Self(type: newLink, fixed: link(isUp: true))
     message.attribute(3, name)

@@ -12,6 +12,8 @@ public struct Epoll: Sendable {
 
     public static let readable = Events(rawValue: EPOLLIN.rawValue)
     public static let writable = Events(rawValue: EPOLLOUT.rawValue)
+    /// Tells of changes only, once each.
+    public static let onChange = Events(rawValue: 1 << 31)
     /// Reported whether asked for or not.
     public static let hangUp = Events(rawValue: EPOLLHUP.rawValue)
     /// Reported whether asked for or not.

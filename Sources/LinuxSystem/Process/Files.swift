@@ -98,6 +98,40 @@ public func writeAll(
   }
 }
 
+/// Writes what is taken at once of the bytes from `offset` on.
+///
+/// - Returns: how many; 0 where a descriptor that does not wait takes none now.
+public func writeSome(
+  _ bytes: [UInt8], from offset: Int, to descriptor: FileDescriptor
+) throws(SystemError) -> Int {
+  do throws(SystemError) {
+    // SAFETY: the slice is within `bytes`, which lives during the call.
+    return try systemCall("write", "descriptor \(descriptor.rawValue)") {
+      bytes.withUnsafeBytes { buffer in
+        write(descriptor.rawValue, buffer.baseAddress! + offset, buffer.count - offset)
+      }
+    }
+  } catch  where error.errno == .wouldBlock {
+    return 0
+  }
+}
+
+/// Says whether calls on the descriptor wait (`O_NONBLOCK`).
+public func setWaiting(_ waits: Bool, _ descriptor: FileDescriptor) throws(SystemError) {
+  try systemCall("fcntl F_SETFL", "descriptor \(descriptor.rawValue)") {
+    let flags = CLinux_fcntl_int(descriptor.rawValue, F_GETFL, 0)
+    return CLinux_fcntl_int(
+      descriptor.rawValue, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK)
+  }
+}
+
+/// `symlink(2)`; a link that is there already is taken.
+public func makeLink(_ path: String, to target: String) throws(SystemError) {
+  do throws(SystemError) {
+    try systemCall("symlink", path) { symlink(target, path) }
+  } catch  where error.errno == .fileExists {}
+}
+
 /// A file in memory only (`memfd_create(2)`); close-on-exec.
 public func makeMemoryFile(_ name: String) throws(SystemError) -> FileDescriptor {
   // MFD_CLOEXEC

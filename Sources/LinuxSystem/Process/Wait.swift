@@ -94,4 +94,7 @@ public func tellsExitOfStrangers(_ pidfd: FileDescriptor) -> Bool {
 /// Kills every process of a process group; one that is gone already is no error.
 public func killProcessGroup(_ group: Int32) { _ = kill(-group, SIGKILL) }
 
+/// Signals every process of a process group; one that is gone already is no error.
+public func signalProcessGroup(_ group: Int32, _ number: Int32) { _ = kill(-group, number) }
+
 public func currentProcessID() -> Int32 { getpid() }

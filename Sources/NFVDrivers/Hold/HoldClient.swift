@@ -2,6 +2,7 @@ public import HoldProtocol
 public import LinuxSystem
 internal import Synchronization
 public import SystemPackage
+internal import Wire
 
 /// Why the hold did not do what it was asked.
 public enum HoldError: Error, Sendable, Hashable, CustomStringConvertible {

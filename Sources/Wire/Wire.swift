@@ -36,6 +36,13 @@ public struct WireWriter: Sendable {
     bytes.append(contentsOf: data)
   }
 
+  /// Octets with a 32-bit length in front.
+  public mutating func put(block: [UInt8]) {
+    if block.count > Int(UInt32.max) { overflowed = true }
+    put(UInt32(truncatingIfNeeded: block.count))
+    bytes.append(contentsOf: block)
+  }
+
   public mutating func put<Element>(
     list: [Element], _ body: (inout WireWriter, Element) -> Void
   ) {
@@ -102,6 +109,13 @@ public struct WireReader: Sendable {
   }
 
   public mutating func getData() throws(WireError) -> [UInt8] { Array(try getSlice()) }
+
+  public mutating func getBlock() throws(WireError) -> [UInt8] {
+    let count = Int(try get(UInt32.self))
+    guard count <= remaining else { throw .truncated }
+    defer { position += count }
+    return Array(bytes[position..<position + count])
+  }
 
   public mutating func getList<Element>(
     _ body: (inout WireReader) throws(WireError) -> Element

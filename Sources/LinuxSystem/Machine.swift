@@ -1,0 +1,27 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// What the first process of a machine does to it.
+public enum Machine {
+  /// Loads a kernel module (finit_module(2)); one that is there already is no error.
+  public static func loadModule(_ path: String) throws(SystemError) {
+    let file = try openFile(path, .read)
+    defer { try? file.close() }
+    do throws(SystemError) {
+      try systemCall("finit_module", path) { CLinux_load_module(file.rawValue, "") }
+    } catch  where error.errno == .fileExists {}
+  }
+
+  public static func setHostName(_ name: String) throws(SystemError) {
+    try systemCall("sethostname", name) { CLinux_set_host_name(name, name.utf8.count) }
+  }
+
+  /// Switches the machine off (reboot(2)). Not before what was written to the terminal has gone out.
+  public static func powerOff() -> Never {
+    tcdrain(1)
+    _ = CLinux_power_off()
+    // Where the machine cannot do it, nothing is left to run for.
+    while true { pause() }
+  }
+}
