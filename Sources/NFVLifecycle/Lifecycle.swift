@@ -87,6 +87,11 @@ public final class Lifecycle: Service, Sendable {
   public func submit(
     _ request: Request, tenant: TenantID = .default, actor: String
   ) async throws(NFVError) -> Response {
+    if case .createNetwork(let wanted) = request, wanted.uplink != .none {
+      try await withTaskExecutorPreference(actionThreads) { () async throws(NFVError) in
+        try await host.network.check(wanted, of: tenant)
+      }
+    }
     let result = await withCheckedContinuation { continuation in
       let token = pending.withLock { pending -> UInt64? in
         guard !pending.isClosed, pending.callers.count < 10_000 else { return nil }

@@ -49,6 +49,20 @@ public final class HostNetwork: NetworkDriver, Sendable {
     }
   }
 
+  public func check(_ request: NetworkRequest, of tenant: TenantID) async throws(NFVError) {
+    guard request.uplink != .none else { return }
+    try hostSide.withLock { side throws(NFVError) in try check(request, tenant, &side) }
+  }
+
+  private func check(
+    _ request: NetworkRequest, _ tenant: TenantID, _ side: inout HostSide?
+  ) throws(NFVError) {
+    let refusal = try wrap("the network \(request.name)") { () throws(SystemError) in
+      try open(&side).refusal(of: request, tenant)
+    }
+    if let refusal { throw refusal }
+  }
+
   public func ensure(_ network: Network) async throws(NFVError) {
     let subject = "the network \(network.name)"
     if case .device = network.uplink {
@@ -62,10 +76,9 @@ public final class HostNetwork: NetworkDriver, Sendable {
           try fabric(of: network.tenant).ensureBridge(network, store: store)
         }
       }
-      let refusal = try wrap(subject) { () throws(SystemError) in
-        try open(&side).refusal(of: network)
-      }
-      if let refusal { throw refusal }
+      try check(
+        NetworkRequest(name: network.name, subnets: network.subnets, uplink: network.uplink),
+        network.tenant, &side)
       try wrap(subject) { () throws(SystemError) in
         let fabric = try fabric(of: network.tenant)
         let host = try open(&side)

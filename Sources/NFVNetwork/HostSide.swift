@@ -70,8 +70,10 @@ final class HostSide: Sendable {
 
   // MARK: What cannot be had
 
-  /// Why this host cannot give a network its uplink; nil where it can.
-  func refusal(of network: Network) throws(SystemError) -> NFVError? {
+  /// Why this host cannot give a tenant's network its uplink; nil where it can.
+  func refusal(
+    of network: NetworkRequest, _ tenant: TenantID
+  ) throws(SystemError) -> NFVError? {
     let routes = try route.routes()
     if network.subnets.contains(where: { $0.prefix.address.family == .v6 }),
       let refusal = try refusalOfForwarding(network, routes)
@@ -79,7 +81,7 @@ final class HostSide: Sendable {
       return refusal
     }
     guard network.uplink == .routed else { return nil }
-    let own = try route.link(named: linkName(of: network.tenant))?.index
+    let own = try route.link(named: linkName(of: tenant))?.index
     for subnet in network.subnets {
       for route in routes where route.prefixLength > 0 && !route.isForGroups {
         guard let prefix = IPPrefix(octets: route.destination, length: route.prefixLength),
@@ -97,7 +99,7 @@ final class HostSide: Sendable {
 
   /// A host that learns its router by advertisements would forget it when it begins to forward.
   private func refusalOfForwarding(
-    _ network: Network, _ routes: [RouteInformation]
+    _ network: NetworkRequest, _ routes: [RouteInformation]
   ) throws(SystemError) -> NFVError? {
     guard try sysctl("ipv6/conf/all/forwarding") == "0" else { return nil }
     for route in routes

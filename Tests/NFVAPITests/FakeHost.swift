@@ -74,6 +74,9 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
 
   // MARK: Networks
 
+  func check(_ request: NetworkRequest, of tenant: TenantID) async throws(NFVError) {
+    if request.uplink == .routed { throw NFVError(.unprocessable, "the host has a route there") }
+  }
   func ensure(_ network: Network) async throws(NFVError) {}
   func remove(_ network: NetworkID, of tenant: TenantID) async throws(NFVError) {}
   func attach(

@@ -55,6 +55,7 @@ import Testing
     (#"{"name":"a","mtu":1.5}"#, 400, "mtu must be a whole number"),
     (#"{"name":"a","mtu":12}"#, 400, "MTU 12"),
     (#"{"name":"a","uplink":"device:eth0"}"#, 422, "device:eth0"),
+    (#"{"name":"a","uplink":"routed"}"#, 422, "the host has a route there"),
     (#"{"name":"left"}"#, 409, "network left already"),
     (#"{"name":"b","subnets":[{"prefix":"10.9.0.0/16"}]}"#, 409, "overlaps"),
   ])

@@ -299,6 +299,11 @@ struct UplinkTests {
       let error = await #expect(throws: NFVError.self) { try await fixture.network.ensure(network) }
       #expect(error?.code == .unprocessable)
       #expect(error?.message.contains("overlaps the host's route to \(named)") == true)
+      let request = NetworkRequest(name: "u10", subnets: network.subnets, uplink: .routed)
+      let early = await #expect(throws: NFVError.self) {
+        try await fixture.network.check(request, of: .default)
+      }
+      #expect(early == error)
     }
     #expect(try listFolder(fixture.folder + "/fabric").isEmpty)
     #expect(try inventory(fixture.host) == before)

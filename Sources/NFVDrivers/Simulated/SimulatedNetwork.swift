@@ -2,6 +2,8 @@ public import NFVModel
 internal import Synchronization
 
 extension SimulatedHost: NetworkDriver {
+  public func check(_ request: NetworkRequest, of tenant: TenantID) async throws(NFVError) {}
+
   public func ensure(_ network: Network) async throws(NFVError) {
     state.withLock { $0.networks[network.id] = network }
   }

@@ -71,6 +71,11 @@ public struct PortCounters: Sendable, Hashable, Codable {
 /// from threads that may block. Every method is idempotent. Methods for one workload are never
 /// called concurrently; for different ones they are.
 public protocol NetworkDriver: Sendable {
+  /// Asks whether the host can give a network of a tenant, before there is one. Only `ensure` is
+  /// sure of it.
+  /// - Throws: `unprocessable` where it cannot give the uplink.
+  func check(_ request: NetworkRequest, of tenant: TenantID) async throws(NFVError)
+
   /// Makes the network's bridge and uplink, or mends what differs.
   /// - Throws: `unprocessable` where the host cannot give the uplink.
   func ensure(_ network: Network) async throws(NFVError)

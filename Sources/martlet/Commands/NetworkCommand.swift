@@ -19,8 +19,10 @@ struct NetworkCommand: AsyncParsableCommand {
       abstract: "Make a network.",
       discussion: """
         Addresses are allotted from its subnets, one of IPv4 and one of IPv6 at most. The uplink \
-        decides what it reaches outside: none, nat (behind the host's address), routed, or \
-        device:IFNAME.
+        decides what it reaches outside: none (nothing); nat (its functions reach out behind the \
+        host's address, nobody reaches in); routed (both ways, by a route of this host, which must \
+        have none that overlaps). With an uplink the gateway is this host's: the subnet's first \
+        address, or the one that is given.
 
         Examples:
           martlet network create lan --subnet 10.1.0.0/24 --subnet fd00:1::/64
@@ -38,7 +40,7 @@ struct NetworkCommand: AsyncParsableCommand {
       help: ArgumentHelp(
         "A route that its functions get; repeatable.", valueName: "prefix=address"))
     var route: [RouteArgument] = []
-    @Option(help: "none, nat, routed or device:IFNAME (default: none).") var uplink: String?
+    @Option(help: "none, nat or routed (default: none).") var uplink: String?
     @Option(help: ArgumentHelp("The largest packet.", valueName: "octets")) var mtu: Int?
     @OptionGroup var output: OutputOptions
     @OptionGroup var connection: ConnectionOptions
