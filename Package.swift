@@ -141,7 +141,11 @@ let package = Package(
       ["NFVImages", "martlet-unpack", "NFVModel", "Archive", "LinuxSystem", system]),
     tests("NFVStoreTests", ["NFVStore", "NFVModel"]),
     tests("NFVNetworkTests", ["NFVNetwork", "NFVModel", "LinuxSystem", system]),
-    tests("NFVDriversTests", ["NFVDrivers", "NFVModel", "LinuxSystem", "HoldProtocol", system]),
+    tests(
+      "NFVDriversTests",
+      [
+        "NFVDrivers", "NFVModel", "LinuxSystem", "HoldProtocol", "ControlProtocol", "Wire", system,
+      ]),
     tests(
       "NFVAPITests",
       [

@@ -5,10 +5,11 @@ import Synchronization
 
 /// Turns what the hold tells into ends of workloads, those from before this process first.
 enum ExitSource {
+  /// - Parameter status: nil where the end is told otherwise.
   static func exits(
     of workloads: HeldWorkloads,
     _ status:
-      @escaping @Sendable (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
+      @escaping @Sendable (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus?
   ) -> AsyncStream<WorkloadExit> {
     /// Ends that wait to be told; nil until the hold was asked for the first time.
     final class Waiting: Sendable {
@@ -20,8 +21,10 @@ enum ExitSource {
     @Sendable func exit(
       _ key: String, _ ended: LinuxSystem.ExitStatus
     ) async -> WorkloadExit? {
-      guard let id = workloads.workload(ofKey: key) else { return nil }
-      return WorkloadExit(id: id, status: await status(id, ended))
+      guard let id = workloads.workload(ofKey: key), let status = await status(id, ended) else {
+        return nil
+      }
+      return WorkloadExit(id: id, status: status)
     }
     @Sendable func ended() async -> [WorkloadExit] {
       var exits: [WorkloadExit] = []

@@ -1,24 +1,25 @@
-import FoundationEssentials
+import ControlProtocol
 import NFVModel
 import Synchronization
+import Wire
 
-/// The platform's end of a guest's control channel: requests answered by their ids, what the guest
-/// tells of its function, and the output of commands in it.
+/// The platform's end of a guest's control channel (``ControlProtocol``): requests answered by their
+/// ids, what the guest tells of its function, and commands in it.
 ///
 /// The guest is not trusted: what it says is bounded, and what makes no sense ends the connection.
 final class ControlClient: Sendable {
-  /// A longer message is refused (both ways).
-  static let messageLimit = 1 << 20
-
   private struct State {
-    var hasStarted = false
+    /// The reply to `hello` has come; what came before was meant for an earlier connection.
+    var isGreeted = false
+    var function: GuestState?
     var startWaiters: [Int64] = []
-    var sessions: [Int64: ControlSession] = [:]
+    var sessions: [UInt64: ControlSession] = [:]
   }
 
   private final class Shared: Sendable {
     let state = Mutex(State())
-    let replies = PendingReplies()
+    /// The first id is the greeting's.
+    let replies = PendingReplies<ControlReply>(after: 1)
     let onEnded: @Sendable (ExitStatus) -> Void
 
     init(onEnded: @escaping @Sendable (ExitStatus) -> Void) { self.onEnded = onEnded }
@@ -34,14 +35,23 @@ final class ControlClient: Sendable {
 
   deinit { connection.close() }
 
+  /// Connects and greets; whether a guest is there already does not matter.
   /// - Parameter onEnded: the function's end, as the guest tells it; must not block for long.
   static func connect(
     _ path: String, onEnded: @escaping @Sendable (ExitStatus) -> Void
   ) async throws(MachineError) -> ControlClient {
     let shared = Shared(onEnded: onEnded)
     let connection = try await MachineConnection.open(
-      path, framing: .lengthPrefixed, limit: messageLimit
-    ) { (message) throws(MachineError) in
+      path, framing: .lengthPrefixed, limit: ControlProtocol.maximumFrameSize
+    ) { (body) throws(MachineError) in
+      let message: ControlMessage
+      do throws(WireError) {
+        message = try ControlMessage(body)
+      } catch {
+        // Of an earlier connection it may be the rest of anything.
+        if !shared.state.withLock({ $0.isGreeted }) { return }
+        throw .malformed("a message of the guest (\(error))")
+      }
       try receive(message, shared)
     } onEnd: { error in
       let sessions = shared.state.withLock { state in
@@ -51,7 +61,9 @@ final class ControlClient: Sendable {
       for session in sessions { session.end(.unknown) }
       shared.replies.end(error)
     }
-    return ControlClient(shared, connection)
+    let client = ControlClient(shared, connection)
+    client.send(1, .hello(version: ControlProtocol.version))
+    return client
   }
 
   func close() { connection.close() }
@@ -59,13 +71,21 @@ final class ControlClient: Sendable {
   // MARK: Asking
 
   /// Returns when the guest has said that its function runs, at once where it has already.
+  /// - Throws: `refused` with the guest's words where it could not be started.
   func waitForStart(timeout: Duration) async throws(MachineError) {
     _ = try await shared.replies.ask("the start of its function", timeout: timeout) { [shared] id in
-      let hasStarted = shared.state.withLock { state in
-        if !state.hasStarted { state.startWaiters.append(id) }
-        return state.hasStarted
+      let function = shared.state.withLock { state in
+        if state.function == nil { state.startWaiters.append(id) }
+        return state.function
       }
-      if hasStarted { shared.replies.resolve(id, .success(.null)) }
+      if let function { shared.replies.resolve(id, Self.startAnswer(function)) }
+    }
+  }
+
+  private static func startAnswer(_ function: GuestState) -> Result<ControlReply, MachineError> {
+    switch function {
+    case .running, .ended: .success(.done)
+    case .failed(let why): .failure(.refused(why))
     }
   }
 
@@ -77,113 +97,111 @@ final class ControlClient: Sendable {
 
   /// Sends a request and waits for its reply.
   func request(
-    _ name: String, _ arguments: [String: JSONText] = [:], timeout: Duration
-  ) async throws(MachineError) -> JSONValue {
-    try await shared.replies.ask("the request \(name)", timeout: timeout) { id in
-      self.send(id, name, arguments)
+    _ request: ControlRequest, timeout: Duration
+  ) async throws(MachineError) -> ControlReply {
+    let reply = try await shared.replies.ask("a request to the guest", timeout: timeout) { id in
+      self.send(id, request)
     }
+    if case .refused(let why) = reply { throw .refused(why) }
+    return reply
   }
 
   /// Starts a command in the guest.
-  func execute(_ request: ExecRequest, timeout: Duration) async throws(MachineError)
-    -> ControlSession
-  {
-    var arguments: [String: JSONText] = [
-      "command": .array(request.arguments.map(JSONText.string)),
-      "environment": .array(request.environment.map(JSONText.string)),
-      "terminal": .bool(request.terminal != nil), "uid": 0,
-    ]
-    if let size = request.terminal {
-      arguments["rows"] = .integer(Int64(size.rows))
-      arguments["columns"] = .integer(Int64(size.columns))
-    }
+  func execute(
+    _ request: ExecRequest, timeout: Duration
+  ) async throws(MachineError) -> ControlSession {
+    let command = GuestCommand(
+      arguments: request.arguments, environment: request.environment,
+      terminal: request.terminal.map(GuestCommand.TerminalSize.init))
     let made = Mutex<ControlSession?>(nil)
-    let given = arguments
-    _ = try await shared.replies.ask("the request exec", timeout: timeout) { [shared] id in
+    let reply = try await shared.replies.ask("the command", timeout: timeout) { [shared] id in
       // Before it is asked for: its output may come before the reply is looked at.
-      let session = ControlSession(id: id, client: self)
-      shared.state.withLock { $0.sessions[id] = session }
+      let session = ControlSession(id: UInt64(id), client: self)
+      shared.state.withLock { $0.sessions[session.id] = session }
       made.withLock { $0 = session }
-      self.send(id, "exec", given)
+      self.send(id, .execute(command))
     }
     guard let session = made.withLock({ $0 }) else { throw .closed("no session") }
+    if case .refused(let why) = reply {
+      forget(session.id)
+      throw .refused(why)
+    }
     return session
   }
 
-  private func send(_ id: Int64, _ name: String, _ arguments: [String: JSONText]) {
-    var message = arguments
-    message["id"] = .integer(id)
-    message["request"] = .string(name)
-    let octets = Array(JSONText.object(message).text.utf8)
-    guard octets.count <= Self.messageLimit else {
-      return shared.replies.resolve(
-        id, .failure(.refused("the request \(name) is longer than \(Self.messageLimit) octets")))
+  private func send(_ id: Int64, _ request: ControlRequest) {
+    do throws(WireError) {
+      connection.send(try request.frame(id: UInt64(id))) { [shared] error in
+        shared.replies.resolve(id, .failure(error))
+      }
+    } catch {
+      shared.replies.resolve(id, .failure(.refused("the request is too long (\(error))")))
     }
-    connection.send(octets) { [shared] error in shared.replies.resolve(id, .failure(error)) }
   }
 
-  /// What waits in all sessions; the guest is held up while it is too much.
-  fileprivate func setReading(_ reads: Bool) { connection.setReading(reads) }
+  /// So many octets of a session were taken by whoever reads them; the guest may send more.
+  fileprivate func acknowledge(_ session: UInt64, _ octets: Int) {
+    send(
+      shared.replies.nextID(), .acknowledge(session: session, octets: UInt32(clamping: octets)))
+  }
 
-  fileprivate func forget(_ session: Int64) {
+  fileprivate func forget(_ session: UInt64) {
     shared.state.withLock { $0.sessions[session] = nil }
   }
 
   // MARK: Being told
 
-  private static func receive(_ octets: [UInt8], _ shared: Shared) throws(MachineError) {
-    guard
-      case .object(let message)? = try? JSONDecoder().decode(JSONValue.self, from: Data(octets))
-    else {
-      throw .malformed("the guest says \(String(decoding: octets.prefix(80), as: UTF8.self))")
-    }
-    if case .integer(let id)? = message["reply"] {
-      if case .string(let words)? = message["error"] {
-        shared.replies.resolve(id, .failure(.refused(words)))
-      } else {
-        shared.replies.resolve(id, .success(.object(message)))
+  private static func receive(
+    _ message: ControlMessage, _ shared: Shared
+  ) throws(MachineError) {
+    switch message {
+    case .reply(1, let reply):
+      guard case .status(_, let function) = reply else {
+        throw .malformed("the guest's init answers the greeting by \(reply)")
       }
-    } else if case .integer(let id)? = message["session"] {
-      let session = shared.state.withLock { $0.sessions[id] }
-      if case .string(let text)? = message["output"], let data = Data(base64Encoded: text) {
-        let isError = message["stream"] == .integer(2)
-        session?.take(isError ? .standardError(Array(data)) : .standardOutput(Array(data)))
-      } else if case .integer(let code)? = message["exited"] {
-        shared.state.withLock { $0.sessions[id] = nil }
-        session?.end(.exited(code: Int32(truncatingIfNeeded: code)))
-      } else if case .integer(let signal)? = message["signal"] {
-        shared.state.withLock { $0.sessions[id] = nil }
-        session?.end(.killed(signal: Int32(truncatingIfNeeded: signal)))
-      } else {
-        throw .malformed("the guest says nothing of its session \(id)")
+      shared.state.withLock { $0.isGreeted = true }
+      note(function, shared)
+    case .reply(let id, let reply):
+      guard shared.state.withLock({ $0.isGreeted }) else { return }
+      shared.replies.resolve(Int64(clamping: id), .success(reply))
+    case .event(let event):
+      guard shared.state.withLock({ $0.isGreeted }) else { return }
+      switch event {
+      case .state(let function): note(function, shared)
+      case .output(let id, let stream, let octets):
+        let session = shared.state.withLock { $0.sessions[id] }
+        try session?.take(
+          stream == .error ? .standardError(octets) : .standardOutput(octets))
+      case .exited(let id, let exit):
+        shared.state.withLock { $0.sessions.removeValue(forKey: id) }?.end(ExitStatus(exit))
       }
-    } else if case .string(let event)? = message["event"] {
-      receive(event, message, shared)
-    } else {
-      throw .malformed("the guest's message is neither reply, session nor event")
     }
   }
 
-  /// An event that this version does not know is of a newer guest.
-  private static func receive(_ event: String, _ message: [String: JSONValue], _ shared: Shared) {
-    switch event {
-    case "started":
-      let waiters = shared.state.withLock { state in
-        state.hasStarted = true
-        defer { state.startWaiters = [] }
-        return state.startWaiters
-      }
-      for id in waiters { shared.replies.resolve(id, .success(.null)) }
-    case "ended":
-      if case .integer(let code)? = message["code"] {
-        shared.onEnded(.exited(code: Int32(truncatingIfNeeded: code)))
-      } else if case .integer(let signal)? = message["signal"] {
-        shared.onEnded(.killed(signal: Int32(truncatingIfNeeded: signal)))
-      } else {
-        shared.onEnded(.unknown)
-      }
-    default: break
+  private static func note(_ function: GuestState, _ shared: Shared) {
+    let waiters = shared.state.withLock { state in
+      state.function = function
+      defer { state.startWaiters = [] }
+      return state.startWaiters
     }
+    for id in waiters { shared.replies.resolve(id, startAnswer(function)) }
+    if case .ended(let exit) = function { shared.onEnded(ExitStatus(exit)) }
+  }
+}
+
+extension ExitStatus {
+  init(_ exit: GuestExit) {
+    self =
+      switch exit {
+      case .exited(let code): .exited(code: Int32(code))
+      case .killed(let signal): .killed(signal: Int32(signal))
+      }
+  }
+}
+
+extension GuestCommand.TerminalSize {
+  init(_ size: ExecRequest.TerminalSize) {
+    self.init(rows: UInt16(clamping: size.rows), columns: UInt16(clamping: size.columns))
   }
 }
 
@@ -194,108 +212,90 @@ final class ControlSession: ExecSession {
     var octets = 0
     var reader: CheckedContinuation<ExecOutput?, Never>?
     var hasEnded = false
-    var isHeldUp = false
   }
-
-  /// So much may wait for its reader before the guest is held up, in octets.
-  private static let bound = 1 << 20
-
-  let output: AsyncStream<ExecOutput>
-  private let id: Int64
-  private let client: ControlClient
-  private let state: Shared
 
   private final class Shared: Sendable {
-    let mutex = Mutex(State())
+    let state = Mutex(State())
   }
 
-  init(id: Int64, client: ControlClient) {
+  let id: UInt64
+  let output: AsyncStream<ExecOutput>
+  private let client: ControlClient
+  private let shared: Shared
+
+  init(id: UInt64, client: ControlClient) {
     self.id = id
     self.client = client
     let shared = Shared()
-    state = shared
+    self.shared = shared
     output = AsyncStream {
-      await withCheckedContinuation { continuation in
-        let (next, goesOn) = shared.mutex.withLock { state -> (ExecOutput??, Bool) in
+      let next = await withCheckedContinuation { continuation in
+        let next = shared.state.withLock { state -> ExecOutput?? in
           guard !state.waiting.isEmpty else {
-            if state.hasEnded { return (.some(nil), false) }
+            if state.hasEnded { return .some(nil) }
             state.reader = continuation
-            return (nil, false)
+            return nil
           }
           let next = state.waiting.removeFirst()
           state.octets -= next.octets
-          let goesOn = state.isHeldUp && state.octets < Self.bound / 2
-          if goesOn { state.isHeldUp = false }
-          return (next, goesOn)
+          return next
         }
-        if goesOn { client.setReading(true) }
         if let next { continuation.resume(returning: next) }
       }
+      if let octets = next?.octets, octets > 0 { client.acknowledge(id, octets) }
+      return next
     }
   }
 
-  func take(_ output: ExecOutput) {
-    let (reader, isTooMuch) = state.mutex.withLock { state in
+  /// - Throws: `malformed` where the guest sends more than it was allowed.
+  func take(_ output: ExecOutput) throws(MachineError) {
+    let (reader, isTooMuch) = shared.state.withLock { state in
       defer { state.reader = nil }
       if state.hasEnded || state.reader != nil { return (state.reader, false) }
       state.waiting.append(output)
       state.octets += output.octets
-      let isTooMuch = state.octets > Self.bound && !state.isHeldUp
-      if isTooMuch { state.isHeldUp = true }
-      return (nil, isTooMuch)
+      return (nil, state.octets > 2 * ControlProtocol.outputWindow)
     }
-    if isTooMuch { client.setReading(false) }
     reader?.resume(returning: output)
+    if isTooMuch { throw .malformed("the guest sends output that was not asked for") }
   }
 
   func end(_ status: ExitStatus) {
-    let isFirst = state.mutex.withLock { !$0.hasEnded }
-    guard isFirst else { return }
-    take(.exited(status))
-    let reader = state.mutex.withLock { state in
-      state.hasEnded = true
+    let reader = shared.state.withLock { state in
       defer { state.reader = nil }
+      if state.hasEnded { return state.reader }
+      state.hasEnded = true
+      if state.reader == nil { state.waiting.append(.exited(status)) }
       return state.reader
     }
-    reader?.resume(returning: nil)
+    reader?.resume(returning: .exited(status))
   }
 
   func write(_ bytes: [UInt8]) async throws(NFVError) {
     var rest = bytes[...]
     while !rest.isEmpty {
-      let piece = rest.prefix(65536)
-      rest = rest.dropFirst(65536)
-      try await ask(
-        "input",
-        ["data": .string(Data(piece).base64EncodedString()), "end": false])
+      let piece = Array(rest.prefix(ControlProtocol.maximumInput))
+      rest = rest.dropFirst(piece.count)
+      try await ask(.input(session: id, piece, isLast: false))
     }
   }
 
-  func closeInput() async { try? await ask("input", ["data": "", "end": true]) }
+  func closeInput() async { try? await ask(.input(session: id, [], isLast: true)) }
 
   func resize(_ size: ExecRequest.TerminalSize) async {
-    try? await ask(
-      "resize", ["rows": .integer(Int64(size.rows)), "columns": .integer(Int64(size.columns))])
+    try? await ask(.resize(session: id, GuestCommand.TerminalSize(size)))
   }
 
   func cancel() async {
-    if state.mutex.withLock({ $0.hasEnded }) { return }
-    try? await ask("signal", ["number": 9])
+    if shared.state.withLock({ $0.hasEnded }) { return }
+    try? await ask(.signal(session: id, number: 9))
     client.forget(id)
-    // What was held up for it goes on for the others.
-    let wasHeldUp = state.mutex.withLock { state in
-      defer { state.isHeldUp = false }
-      return state.isHeldUp
-    }
-    if wasHeldUp { client.setReading(true) }
     end(.killed(signal: 9))
   }
 
-  private func ask(_ name: String, _ arguments: [String: JSONText]) async throws(NFVError) {
-    var arguments = arguments
-    arguments["session"] = .integer(id)
+  private func ask(_ request: ControlRequest) async throws(NFVError) {
     do throws(MachineError) {
-      _ = try await client.request(name, arguments, timeout: .seconds(10))
+      _ = try await client.request(request, timeout: .seconds(10))
     } catch {
       throw NFVError(
         .conflict, "the command takes no more input: it has ended, or its guest does not answer",

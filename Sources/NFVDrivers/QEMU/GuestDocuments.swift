@@ -1,4 +1,6 @@
+import ControlProtocol
 import NFVModel
+import Wire
 
 /// What a guest of ours is told, in the form in which its init reads it: an archive that Linux
 /// unpacks over the image's initramfs.
@@ -6,45 +8,53 @@ struct GuestDocuments {
   var specification: WorkloadSpecification
   var image: MachineImage
 
-  func archive() -> [UInt8] {
+  /// - Throws: `tooLarge` where it is more than the guest's init takes.
+  func archive() throws(NFVError) -> [UInt8] {
+    let id = specification.id
+    guard specification.document.count <= ControlProtocol.maximumDocument else {
+      throw NFVError(
+        .tooLarge,
+        "the document of \(id) has \(specification.document.count) octets; a virtual machine takes "
+          + "\(ControlProtocol.maximumDocument)")
+    }
+    let start: [UInt8]
+    do throws(WireError) {
+      start = try self.start.encoded()
+    } catch {
+      throw NFVError(
+        .tooLarge, "the command, environment and ports of \(id) are too long", cause: error)
+    }
     var archive = CpioArchive()
-    archive.addFolder("martlet")
-    archive.addFile("martlet/config.json", mode: 0o600, specification.document)
-    archive.addFile("martlet/start.json", mode: 0o600, Array(start.text.utf8))
-    archive.addFolder("martlet/files")
+    archive.addFolder(ControlProtocol.Place.folder)
+    archive.addFile(ControlProtocol.Place.document, mode: 0o600, specification.document)
+    archive.addFile(ControlProtocol.Place.start, mode: 0o600, start)
+    archive.addFolder(ControlProtocol.Place.files)
     for (index, file) in specification.files.enumerated() {
-      archive.addFile("martlet/files/\(index)", mode: 0o600, file.content)
+      archive.addFile("\(ControlProtocol.Place.files)/\(index)", mode: 0o600, file.content)
     }
     return archive.finished()
   }
 
-  private var start: JSONText {
-    [
-      "command": strings(specification.command ?? image.entrypoint),
-      "environment": strings(image.environment + specification.environment),
-      "workingDirectory": .string(image.workingDirectory),
-      "hostName": .string(specification.hostName), "forwards": .bool(specification.forwards),
-      "files": .array(
-        specification.files.map {
-          ["path": .string($0.path), "mode": .integer(Int64($0.mode & 0o777))]
-        }),
-      "ports": .array(specification.ports.map(port)),
-    ]
+  private var start: GuestStart {
+    GuestStart(
+      command: specification.command ?? image.entrypoint,
+      environment: image.environment + specification.environment,
+      workingDirectory: image.workingDirectory, hostName: specification.hostName,
+      forwards: specification.forwards,
+      files: specification.files.map { .init(path: $0.path, mode: $0.mode & 0o777) },
+      ports: specification.ports.map { port in
+        .init(
+          name: port.interface, mac: port.mac.octets, mtu: UInt32(port.mtu),
+          addresses: port.addresses.map(GuestStart.Prefix.init),
+          routes: port.routes.map {
+            .init(destination: .init($0.destination), via: $0.via.octets)
+          })
+      })
   }
+}
 
-  private func port(_ port: Port) -> JSONText {
-    [
-      "name": .string(port.interface), "macAddress": .string(port.mac.description),
-      "mtu": .integer(Int64(port.mtu)), "addresses": strings(port.addresses.map(\.description)),
-      "routes": .array(
-        port.routes.map {
-          [
-            "destination": .string($0.destination.description),
-            "via": .string($0.via.description),
-          ]
-        }),
-    ]
+extension GuestStart.Prefix {
+  init(_ prefix: IPPrefix) {
+    self.init(octets: prefix.address.octets, length: UInt8(prefix.length))
   }
-
-  private func strings(_ values: [String]) -> JSONText { .array(values.map(JSONText.string)) }
 }

@@ -1,3 +1,4 @@
+import ControlProtocol
 import LinuxSystem
 import NFVModel
 import Synchronization
@@ -56,13 +57,30 @@ final class Machine: Sendable {
 
   /// A request to its guest; a connection that fails is made anew with the next one.
   func request(
-    _ name: String, _ arguments: [String: JSONText] = [:], timeout: Duration
-  ) async throws(MachineError) -> JSONValue {
+    _ request: ControlRequest, timeout: Duration
+  ) async throws(MachineError) -> ControlReply {
     do throws(MachineError) {
-      return try await control().request(name, arguments, timeout: timeout)
+      return try await control().request(request, timeout: timeout)
     } catch {
-      if case .closed = error { state.withLock { $0.control = nil } }
+      forgetControl(after: error)
       throw error
+    }
+  }
+
+  /// Starts a command in its guest.
+  func execute(_ command: ExecRequest) async throws(MachineError) -> ControlSession {
+    do throws(MachineError) {
+      return try await control().execute(command, timeout: .seconds(10))
+    } catch {
+      forgetControl(after: error)
+      throw error
+    }
+  }
+
+  private func forgetControl(after error: MachineError) {
+    switch error {
+    case .closed, .malformed: state.withLock { $0.control = nil }
+    case .timedOut, .refused: break
     }
   }
 

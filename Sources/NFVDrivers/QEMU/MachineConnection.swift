@@ -55,31 +55,14 @@ enum MessageFraming: Sendable {
       return buffer.readBytes(length: Int(length))
     }
   }
-
-  func frame(_ message: [UInt8]) -> ByteBuffer {
-    var buffer = ByteBuffer()
-    switch self {
-    case .lines:
-      buffer.writeBytes(message)
-      buffer.writeInteger(UInt8(ascii: "\n"))
-    case .lengthPrefixed:
-      buffer.writeInteger(UInt32(message.count), endianness: .little)
-      buffer.writeBytes(message)
-    }
-    return buffer
-  }
 }
 
 /// A connection to a unix socket that brings whole messages, in order, to one receiver; what is not
 /// of its framing ends it. Safe from any task.
 final class MachineConnection: Sendable {
   private let channel: any Channel
-  private let framing: MessageFraming
 
-  private init(_ channel: any Channel, _ framing: MessageFraming) {
-    self.channel = channel
-    self.framing = framing
-  }
+  private init(_ channel: any Channel) { self.channel = channel }
 
   /// - Parameters:
   ///   - limit: what one message may have, in octets.
@@ -99,31 +82,15 @@ final class MachineConnection: Sendable {
           }
         }
         .connect(unixDomainSocketPath: path).get()
-      return MachineConnection(channel, framing)
+      return MachineConnection(channel)
     } catch {
       throw .closed("\(path): \(error)")
     }
   }
 
-  /// Returns when the socket has taken the message.
-  func send(_ message: [UInt8]) async throws(MachineError) {
-    do {
-      try await channel.writeAndFlush(framing.frame(message))
-    } catch {
-      throw .closed("\(error)")
-    }
-  }
-
-  /// Sends without waiting.
-  func send(_ message: [UInt8], onFailure: @escaping @Sendable (MachineError) -> Void) {
-    channel.writeAndFlush(framing.frame(message)).whenFailure { onFailure(.closed("\($0)")) }
-  }
-
-  /// Whether messages are read; while not, the other side is held up.
-  func setReading(_ reads: Bool) {
-    channel.setOption(.autoRead, value: reads).whenSuccess { [channel] in
-      if reads { channel.read() }
-    }
+  /// Sends a message in its framing, without waiting.
+  func send(_ frame: [UInt8], onFailure: @escaping @Sendable (MachineError) -> Void) {
+    channel.writeAndFlush(ByteBuffer(bytes: frame)).whenFailure { onFailure(.closed("\($0)")) }
   }
 
   func close() { channel.close(promise: nil) }

@@ -1,3 +1,4 @@
+import ControlProtocol
 import HoldProtocol
 import LinuxSystem
 public import NFVModel
@@ -76,8 +77,7 @@ public final class QEMUDriver: WorkloadDriver {
     self.machines = machines
     exits = ExitSource.exits(of: workloads) { id, status in
       // A start that fails tells why itself, and better.
-      await machines.waitForStart(of: id)
-      return await machines.status(of: id, status)
+      await machines.isStarted(id) ? await machines.status(of: id, status) : nil
     }
   }
 
@@ -129,7 +129,7 @@ public final class QEMUDriver: WorkloadDriver {
   ) async throws(SystemError) {
     let deadline = ContinuousClock.now + grace
     let machine = machines[workload]
-    let reply = try? await machine.request("stop", timeout: min(grace, .seconds(2)))
+    let reply = try? await machine.request(.stop, timeout: min(grace, .seconds(2)))
     if reply != nil {
       let half = deadline - grace / 2
       if try waitReadable(process, milliseconds: (half - .now).milliseconds) { return }
@@ -189,7 +189,7 @@ public final class QEMUDriver: WorkloadDriver {
       throw NFVError(.notFound, "there is no running machine \(workload) on this host")
     }
     do throws(MachineError) {
-      return try await machines[workload].control().execute(request, timeout: .seconds(10))
+      return try await machines[workload].execute(request)
     } catch {
       switch error {
       case .timedOut:
@@ -211,6 +211,7 @@ final class Machines: Sendable {
   private struct State {
     var machines: [WorkloadID: Machine] = [:]
     var starting: [WorkloadID: [CheckedContinuation<Void, Never>]] = [:]
+    var failed: Set<WorkloadID> = []
   }
 
   private let workloads: HeldWorkloads
@@ -228,17 +229,30 @@ final class Machines: Sendable {
   }
 
   func forget(_ id: WorkloadID) {
-    state.withLock { $0.machines.removeValue(forKey: id) }?.close()
+    let machine = state.withLock { state in
+      state.failed.remove(id)
+      return state.machines.removeValue(forKey: id)
+    }
+    machine?.close()
   }
 
-  func beginStart(of id: WorkloadID) { state.withLock { $0.starting[id] = [] } }
-
-  func endStart(of id: WorkloadID) {
-    for waiter in state.withLock({ $0.starting.removeValue(forKey: id) }) ?? [] { waiter.resume() }
+  func beginStart(of id: WorkloadID) {
+    state.withLock { state in
+      state.starting[id] = []
+      state.failed.remove(id)
+    }
   }
 
-  /// Returns when no start of the workload is under way.
-  func waitForStart(of id: WorkloadID) async {
+  func endStart(of id: WorkloadID, isFailed: Bool) {
+    let waiters = state.withLock { state in
+      if isFailed { state.failed.insert(id) }
+      return state.starting.removeValue(forKey: id) ?? []
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+
+  /// False where its start has failed; while one is under way this waits for its end.
+  func isStarted(_ id: WorkloadID) async -> Bool {
     await withCheckedContinuation { continuation in
       let isStarting = state.withLock { state in
         state.starting[id]?.append(continuation)
@@ -246,6 +260,7 @@ final class Machines: Sendable {
       }
       if !isStarting { continuation.resume() }
     }
+    return state.withLock { !$0.failed.contains(id) }
   }
 
   /// How a workload ended, from how its QEMU did: a guest that ends by itself leaves 0 or, by the

@@ -14,11 +14,23 @@ extension QEMUDriver {
     let accelerator = await probe.value
     let commandLine = try commandLine(specification, image, accelerator)
     machines.beginStart(of: id)
-    defer { machines.endStart(of: id) }
+    do throws(NFVError) {
+      try await start(specification, image, commandLine, record)
+      machines.endStart(of: id, isFailed: false)
+    } catch {
+      machines.endStart(of: id, isFailed: true)
+      throw error
+    }
+  }
+
+  private func start(
+    _ specification: WorkloadSpecification, _ image: MachineImage,
+    _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
+  ) async throws(NFVError) {
+    let id = specification.id
     guard try await spawn(specification, image, commandLine, record) else { return }
-    let taps = HeldTaps(id, folder: workloads.folder(id), hold: hold)
     // From here on they live as long as QEMU does.
-    try await taps.release()
+    try await HeldTaps(id, folder: workloads.folder(id), hold: hold).release()
     do throws(MachineError) {
       try await awaitStart(of: id, image)
     } catch {
@@ -80,6 +92,7 @@ extension QEMUDriver {
   ) async throws(NFVError) -> Bool {
     let id = specification.id
     let folder = workloads.folder(id)
+    let documents = try GuestDocuments(specification: specification, image: image).archive()
     var passed: [FileDescriptor] = []
     // Ours only until QEMU has them: a socket that nobody serves must not go on listening.
     defer { for descriptor in passed { try? descriptor.close() } }
@@ -103,7 +116,7 @@ extension QEMUDriver {
       try removeFile(folder.path + "/ended")
       pass(try openFile(image.kernelPath, .read), QEMUCommandLine.Descriptor.kernel)
       pass(
-        try initramfs(specification, image), QEMUCommandLine.Descriptor.initramfs)
+        try initramfs(image, documents), QEMUCommandLine.Descriptor.initramfs)
       pass(
         try openFile(workloads.logPath(id), .appendOnly), QEMUCommandLine.Descriptor.log)
       try listen(folder.qmpSocket, QEMUCommandLine.Descriptor.qmp)
@@ -136,7 +149,7 @@ extension QEMUDriver {
 
   /// The image's initramfs and the guest's documents, in memory that goes with QEMU.
   private func initramfs(
-    _ specification: WorkloadSpecification, _ image: MachineImage
+    _ image: MachineImage, _ documents: [UInt8]
   ) throws(SystemError) -> FileDescriptor {
     let file = try makeMemoryFile("initramfs")
     do throws(SystemError) {
@@ -148,8 +161,7 @@ extension QEMUDriver {
         // Linux looks for the next archive at a multiple of four.
         try writeAll([UInt8](repeating: 0, count: (4 - length % 4) % 4), to: file)
       }
-      let documents = GuestDocuments(specification: specification, image: image)
-      try writeAll(documents.archive(), to: file)
+      try writeAll(documents, to: file)
       return file
     } catch {
       try? file.close()
@@ -212,7 +224,10 @@ extension QEMUDriver {
   ) async throws(NFVError) {
     let machine = machines[id]
     switch error {
-    case .closed, .refused:
+    case .refused(let words):
+      throw NFVError(
+        .failed, "the guest of \(id) could not start its function", cause: words)
+    case .closed:
       guard let status = await endStatus(of: id) else { break }
       if case .exited(code: 1) = status {
         throw NFVError(

@@ -16,10 +16,10 @@ final class QMPClient: Sendable {
   /// A longer line is not QEMU's.
   private static let lineLimit = 1 << 20
 
-  private let replies: PendingReplies
+  private let replies: PendingReplies<JSONValue>
   private let connection: MachineConnection
 
-  private init(_ replies: PendingReplies, _ connection: MachineConnection) {
+  private init(_ replies: PendingReplies<JSONValue>, _ connection: MachineConnection) {
     self.replies = replies
     self.connection = connection
   }
@@ -33,7 +33,7 @@ final class QMPClient: Sendable {
   static func connect(
     _ path: String, timeout: Duration, onEvent: @escaping @Sendable (Event) -> Void
   ) async throws(MachineError) -> QMPClient {
-    let replies = PendingReplies()
+    let replies = PendingReplies<JSONValue>()
     let greeting = Greeting()
     let connection = try await MachineConnection.open(
       path, framing: .lines, limit: lineLimit
@@ -64,7 +64,7 @@ final class QMPClient: Sendable {
       [connection, replies] id in
       var request: [String: JSONText] = ["execute": .string(command), "id": .integer(id)]
       if !arguments.isEmpty { request["arguments"] = .object(arguments) }
-      connection.send(Array(JSONText.object(request).text.utf8)) { error in
+      connection.send(Array((JSONText.object(request).text + "\n").utf8)) { error in
         replies.resolve(id, .failure(error))
       }
     }
