@@ -128,6 +128,34 @@ struct QEMUDriverTests {
     }
   }
 
+  /// Prints what a machine's start and end take, for the record; a time is no assertion.
+  @Test("A guest's first instruction comes soon", arguments: ["microvm", "pc"])
+  func firstInstruction(board: String) async throws {
+    try await withMachines { fixture in
+      let image = try fixture.image(TinyKernel.saysHi, board: board)
+      var starts: [Duration] = []
+      var ends: [Duration] = []
+      for incarnation in 1...9 {
+        let specification = fixture.specification("vm", image, incarnation: incarnation)
+        let id = specification.id
+        let begin = ContinuousClock.now
+        _ = try await fixture.driver.prepare(specification)
+        let starting = Task { try await fixture.driver.start(specification) }
+        while try await fixture.output(of: id).isEmpty, begin.duration(to: .now) < .seconds(20) {
+          try await Task.sleep(for: .microseconds(200))
+        }
+        starts.append(begin.duration(to: .now))
+        try await starting.value
+        #expect(try await fixture.output(of: id).hasPrefix("h"))
+        let end = ContinuousClock.now
+        try await fixture.driver.stop(id, grace: .zero)
+        ends.append(end.duration(to: .now))
+        try await fixture.driver.delete(id)
+      }
+      print("\(board): first instruction \(starts.sorted()[4]), stop \(ends.sorted()[4])")
+    }
+  }
+
   private func failure(
     _ fixture: MachineFixture, _ specification: WorkloadSpecification
   ) async throws -> NFVError {
