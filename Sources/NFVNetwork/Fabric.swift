@@ -76,12 +76,15 @@ final class Fabric: Sendable {
       set host_ports { type ifname . ether_addr; }
       set host_v4 { type ifname . ether_addr . ipv4_addr; }
       set host_v6 { type ifname . ether_addr . ipv6_addr; }
+      set host_targets { typeof iifname . ether saddr . @th,64,128; }
       chain from_port {
         type filter hook prerouting priority -200; policy drop;
         iifname . ether saddr . ip saddr @host_v4 accept
         iifname . ether saddr @router_ports accept
         ether type arp iifname . arp saddr ether . arp saddr ip @host_v4 accept
         iifname . ether saddr @host_ports icmpv6 type { nd-router-advert, nd-redirect } drop
+        iifname . ether saddr @host_ports icmpv6 type nd-neighbor-advert \
+          iifname . ether saddr . @th,64,128 != @host_targets drop
         iifname . ether saddr . ip6 saddr @host_v6 accept
         iifname . ether saddr @host_ports ip6 saddr :: icmpv6 type nd-neighbor-solicit accept
         iifname @bridge_ports accept
@@ -104,13 +107,16 @@ final class Fabric: Sendable {
     case .bridge: return [(set("bridge_ports"), interface)]
     case .router: return [(set("router_ports"), interface + mac)]
     case .host:
-      return [(set("host_ports"), interface + mac)]
-        + attachment.port.addresses.map { prefix in
-          (
-            set(prefix.address.family == .v4 ? "host_v4" : "host_v6"),
-            interface + mac + prefix.address.octets
-          )
+      var elements = [(set: set("host_ports"), key: interface + mac)]
+      for address in attachment.port.addresses.map(\.address) {
+        let key = interface + mac + address.octets
+        switch address.family {
+        case .v4: elements.append((set("host_v4"), key))
+        // What it may send from, and what a neighbour advertisement of it may be about.
+        case .v6: elements += [(set("host_v6"), key), (set("host_targets"), key)]
         }
+      }
+      return elements
     }
   }
 

@@ -84,6 +84,39 @@ struct AnnouncementTests {
     try await fixture.end()
   }
 
+  /// ARP and advertisements are frames that a function can write itself.
+  @Test(arguments: [
+    ("10.9.0.0/24", "10.9.0.", arp, 31),
+    ("fd00:9::/64", "fd00:9::", advertisement(flags: "20", sum: "5a 7f"), 77),
+  ])
+  func aHostSpeaksForItselfOnly(
+    subnet: String, start: String, frame: String, lastOctet: Int
+  ) async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("a4", subnet)
+    let length = subnet.suffix(2)
+    let neighbour = try await fixture.attach(
+      try fixture.attachment("n", on: network, "\(start)1/\(length)"))
+    let liar = try await fixture.attach(
+      try fixture.attachment("l", on: network, "\(start)2/\(length)", mac: Self.mac))
+    #expect(try reaches("\(start)2", from: neighbour))
+    let hears = try neighbour.namespace.run { () throws(SystemError) in
+      try LinkSocket(interface: "eth0")
+    }
+    let says = try liar.namespace.run { () throws(SystemError) in
+      try LinkSocket(interface: "eth0", receives: false)
+    }
+    let truth = bytes(frame)
+    var lie = truth
+    lie[lastOctet] = 3
+    try says.send(lie)
+    #expect(try !sees(lie, hears))
+    try says.send(truth)
+    #expect(try sees(truth, hears))
+    withExtendedLifetime((neighbour, liar)) {}
+    try await fixture.end()
+  }
+
   /// An address that came back with another MAC is reached at once, not when entries have aged.
   @Test func neighboursLearnAnAddressThatMoved() async throws {
     let fixture = try Fixture()
