@@ -163,6 +163,6 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
-    tests("IntegrationTests", ["NFVBenchmark", "NFVClient", "LinuxSystem"]),
+    tests("IntegrationTests", ["NFVBenchmark", "NFVClient", "LinuxSystem", system]),
   ]
 )

@@ -67,12 +67,15 @@ final class Platform {
   let run: String
   let state: String
   private(set) var daemon: Int32 = 0
+  private let host: NetworkNamespace
   private let root = #filePath.split(separator: "/").dropLast(3).reduce("") { "\($0)/\($1)" }
   /// The store's part of every workload's control group, once one was seen.
   private var groups: Set<String> = []
   private var client: ClientNamespace?
 
-  init() async throws {
+  /// - Parameter host: the network namespace that the daemon takes for the host's.
+  init(host: NetworkNamespace? = nil) async throws {
+    self.host = try host ?? NetworkNamespace(path: "/proc/self/ns/net")
     var template = Array("/run/martlet-test-XXXXXX".utf8CString)
     run = String(cString: try #require(mkdtemp(&template)))
     template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
@@ -84,13 +87,18 @@ final class Platform {
   }
 
   var socket: String { "\(run)/martletd.sock" }
+  /// The package project of the responder.
+  var responder: String { "\(root)/examples/responder" }
 
   func startDaemon() async throws {
-    daemon = try spawnDetached(
-      "\(root)/.build/debug/martletd",
-      arguments: [
-        "martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error",
-      ], environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+    let program = "\(root)/.build/debug/martletd"
+    let arguments = [
+      "martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error",
+    ]
+    daemon = try host.run { () throws(SystemError) in
+      try spawnDetached(
+        program, arguments: arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+    }
     let client = Client(.unixSocket(socket))
     defer { client.close() }
     try await eventually("the daemon is ready", within: .seconds(20)) {
@@ -113,9 +121,9 @@ final class Platform {
     let result = try runProgram(
       "/bin/sh",
       arguments: [
-        "sh", "-c", #"file=$1; shift; exec "$@" 2>"$file""#, "sh", errors,
-        "\(root)/.build/debug/martlet",
-      ] + arguments + ["--socket", socket])
+        "sh", "-c", #"file=$1; export MARTLET_SOCKET=$2; shift 2; exec "$@" 2>"$file""#, "sh",
+        errors, socket, "\(root)/.build/debug/martlet",
+      ] + arguments)
     guard result.status == 0 else {
       let text = String(decoding: try readFile(errors, limit: 1 << 16), as: UTF8.self)
       throw Failed(description: "martlet \(arguments.joined(separator: " ")): \(text)")
@@ -130,7 +138,7 @@ final class Platform {
 
   /// Runs a responder; the first brings its package and the client with it.
   func runResponder(_ name: String, _ connection: String) async throws {
-    let package = client == nil ? "\(root)/examples/responder" : "responder"
+    let package = client == nil ? responder : "responder"
     try martlet(["vnf", "run", package, "--name", name, "--connect", connection])
     if client == nil {
       struct Network: Decodable { var id: String }

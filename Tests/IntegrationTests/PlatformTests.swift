@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVClient
+import SystemPackage
 import Testing
 
 /// Real functions outlive what carries them, and go without a trace. Time is the host's own.
@@ -11,9 +12,11 @@ struct PlatformTests {
   /// System calls here may wait; they stay off the cooperative pool.
   private static let threads = BlockingExecutor(threads: 1, name: "martlet-test")
 
-  private func withPlatform(_ body: (Platform) async throws -> Void) async throws {
+  private func withPlatform(
+    host: NetworkNamespace? = nil, _ body: (Platform) async throws -> Void
+  ) async throws {
     try await withTaskExecutorPreference(Self.threads) {
-      let platform = try await Platform()
+      let platform = try await Platform(host: host)
       defer { platform.cleanUp() }
       try await body(platform)
       #expect(try await platform.end() == [])
@@ -38,6 +41,85 @@ struct PlatformTests {
       let operations = try platform.martlet(["get", "op", "-o", "json"])
       #expect(operations.contains("HEAL"))
     }
+  }
+
+  /// One function is reached from outside of the host, one reaches there; also when the daemon was
+  /// killed and the host's rules are lost.
+  @Test func uplinksAreMendedAfterAKill() async throws {
+    let host = try NetworkNamespace.create()
+    let outside = try NetworkNamespace.create()
+    try host.run { () throws(SystemError) in
+      let route = try NetlinkSocket(.route)
+      try route.request([
+        .setLinkUp(named: "lo"),
+        .addVeth(
+          name: "out0", mtu: 1500, master: nil,
+          peer: .init(name: "eth0", mac: [], namespace: outside.descriptor.rawValue)),
+      ])
+      let link = try route.index(ofLinkNamed: "out0")
+      try route.request([.addAddress([10, 200, 0, 1], prefixLength: 24, link: link)])
+    }
+    try outside.run { () throws(SystemError) in
+      let route = try NetlinkSocket(.route)
+      let link = try route.index(ofLinkNamed: "eth0")
+      try route.request([
+        .setLink(link, isUp: true),
+        .addAddress([10, 200, 0, 2], prefixLength: 24, link: link),
+        .addRoute(to: [10, 9, 1, 0], prefixLength: 24, gateway: [10, 200, 0, 1], link: link),
+      ])
+    }
+    func nft(_ arguments: [String]) throws -> String {
+      let result = try host.run { () throws(SystemError) in
+        try runProgram("/usr/sbin/nft", arguments: ["nft"] + arguments)
+      }
+      return String(decoding: result.output, as: UTF8.self)
+    }
+    try await withPlatform(host: host) { platform in
+      func check() async throws {
+        try await eventually("the responder is reached from outside", within: .seconds(5)) {
+          try outside.run { () throws(SystemError) in
+            try acceptsConnection([10, 9, 1, 10], port: 5001, timeout: .seconds(1))
+          }
+        }
+        let server = try outside.run { () throws(SystemError) in
+          try spawnDetached(
+            "/usr/bin/iperf3", arguments: ["iperf3", "-s", "-1"],
+            environment: ["PATH=/usr/bin"])
+        }
+        defer {
+          kill(server, SIGKILL)
+          waitpid(server, nil, 0)
+        }
+        try await eventually("the server listens", within: .seconds(5)) {
+          try outside.run { () throws(SystemError) in
+            try readFile("/proc/thread-self/net/tcp6", limit: 1 << 16).count
+          } > 150
+        }
+        try platform.martlet(["exec", "inner", "--", "iperf3", "-c", "10.200.0.2", "-n", "1K"])
+      }
+      try platform.martlet(
+        ["network", "create", "dmz", "--subnet", "10.9.1.0/24", "--uplink", "routed"])
+      try platform.martlet(
+        ["network", "create", "wan", "--subnet", "10.9.2.0/24", "--uplink", "nat"])
+      try platform.martlet(
+        ["vnf", "run", platform.responder, "--name", "open", "--connect", "network=dmz,10.9.1.10"])
+      try platform.martlet([
+        "vnf", "run", "responder", "--name", "inner", "--connect", "network=wan",
+      ])
+      try await check()
+      platform.endDaemon(SIGKILL)
+      _ = try nft(["flush", "ruleset"])
+      try await platform.startDaemon()
+      try await eventually("the rules are there again", within: .seconds(5)) {
+        try nft(["list", "tables"]).contains("martlet_")
+      }
+      try await check()
+    }
+    #expect(try nft(["list", "ruleset"]) == "")
+    let links = try host.run { () throws(SystemError) in
+      try NetlinkSocket(.route).links().map(\.name)
+    }
+    #expect(links == ["lo", "out0"])
   }
 
   @Test func trafficGoesOnWithoutTheDaemonAndWithoutTheHold() async throws {

@@ -23,12 +23,12 @@ struct HostNetworkTests {
     try await fixture.end()
   }
 
-  @Test func ipv6WorksAtOnce() async throws {
+  @Test func portsOnOneNetworkReachEachOtherByIPv6() async throws {
     let fixture = try Fixture()
     let network = try await fixture.makeNetwork("n6", "fd00:9::/64")
     let a = try await fixture.attach(try fixture.attachment("a", on: network, "fd00:9::1/64"))
     let b = try await fixture.attach(try fixture.attachment("b", on: network, "fd00:9::2/64"))
-    #expect(try reaches("fd00:9::2", from: a, timeout: .milliseconds(700)))
+    #expect(try reaches("fd00:9::2", from: a))
     withExtendedLifetime((a, b)) {}
     try await fixture.end()
   }
