@@ -14,6 +14,8 @@ final class Fabric: Sendable {
   let nft: String
   private let path: String
   private let bridges = Mutex<[NetworkID: Bridge]>([:])
+  /// Whether this process has loaded the rules for uplinks. Nobody else changes them here.
+  let hasUplinkRules = Mutex(false)
 
   /// A network's bridge. Its index never changes while it lives.
   private struct Bridge {
@@ -152,7 +154,7 @@ final class Fabric: Sendable {
 
   /// The link of a network's bridge.
   /// - Returns: nil where the network was never ensured.
-  private func link(of network: NetworkID) throws(SystemError) -> LinkInformation? {
+  func link(of network: NetworkID) throws(SystemError) -> LinkInformation? {
     try route.links().first { link in
       link.kind == "bridge"
         && link.alias.split(separator: "/").last.map(String.init) == network.rawValue
@@ -213,7 +215,6 @@ final class Fabric: Sendable {
   /// - Returns: whether the fabric has no bridge left.
   func removeBridge(_ id: NetworkID) throws(SystemError) -> Bool {
     if let link = try link(of: id) {
-      try forgetUplink(ofBridge: link.name)
       try route.request([.deleteLink(link.index)], subject: "bridge \(id)")
     }
     bridges.withLock { $0[id] = nil }

@@ -1,5 +1,6 @@
 internal import LinuxSystem
 internal import NFVModel
+internal import Synchronization
 internal import SystemPackage
 
 /// The fabric's side of uplinks: it is the gateway of the networks that have one.
@@ -66,12 +67,13 @@ extension Fabric {
 
   /// Makes the fabric the gateway of a network with the uplink `nat` or `routed`.
   func ensureUplink(_ network: Network, store: StoreID) throws(SystemError) {
-    try loadRules(Self.uplinkRules, by: nft, in: namespace)
-    let name = network.bridgeName(store: store)
-    let isRouted = network.uplink == .routed
-    let key = interfaceKey(name)
-    try netfilter.remove([(isRouted ? Self.natNetworks : Self.routedNetworks, key)])
-    try netfilter.add([(isRouted ? Self.routedNetworks : Self.natNetworks, key)])
+    try hasUplinkRules.withLock { isLoaded throws(SystemError) in
+      if isLoaded { return }
+      try loadRules(Self.uplinkRules, by: nft, in: namespace)
+      isLoaded = true
+    }
+    let key = interfaceKey(network.bridgeName(store: store))
+    try netfilter.add([(network.uplink == .routed ? Self.routedNetworks : Self.natNetworks, key)])
     let link = try bridge(of: network.id)
     var gateways = network.subnets.compactMap { subnet in
       subnet.gateway.map { IPPrefix(address: $0, length: subnet.prefix.length) }
@@ -96,9 +98,9 @@ extension Fabric {
     }
   }
 
-  /// Takes a bridge out of the rules for uplinks, where those were ever loaded.
-  func forgetUplink(ofBridge name: String) throws(SystemError) {
-    let key = interfaceKey(name)
+  /// Takes a network with an uplink out of the rules.
+  func forgetUplink(of network: NetworkID) throws(SystemError) {
+    guard let key = try link(of: network).map({ interfaceKey($0.name) }) else { return }
     try netfilter.remove([(Self.natNetworks, key), (Self.routedNetworks, key)])
   }
 

@@ -97,7 +97,10 @@ public final class HostNetwork: NetworkDriver, Sendable {
       guard let fabric = fabrics.withLock({ $0[tenant] }) else { return }
       try wrap("the network \(network)") { () throws(SystemError) in
         let prefixes = try fabric.prefixes(of: network)
-        if !prefixes.isEmpty { try open(&side).removeRoutes(to: prefixes, of: tenant) }
+        if !prefixes.isEmpty {
+          try open(&side).removeRoutes(to: prefixes, of: tenant)
+          try fabric.forgetUplink(of: network)
+        }
         let isEmpty = try fabric.removeBridge(network)
         try settle(fabric, isEmpty: isEmpty, hadUplink: !prefixes.isEmpty, &side)
       }
