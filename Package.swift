@@ -133,7 +133,12 @@ let package = Package(
     tests("LinuxSystemTests", ["LinuxSystem", system]),
     tests("HoldTests", ["HoldProtocol", "LinuxSystem", "Wire", system]),
     tests("ControlProtocolTests", ["ControlProtocol", "Wire"]),
-    tests("GuestInitTests", ["GuestInit", "ControlProtocol", "LinuxSystem", "Wire", system]),
+    tests(
+      "GuestInitTests",
+      [
+        "GuestInit", "ControlProtocol", "NFVImages", "NFVModel", "Archive",
+        "LinuxSystem", "Wire", system,
+      ]),
     tests("NFVModelTests", ["NFVModel"]),
     tests("NFVPackagesTests", ["NFVPackages", "NFVModel", "Archive"]),
     tests(

@@ -75,6 +75,16 @@ public final class ArchiveReader {
     try self.init(path, limits) { archive_read_open_filename($0, path, 1 << 16) }
   }
 
+  /// Reads an initramfs: cpio, perhaps compressed.
+  /// - Throws: where the file cannot be read or is none.
+  public convenience init(
+    initramfs path: String, limits: ArchiveLimits = .init()
+  ) throws(ArchiveError) {
+    try self.init(path, limits, isInitramfs: true) {
+      archive_read_open_filename($0, path, 1 << 16)
+    }
+  }
+
   /// Reads from an open file, which stays the caller's to close after the reader is gone.
   /// - Parameter path: what errors call it.
   public convenience init(
@@ -84,7 +94,8 @@ public final class ArchiveReader {
   }
 
   private init(
-    _ path: String, _ limits: ArchiveLimits, open: (OpaquePointer) -> Int32
+    _ path: String, _ limits: ArchiveLimits, isInitramfs: Bool = false,
+    open: (OpaquePointer) -> Int32
   ) throws(ArchiveError) {
     self.path = path
     self.limits = limits
@@ -97,8 +108,12 @@ public final class ArchiveReader {
     archive_read_support_filter_bzip2(handle)
     archive_read_support_filter_xz(handle)
     archive_read_support_filter_zstd(handle)
-    archive_read_support_format_tar(handle)
-    archive_read_support_format_zip(handle)
+    if isInitramfs {
+      archive_read_support_format_cpio(handle)
+    } else {
+      archive_read_support_format_tar(handle)
+      archive_read_support_format_zip(handle)
+    }
     if open(handle) != ARCHIVE_OK { throw error() }
   }
 

@@ -7,6 +7,8 @@ public final class ArchiveWriter {
     case tar
     case tarGzip
     case zip
+    /// As Linux unpacks it into its first root file system (cpio(5), newc).
+    case cpio
   }
 
   private let path: String
@@ -21,6 +23,7 @@ public final class ArchiveWriter {
     switch format {
     case .tar, .tarGzip: archive_write_set_format_pax_restricted(handle)
     case .zip: archive_write_set_format_zip(handle)
+    case .cpio: archive_write_set_format_cpio_newc(handle)
     }
     if format == .tarGzip {
       archive_write_add_filter_gzip(handle)

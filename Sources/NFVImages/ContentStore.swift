@@ -6,7 +6,7 @@ internal import Synchronization
 internal import SystemPackage
 
 /// The images of one host, by content: blobs under their digest, and one unpacked root per image
-/// that all its instances share read-only.
+/// that all its instances share read-only; a virtual machine's holds its kernel and initramfs.
 ///
 /// Everything is written aside, brought to disk and renamed when it is whole, so that a crash leaves
 /// only what the next start removes, and a failed import leaves the store as it was. Methods block
@@ -78,8 +78,8 @@ public final class ContentStore: ImageStore, Sendable {
     }
   }
 
-  /// Imports an OCI layout (a folder or an archive), a docker archive or a root file system as tar;
-  /// told apart by content. Archives may be compressed by gzip, bzip2, xz or zstd.
+  /// Imports an OCI layout (a folder or an archive), a docker archive, a tinyx image or a root file
+  /// system as tar; told apart by content. Archives may be compressed by gzip, bzip2, xz or zstd.
   ///
   /// - Returns: the digest of its manifest for this host's architecture; the same for an image that
   ///   is there already.
@@ -141,7 +141,7 @@ public final class ContentStore: ImageStore, Sendable {
         environment: configuration?.environment ?? [], user: configuration?.user ?? "",
         workingDirectory: configuration?.workingDirectory.flatMap { $0.isEmpty ? nil : $0 }
           ?? "/"),
-      size: image.size)
+      size: image.size, technology: image.technology)
     prepared.withLock { $0[result.digest] = result }
     return result
   }
@@ -163,6 +163,10 @@ public final class ContentStore: ImageStore, Sendable {
     try naming("the image cannot be unpacked") {
       try Mount.makeDirectory(root, mode: 0o755)
       switch unpacker {
+      case _ where image.technology == .tinyx:
+        let configuration = [work, paths.blobs].map { "\($0)/\(image.blobs[1])" }
+          .first(where: fileExists)
+        try TinyxImage.prepare([configuration ?? image.blobs[1]] + layers, in: root)
       case .child(let program):
         guard fileExists(program) else {
           throw NFVError(

@@ -8,6 +8,12 @@ struct ELF {
   /// DT_RUNPATH, else DT_RPATH; `$ORIGIN` stands for the file's folder.
   var searchPath: [String] = []
 
+  /// The e_machine of a file of which the first octets are given; nil where it is no such file.
+  static func machine(ofHead head: [UInt8]) -> UInt64? {
+    guard head.count >= 20, head.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]) else { return nil }
+    return UInt64(head[18]) | UInt64(head[19]) << 8
+  }
+
   /// Reads the headers of a program or shared library.
   /// - Returns: nil where it is no such file, or damaged.
   init?(_ bytes: [UInt8]) {

@@ -29,6 +29,20 @@ public struct ImageRecipe: Sendable, Hashable, Codable {
   public var env: [String]?
   public var user: String?
   public var workdir: String?
+  /// Kernel modules that a virtual machine loads beside those of its devices; containers have the
+  /// host's.
+  public var modules: [String]?
+
+  public init(name: String) { self.name = name }
+}
+
+/// What a recipe is made into.
+public enum ImageForm: Sendable, Hashable {
+  /// An OCI image.
+  case container
+  /// A virtual machine's: a kernel, and an initramfs that begins with a program.
+  /// - Parameter initProgram: the path of `martlet-init`.
+  case tinyx(kernel: KernelPackage, initProgram: String)
 }
 
 /// An image that was built.
@@ -42,7 +56,7 @@ public struct BuiltImage: Sendable, Hashable {
 
 /// Builds images from recipes: the same inputs give the same bytes.
 public struct ImageBuilder: Sendable {
-  private enum Content {
+  enum Content {
     case directory
     case link(String)
     case file([UInt8], mode: UInt32)
@@ -75,33 +89,37 @@ public struct ImageBuilder: Sendable {
     "tmp": .directory, "var/tmp": .directory,
   ]
 
-  private var entries: [String: Content] = Self.basics
+  var entries: [String: Content] = Self.basics
   private let folder: String
   private let configuredFolders = Self.loaderFolders()
 
   /// Builds the image of a recipe.
   /// - Parameters:
   ///   - folder: what the recipe's `source` paths are relative to.
-  ///   - output: the OCI layout archive (tar) that is written; replaced where it is there.
+  ///   - output: the archive (tar) that is written; replaced where it is there.
   public static func build(
-    _ recipe: ImageRecipe, in folder: String, to output: String
+    _ recipe: ImageRecipe, as form: ImageForm = .container, in folder: String, to output: String
   ) throws(NFVError) -> BuiltImage {
+    switch form {
+    case .container: try ImageBuilder(recipe, in: folder).write(recipe, to: output)
+    case .tinyx(let kernel, let initProgram):
+      try buildTinyx(recipe, in: folder, kernel: kernel, initProgram: initProgram, to: output)
+    }
+  }
+
+  /// Collects what the recipe names.
+  init(_ recipe: ImageRecipe, in folder: String) throws(NFVError) {
     if let architecture = recipe.architecture, architecture != OCI.hostArchitecture {
       throw NFVError(
         .unprocessable,
         "the recipe \(recipe.name) is for \(architecture); programs are taken from this host, "
           + "which is \(OCI.hostArchitecture)")
     }
-    var builder = ImageBuilder(folder: folder)
-    for directory in recipe.directories ?? [] {
-      try builder.add(.directory, at: directory)
-    }
-    for program in recipe.programs ?? [] { try builder.add(program: program) }
-    for file in recipe.files ?? [] { try builder.add(file) }
-    return try builder.write(recipe, to: output)
+    self.folder = folder
+    for directory in recipe.directories ?? [] { try add(.directory, at: directory) }
+    for program in recipe.programs ?? [] { try add(program: program) }
+    for file in recipe.files ?? [] { try add(file) }
   }
-
-  private init(folder: String) { self.folder = folder }
 
   private mutating func add(_ content: Content, at path: String) throws(NFVError) {
     guard path.hasPrefix("/"), let name = safePath(String(path.dropFirst())), !name.isEmpty else {
@@ -183,10 +201,7 @@ public struct ImageBuilder: Sendable {
 
   /// The e_machine of an ELF file; nil where it is none.
   private static func machine(of path: String) -> UInt64? {
-    guard let head = try? readFile(path, limit: 20), head.count == 20,
-      head.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1])
-    else { return nil }
-    return UInt64(head[18]) | UInt64(head[19]) << 8
+    (try? readFile(path, limit: 20)).flatMap(ELF.machine(ofHead:))
   }
 
   /// The folders that /etc/ld.so.conf and the files it includes name (ldconfig(8)).
@@ -201,7 +216,7 @@ public struct ImageBuilder: Sendable {
     }
   }
 
-  private static func read(_ path: String) throws(NFVError) -> [UInt8] {
+  static func read(_ path: String) throws(NFVError) -> [UInt8] {
     do {
       return Array(try Data(contentsOf: URL(filePath: path)))
     } catch {
@@ -211,20 +226,37 @@ public struct ImageBuilder: Sendable {
 
   // MARK: Writing
 
-  private func write(_ recipe: ImageRecipe, to output: String) throws(NFVError) -> BuiltImage {
+  static let environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+
+  /// Has `body` write an archive in a folder of its own, and moves that to its place.
+  static func inWorkFolder(
+    of recipe: ImageRecipe, _ output: String,
+    _ body: (_ work: String) throws -> (archive: String, image: BuiltImage)
+  ) throws(NFVError) -> BuiltImage {
     let work = "\(output).work"
     defer { try? FileManager.default.removeItem(atPath: work) }
     do {
       try? FileManager.default.removeItem(atPath: work)
       try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
+      let (archive, image) = try body(work)
+      try? FileManager.default.removeItem(atPath: output)
+      try FileManager.default.moveItem(atPath: archive, toPath: output)
+      return image
+    } catch {
+      throw imageError(error, "the image \(recipe.name) cannot be written to \(output)")
+    }
+  }
+
+  private func write(_ recipe: ImageRecipe, to output: String) throws(NFVError) -> BuiltImage {
+    try Self.inWorkFolder(of: recipe, output) { work in
       let layerPath = "\(work)/layer.tar"
-      let names = try writeLayer(to: layerPath)
+      let names = try writeRoot(to: layerPath, .tar)
       let layer = try Self.read(layerPath)
       let layerDigest = sha256(layer)
       let image = OCI.Image(
         architecture: OCI.hostArchitecture, os: "linux",
         config: .init(
-          user: recipe.user, environment: recipe.env ?? ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+          user: recipe.user, environment: recipe.env ?? Self.environment,
           entrypoint: recipe.entrypoint, command: recipe.command,
           workingDirectory: recipe.workdir ?? "/"),
         rootfs: .init(diffIDs: ["sha256:\(layerDigest)"]))
@@ -258,19 +290,18 @@ public struct ImageBuilder: Sendable {
         try writer.add(file: "blobs/sha256/\(name)", content: content)
       }
       try writer.finish()
-      try? FileManager.default.removeItem(atPath: output)
-      try FileManager.default.moveItem(atPath: archive, toPath: output)
-      return BuiltImage(
-        digest: ImageDigest("sha256:\(digest)"),
-        size: UInt64(config.count + layer.count), files: names)
-    } catch let error as NFVError {
-      throw error
-    } catch {
-      throw imageError(error, "the image \(recipe.name) cannot be written to \(output)")
+      return (
+        archive,
+        BuiltImage(
+          digest: ImageDigest("sha256:\(digest)"),
+          size: UInt64(config.count + layer.count), files: names)
+      )
     }
   }
 
-  private func writeLayer(to path: String) throws -> [String] {
+  /// Writes the root file system.
+  /// - Returns: the paths in it.
+  func writeRoot(to path: String, _ format: ArchiveWriter.Format) throws -> [String] {
     var all = entries
     for name in entries.keys {
       // Every folder on the way is an entry of its own.
@@ -280,7 +311,7 @@ public struct ImageBuilder: Sendable {
         folder = split(folder).folder
       }
     }
-    let writer = try ArchiveWriter(path: path, format: .tar)
+    let writer = try ArchiveWriter(path: path, format: format)
     for name in all.keys.sorted() {
       switch all[name]! {
       case .directory:

@@ -33,6 +33,8 @@ struct ImageSource {
     /// Symbolic links by their path: docker archives share layers so.
     var links: [String: String] = [:]
     var entries = 0
+    /// Its first entry is a tinyx image's.
+    var isTinyx = false
   }
 
   /// - Returns: an index of what was copied. Every blob's content is that of its name.
@@ -43,6 +45,7 @@ struct ImageSource {
     return try naming("the image \(path) cannot be read; see whether it is a whole tar archive") {
       if fileExists("\(path)/\(Self.layoutMarker)") { return try copyLayoutFolder() }
       let survey = try survey()
+      if survey.isTinyx { return try copyTinyx() }
       if survey.isLayout { return try copyLayout(survey) }
       if let docker = survey.docker { return try copyDocker(docker, survey.links) }
       guard survey.entries > 0 else {
@@ -58,6 +61,10 @@ struct ImageSource {
     while let entry = try reader.next() {
       survey.entries += 1
       guard let name = safePath(entry.path) else { continue }
+      if survey.entries == 1, name == TinyxConfiguration.fileName {
+        survey.isTinyx = true
+        return survey
+      }
       switch (entry.kind, name) {
       case (.file, Self.layoutMarker): survey.isLayout = true
       case (.file, "index.json"):
@@ -164,6 +171,16 @@ struct ImageSource {
       return part
     }
     return try index(of: try part(config), try layers.map(part))
+  }
+
+  // MARK: Virtual machines
+
+  private func copyTinyx() throws -> OCI.Index {
+    let manifest = try TinyxImage.copy(path, limits: limits) { next in
+      let blob = try takeBlob(OCI.tinyxType, next)
+      return (String(blob.digest.dropFirst(7)), UInt64(blob.size))
+    }
+    return OCI.Index(manifests: [try put(manifest, OCI.manifestType)])
   }
 
   // MARK: Root file systems

@@ -13,6 +13,7 @@ struct StoredImage {
   /// The digests of what it consists of, hexadecimal: the manifest, its configuration, its layers.
   let blobs: [String]
   let configuration: OCI.Image.Configuration?
+  let technology: Technology
   /// Of the configuration and the layers, in octets.
   let size: UInt64
 
@@ -22,8 +23,12 @@ struct StoredImage {
   /// - Parameter folders: where blobs are looked for, in order.
   init(_ digest: String, in folders: [String]) throws(NFVError) {
     let manifest: OCI.Manifest = try Self.decode(digest, "manifest", in: folders)
-    let image: OCI.Image = try Self.decode(manifest.config.digest, "configuration", in: folders)
-    try self.init(digest, manifest, image, in: folders)
+    if manifest.config.mediaType == OCI.tinyxType {
+      try self.init(tinyx: digest, manifest, in: folders)
+    } else {
+      let image: OCI.Image = try Self.decode(manifest.config.digest, "configuration", in: folders)
+      try self.init(digest, manifest, image.config, in: folders)
+    }
   }
 
   /// The image of an index that is for an architecture.
@@ -41,12 +46,16 @@ struct StoredImage {
         continue
       }
       let manifest: OCI.Manifest = try Self.decode(descriptor.digest, "manifest", in: folders)
+      if manifest.config.mediaType == OCI.tinyxType {
+        try self.init(tinyx: descriptor.digest, manifest, in: folders)
+        return
+      }
       let image: OCI.Image = try Self.decode(manifest.config.digest, "configuration", in: folders)
       guard image.os == "linux", image.architecture == architecture else {
         others.append("\(image.os)/\(image.architecture)")
         continue
       }
-      try self.init(descriptor.digest, manifest, image, in: folders)
+      try self.init(descriptor.digest, manifest, image.config, in: folders)
       return
     }
     guard !others.isEmpty else {
@@ -59,7 +68,26 @@ struct StoredImage {
   }
 
   private init(
-    _ digest: String, _ manifest: OCI.Manifest, _ image: OCI.Image, in folders: [String]
+    tinyx digest: String, _ manifest: OCI.Manifest, in folders: [String]
+  ) throws(NFVError) {
+    guard manifest.layers.count == 2 else {
+      throw NFVError(.unprocessable, "the tinyx image \(digest) has other parts than it should")
+    }
+    let path = try Self.path(of: try OCI.name(manifest.config.digest), "configuration", in: folders)
+    let bytes = try naming("the image's configuration cannot be read") {
+      try readFile(path, limit: Self.maximumDocument)
+    }
+    let tinyx = try TinyxImage.configuration(bytes, digest)
+    try self.init(
+      digest, manifest,
+      OCI.Image.Configuration(
+        environment: tinyx.environment, entrypoint: tinyx.entrypoint,
+        workingDirectory: tinyx.workingDirectory), technology: .tinyx, in: folders)
+  }
+
+  private init(
+    _ digest: String, _ manifest: OCI.Manifest, _ configuration: OCI.Image.Configuration?,
+    technology: Technology = .container, in folders: [String]
   ) throws(NFVError) {
     guard manifest.layers.count <= Self.maximumLayers else {
       throw NFVError(
@@ -89,14 +117,17 @@ struct StoredImage {
       size += length
     }
     for layer in manifest.layers
-    where !layer.mediaType.contains("tar") || layer.mediaType.contains("encrypted") {
+    where technology == .container
+      && (!layer.mediaType.contains("tar") || layer.mediaType.contains("encrypted"))
+    {
       throw NFVError(
         .unprocessable,
         "the image has a layer of the type \(layer.mediaType); only tar archives are taken")
     }
     name = blobs[0]
     self.blobs = blobs
-    configuration = image.config
+    self.configuration = configuration
+    self.technology = technology
     self.size = size
   }
 

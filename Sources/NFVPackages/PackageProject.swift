@@ -5,7 +5,9 @@ public import NFVModel
 
 /// A package's source folder: what becomes a CSAR.
 ///
-/// An image artifact `NAME.tar` that is not there is built from the recipe `NAME.yaml` beside it.
+/// An image artifact `NAME.tar` that is not there is built from the recipe `NAME.yaml` beside it, in
+/// the form of its VDU's technology. So that one recipe makes several, `NAME.tinyx.tar` is built from
+/// `NAME.yaml` too.
 public struct PackageProject: Sendable {
   public let folder: String
 
@@ -24,10 +26,11 @@ public struct PackageProject: Sendable {
   /// Writes the package with its manifest; the same sources give the same bytes.
   /// - Parameters:
   ///   - output: the CSAR; replaced where it is there.
-  ///   - buildImage: builds the image of a recipe; both are paths of this host.
+  ///   - buildImage: builds the image of a recipe for a technology; both are paths of this host.
   /// - Throws: `unprocessable` with the first diagnostic where the folder is no package.
   public func build(
-    to output: String, buildImage: (_ recipe: String, _ image: String) throws(NFVError) -> Void
+    to output: String,
+    buildImage: (_ recipe: String, Technology, _ image: String) throws(NFVError) -> Void
   ) throws(NFVError) {
     let package: ReadPackage
     do throws(PackageError) {
@@ -42,11 +45,14 @@ public struct PackageProject: Sendable {
       try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
       var sources = Dictionary(
         uniqueKeysWithValues: package.files.names.map { ($0, "\(folder)/\($0)") })
-      let images = Set(package.descriptor.flavours.flatMap { $0.vdus.compactMap(\.imagePath) })
-      for (index, image) in images.sorted().enumerated() where sources[image] == nil {
+      var images: [String: Technology] = [:]
+      for vdu in package.descriptor.flavours.flatMap(\.vdus) {
+        if let path = vdu.imagePath { images[path] = vdu.technology }
+      }
+      for (index, image) in images.keys.sorted().enumerated() where sources[image] == nil {
         guard let recipe = package.files.recipe(of: image) else { continue }
         let target = "\(work)/image-\(index).tar"
-        try buildImage("\(folder)/\(recipe)", target)
+        try buildImage("\(folder)/\(recipe)", images[image] ?? .container, target)
         sources[image] = target
       }
       try write(sources, to: "\(work)/package.csar")
@@ -124,7 +130,8 @@ extension PackageFiles {
   /// The recipe that an image which is not there is built from.
   func recipe(of image: String) -> String? {
     guard image.hasSuffix(".tar") else { return nil }
-    let recipe = image.dropLast(4) + ".yaml"
-    return files[String(recipe)] == nil ? nil : String(recipe)
+    let name = image.dropLast(4)
+    let names = [name] + (name.hasSuffix(".tinyx") ? [name.dropLast(6)] : [])
+    return names.map { "\($0).yaml" }.first { files[$0] != nil }
   }
 }

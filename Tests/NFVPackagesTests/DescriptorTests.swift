@@ -51,6 +51,43 @@ import Testing
     #expect(package.templates.keys.sorted() == ["Files/firewall.nft"])
   }
 
+  /// A flavour as a virtual machine beside the one as a container, which is taken where none is named.
+  @Test(arguments: ["firewall", "responder"])
+  func anExampleHasTwoFlavoursOfOneRecipe(_ name: String) throws {
+    let package = try read("\(examples)/\(name)")
+    #expect(package.descriptor.flavours.map(\.id) == ["container", "tinyx"])
+    let (container, tinyx) = (package.descriptor.flavours[0], package.descriptor.flavours[1])
+    #expect(container.externalCpds.map(\.id) == tinyx.externalCpds.map(\.id))
+    #expect(container.scalingAspects == tinyx.scalingAspects)
+    let vdu = try #require(tinyx.vdus.first)
+    #expect(vdu.technology == .tinyx)
+    #expect(vdu.cpds.map(\.mode) == container.vdus[0].cpds.map(\.mode))
+    #expect(vdu.forwards == container.vdus[0].forwards)
+    #expect(vdu.files == container.vdus[0].files)
+    #expect(package.diagnostics.isEmpty)
+  }
+
+  @Test func theMixedExampleHasBothTechnologies() throws {
+    let package = try read("\(examples)/mixed")
+    #expect(package.diagnostics.isEmpty)
+    let flavour = try #require(package.descriptor.flavours.first)
+    #expect(flavour.vdu("filter")?.technology == .tinyx)
+    #expect(flavour.vdu("server")?.technology == .container)
+    #expect(flavour.externalCpds.map(\.id) == ["outside"])
+    let folder = try TemporaryFolder()
+    var built: [String: Technology] = [:]
+    try PackageProject(folder: "\(examples)/mixed").build(to: folder.path + "/mixed.csar") {
+      recipe, technology, image throws(NFVError) in
+      built[String(recipe.dropFirst(examples.count))] = technology
+      do {
+        try Data("image".utf8).write(to: URL(filePath: image))
+      } catch {
+        throw NFVError(.failed, "test", cause: error)
+      }
+    }
+    #expect(built == ["/mixed/Files/filter.yaml": .tinyx, "/mixed/Files/server.yaml": .container])
+  }
+
   @Test func theResponderScales() throws {
     let flavour = try #require(try read(examples + "/responder").descriptor.flavours.first)
     let aspect = try #require(flavour.scalingAspects.first)
@@ -91,7 +128,7 @@ import Testing
     #expect(throws: NFVError.self) { try project.create(name: "hello") }
     var recipes: [String] = []
     for name in ["a", "b"] {
-      try project.build(to: "\(folder.path)/\(name).csar") { recipe, image throws(NFVError) in
+      try project.build(to: "\(folder.path)/\(name).csar") { recipe, _, image throws(NFVError) in
         recipes.append(recipe)
         do {
           try Data("image".utf8).write(to: URL(filePath: image))
@@ -138,7 +175,7 @@ import Testing
     #expect(
       found.contains { $0.severity == .error && $0.description.contains(message) }, "\(found)")
     #expect(throws: NFVError.self) {
-      try project.build(to: folder.path + "/x.csar") { _, _ throws(NFVError) in }
+      try project.build(to: folder.path + "/x.csar") { _, _, _ throws(NFVError) in }
     }
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/x.csar"))
   }

@@ -119,7 +119,7 @@ import Testing
   @Test func damagedPackagesEnd() throws {
     let project = PackageProject(folder: "\(folder.path)/hello")
     let path = "\(folder.path)/hello.csar"
-    try project.build(to: path) { _, image throws(NFVError) in
+    try project.build(to: path) { _, _, image throws(NFVError) in
       do { try Data([1, 2, 3]).write(to: URL(filePath: image)) } catch {
         throw NFVError(.failed, "test", cause: error)
       }

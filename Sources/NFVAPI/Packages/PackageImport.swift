@@ -20,7 +20,9 @@ func importPackage(
     defer { try? removeFile(image) }
     try package.extract(path, to: image)
     do throws(NFVError) {
-      digests[path] = try await images.importArchive(at: image)
+      let digest = try await images.importArchive(at: image)
+      try check(try await images.ensure(digest), of: path, for: package.descriptor)
+      digests[path] = digest
     } catch {
       throw NFVError(
         error.code, "the software image \(path) cannot be imported: \(error.message)",
@@ -31,4 +33,19 @@ func importPackage(
   return VnfPackage.Content(
     descriptor: package.descriptor, digest: digest, size: size, images: digests,
     templates: package.templates)
+}
+
+/// Refuses an image that is not for the technology of the VDUs which name it.
+private func check(
+  _ image: PreparedImage, of path: String, for descriptor: VnfDescriptor
+) throws(NFVError) {
+  for flavour in descriptor.flavours {
+    for vdu in flavour.vdus
+    where vdu.imagePath == path && vdu.technology != image.technology ?? vdu.technology {
+      throw NFVError(
+        .unprocessable,
+        "the VDU \(vdu.id) of the flavour \(flavour.id) is a \(vdu.technology), its image is one "
+          + "for a \(image.technology?.rawValue ?? "")")
+    }
+  }
 }

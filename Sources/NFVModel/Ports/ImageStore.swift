@@ -27,20 +27,25 @@ public struct ImageConfiguration: Sendable, Hashable, Codable {
 /// An image that is ready to be run: unpacked, shared read-only by all its instances.
 public struct PreparedImage: Sendable, Hashable {
   public var digest: ImageDigest
-  /// The unpacked root file system on this host; empty on a simulated one.
+  /// The unpacked root file system on this host, or the folder of a virtual machine's kernel and
+  /// initramfs; empty on a simulated one.
   public var root: String
   public var configuration: ImageConfiguration
   /// What has to be transferred and stored: the sum of its configuration and layers, in
   /// octets.
   public var size: UInt64
+  /// What can run it; nil where that does not matter, as on a simulated host.
+  public var technology: Technology?
 
   public init(
-    digest: ImageDigest, root: String, configuration: ImageConfiguration, size: UInt64
+    digest: ImageDigest, root: String, configuration: ImageConfiguration, size: UInt64,
+    technology: Technology? = nil
   ) {
     self.digest = digest
     self.root = root
     self.configuration = configuration
     self.size = size
+    self.technology = technology
   }
 }
 
@@ -50,8 +55,8 @@ public protocol ImageStore: Sendable {
   /// - Throws: `notFound` where it was never imported, `exhausted` where the disk is full.
   func ensure(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage
 
-  /// Imports what a package's SwImage artifact holds: an OCI layout archive, a docker archive or a
-  /// root file system as tar; told apart by content.
+  /// Imports what a package's SwImage artifact holds: an OCI layout archive, a docker archive, a
+  /// tinyx image or a root file system as tar; told apart by content.
   func importArchive(at path: String) async throws(NFVError) -> ImageDigest
 
   /// Removes every image that is not in use.

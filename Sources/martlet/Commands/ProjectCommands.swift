@@ -7,9 +7,36 @@ internal import Yams
 
 /// Makes packages and images from sources on this machine; needs no daemon.
 enum Project {
+  /// What images of a technology are built with.
+  /// - Parameter kernel: the Debian package of a virtual machine's; nil is the usual one.
+  static func form(
+    _ technology: Technology, kernel: String?
+  ) throws(NFVError) -> ImageForm {
+    switch technology {
+    case .container: return .container
+    case .tinyx:
+      let package =
+        if let kernel {
+          try KernelPackage(package: kernel)
+        } else {
+          try KernelPackage.standard { Console.current.note($0) }
+        }
+      let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+      let folder = (program ?? "").split(separator: "/", omittingEmptySubsequences: false)
+        .dropLast().joined(separator: "/")
+      return .tinyx(kernel: package, initProgram: "\(folder)/martlet-init")
+    case .unikernel, .standardvm:
+      throw NFVError(
+        .unprocessable,
+        "images are built for container and tinyx only; put one for \(technology.rawValue) into the "
+          + "package")
+    }
+  }
+
   /// Builds the image of a recipe.
   static func buildImage(
-    _ recipe: String, to output: String
+    _ recipe: String, as technology: Technology = .container, kernel: String? = nil,
+    to output: String
   ) throws(NFVError) -> BuiltImage {
     let text: String
     do {
@@ -25,14 +52,18 @@ enum Project {
     }
     let folder = recipe.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     return try ImageBuilder.build(
-      decoded, in: folder.isEmpty ? "." : folder.joined(separator: "/"), to: output)
+      decoded, as: try form(technology, kernel: kernel),
+      in: folder.isEmpty ? "." : folder.joined(separator: "/"), to: output)
   }
 
   /// Builds a package's folder with its images.
-  static func build(_ folder: String, to output: String) throws(Failure) {
+  static func build(
+    _ folder: String, kernel: String? = nil, to output: String
+  ) throws(Failure) {
     do throws(NFVError) {
-      try PackageProject(folder: folder).build(to: output) { recipe, image throws(NFVError) in
-        _ = try buildImage(recipe, to: image)
+      try PackageProject(folder: folder).build(to: output) {
+        recipe, technology, image throws(NFVError) in
+        _ = try buildImage(recipe, as: technology, kernel: kernel, to: image)
       }
     } catch {
       throw Failure(error)
@@ -57,6 +88,19 @@ extension Failure {
     self.init(code, error.description)
   }
 }
+
+/// What `--form` names.
+enum ImageFormOption: String, ExpressibleByArgument, CaseIterable {
+  case container, tinyx
+
+  var technology: Technology { self == .tinyx ? .tinyx : .container }
+}
+
+/// How `--kernel` is explained.
+private let kernelHelp: ArgumentHelp = """
+  A Debian package of a kernel for a tinyx (default: the newest in ~/.cache/martlet/kernels, or \
+  Debian's cloud kernel by apt-get).
+  """
 
 extension PackageCommand {
   struct Init: ParsableCommand {
@@ -121,8 +165,9 @@ extension PackageCommand {
     static let configuration = CommandConfiguration(
       abstract: "Build a CSAR with its images and manifest from a package's folder.",
       discussion: """
-        An image NAME.tar that is not in the folder is built from the recipe NAME.yaml beside it. \
-        The same sources give the same bytes.
+        An image NAME.tar that is not in the folder is built from the recipe NAME.yaml beside it, \
+        and NAME.tinyx.tar from the same; each in the form of the VDU that names it. The same \
+        sources give the same bytes.
 
         Example: martlet package build examples/firewall -o firewall.csar
         """)
@@ -130,11 +175,12 @@ extension PackageCommand {
     @Argument(help: "The package's folder.", completion: .directory) var folder: String
     @Option(name: .shortAndLong, help: "The CSAR to write (default: FOLDER.csar).")
     var output: String?
+    @Option(help: kernelHelp, completion: .file(extensions: ["deb"])) var kernel: String?
 
     func run() throws {
       let name = folder.split(separator: "/").last.map(String.init) ?? "package"
       let output = output ?? "\(name).csar"
-      try Project.build(folder, to: output)
+      try Project.build(folder, kernel: kernel, to: output)
       Console.current.print(output)
     }
   }
@@ -178,24 +224,30 @@ struct ImageCommand: AsyncParsableCommand {
 
   struct Build: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Build an OCI image from a recipe.",
+      abstract: "Build an image from a recipe.",
       discussion: """
-        The same inputs give the same digest, which is printed.
+        As a container it is an OCI image; as a tinyx it is a virtual machine's: a Linux kernel, and \
+        the same programs in an initramfs. The same inputs give the same digest, which is printed.
 
-        Example: martlet image build examples/responder/Files/responder.yaml -o responder.tar
+        Examples:
+          martlet image build examples/responder/Files/responder.yaml -o responder.tar
+          martlet image build examples/responder/Files/responder.yaml --form tinyx
         """)
 
     @Argument(help: "The recipe (YAML).", completion: .file()) var recipe: String
     @Option(
-      name: .shortAndLong, help: "The OCI archive to write (default: RECIPE's name and .tar).")
+      name: .shortAndLong,
+      help: "The archive to write (default: RECIPE's name and .tar, or .tinyx.tar).")
     var output: String?
+    @Option(help: "What it is made into: container or tinyx.") var form = ImageFormOption.container
+    @Option(help: kernelHelp, completion: .file(extensions: ["deb"])) var kernel: String?
 
     func run() throws {
       let base = recipe.split(separator: "/").last.map(String.init) ?? recipe
       let stem = base.split(separator: ".").first.map(String.init) ?? base
-      let output = output ?? "\(stem).tar"
+      let output = output ?? (form == .container ? "\(stem).tar" : "\(stem).\(form.rawValue).tar")
       do throws(NFVError) {
-        let image = try Project.buildImage(recipe, to: output)
+        let image = try Project.buildImage(recipe, as: form.technology, kernel: kernel, to: output)
         Console.current.print(image.digest.rawValue)
         Console.current.note(
           "\(output): \(octets(Int64(image.size))), \(image.files.count) files")

@@ -105,8 +105,9 @@ struct Demo {
     for name in ["firewall", "responder"] {
       do throws(NFVError) {
         try PackageProject(folder: "\(examples)/\(name)").build(to: "\(host.state)/\(name).csar") {
-          (recipe, image) throws(NFVError) in
-          sizes[name] = try Project.buildImage(recipe, to: image).size
+          (recipe, technology, image) throws(NFVError) in
+          let built = try Project.buildImage(recipe, as: technology, to: image)
+          if technology == .container { sizes[name] = built.size }
         }
       } catch {
         throw Failure(error)

@@ -1,0 +1,54 @@
+internal import NFVModel
+
+/// `tinyx.json`, the first entry of a tinyx image: what the machine is and what it starts.
+struct TinyxConfiguration: Codable, Hashable, Sendable {
+  static let fileName = "tinyx.json"
+  static let format = "martlet-tinyx"
+  static let version = 1
+  static let machines: Set<String> = ["pc", "q35", "microvm"]
+
+  var format = Self.format
+  var version = Self.version
+  /// As the kernel names it, such as `x86_64`.
+  var architecture = Self.hostArchitecture
+  /// QEMU's machine that the kernel finds its devices on.
+  var machine = "pc"
+  var commandLine: String
+  var minimumMemoryMiB: Int
+  var entrypoint: [String]
+  var environment: [String]
+  var workingDirectory: String
+
+  static var hostArchitecture: String {
+    #if arch(x86_64)
+      "x86_64"
+    #else
+      "aarch64"
+    #endif
+  }
+
+  /// - Parameter source: what errors call the image.
+  func check(_ source: String) throws(NFVError) {
+    var problem: String?
+    if format != Self.format || version != Self.version {
+      problem =
+        "its format is \(format.prefix(40)) \(version), this version takes \(Self.format) "
+        + "\(Self.version); build it again"
+    } else if architecture != Self.hostArchitecture {
+      problem =
+        "it is for \(architecture.prefix(40)), this host is \(Self.hostArchitecture); build it for "
+        + "this architecture"
+    } else if !Self.machines.contains(machine) {
+      problem =
+        "its machine \(machine.prefix(40)) is none of "
+        + Self.machines.sorted().joined(separator: ", ")
+    } else if !(1...1 << 20).contains(minimumMemoryMiB) {
+      problem = "its minimumMemoryMiB is \(minimumMemoryMiB)"
+    } else if entrypoint.isEmpty {
+      problem = "its entrypoint is empty; name a command in the recipe"
+    }
+    if let problem {
+      throw NFVError(.unprocessable, "the tinyx image \(source) cannot be taken: \(problem)")
+    }
+  }
+}
