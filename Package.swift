@@ -24,7 +24,7 @@ func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: settings)
 }
 
 let package = Package(
@@ -130,6 +130,9 @@ let package = Package(
         arguments, system, .product(name: "Yams", package: "Yams"),
       ], swiftSettings: settings),
 
+    // What tests share. It has no tests: as a test target it stays out of a build for use.
+    .testTarget(
+      name: "TestSupport", dependencies: ["LinuxSystem", system], swiftSettings: settings),
     tests("LinuxSystemTests", ["LinuxSystem", system]),
     tests("HoldTests", ["HoldProtocol", "LinuxSystem", "Wire", system]),
     tests("ControlProtocolTests", ["ControlProtocol", "Wire"]),

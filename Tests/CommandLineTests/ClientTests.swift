@@ -1,4 +1,5 @@
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NFVClient
@@ -145,7 +146,7 @@ import Testing
     try await StubServer({ _, _ in .silence }).onSocket { server in
       let client = Client(.unixSocket(server.path))
       let task = Task { try await client.send(HTTPRequest(.get, "/a")) }
-      while server.received.isEmpty { try await Task.sleep(for: .milliseconds(1)) }
+      try await eventually("the request came") { !server.received.isEmpty }
       task.cancel()
       await #expect(throws: ClientError.cancelled) { try await task.value }
     }

@@ -2,41 +2,23 @@ import Glibc
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
-
-/// What a test needs of the host. A missing facility skips the test, unless MARTLET_REQUIRE names
-/// it: then the test runs and fails.
-enum Facility {
-  static let root = geteuid() == 0 || required("root")
-
-  private static func required(_ name: String) -> Bool {
-    guard let value = getenv("MARTLET_REQUIRE") else { return false }
-    return String(cString: value).split(separator: ",").contains { $0 == name }
-  }
-}
 
 /// A hold of the test's own, with its socket in a folder of its own; ends with all it started.
 final class HoldFixture {
-  let folder: String
+  private let temporary: TemporaryFolder
   private(set) var pid: Int32
   /// Killed at the end, with whatever a dead hold left running.
   var strays: [Int32] = []
 
+  var folder: String { temporary.path }
   var socket: String { folder + "/hold.socket" }
 
-  /// Beside the test bundle, where the build puts every product.
-  static let program: String = {
-    let bundle = CommandLine.arguments.first { $0.contains(".xctest") }
-    if let bundle, let end = bundle.range(of: "/martletPackageTests")?.lowerBound {
-      return bundle[..<end] + "/martlet-hold"
-    }
-    let root = #filePath.components(before: "/Tests/")
-    return root + "/.build/debug/martlet-hold"
-  }()
+  static let program = Built.program("martlet-hold")
 
   init() throws {
-    var template = Array("/tmp/hold-test-XXXXXX".utf8CString)
-    folder = String(cString: try #require(mkdtemp(&template)))
+    temporary = try TemporaryFolder()
     pid = 0
     try start()
   }
@@ -76,21 +58,7 @@ final class HoldFixture {
       _ = try? client.request(.shutdown)
     }
     for stray in strays { kill(stray, SIGKILL) }
-    for name in (try? contents()) ?? [] { unlink(folder + "/" + name) }
-    rmdir(folder)
-  }
-
-  private func contents() throws -> [String] {
-    guard let directory = opendir(folder) else { return [] }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      names.append(
-        withUnsafePointer(to: &entry.pointee.d_name) {
-          $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-        })
-    }
-    return names.filter { $0 != "." && $0 != ".." }
+    temporary.remove()
   }
 }
 

@@ -2,9 +2,10 @@ import Glibc
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
 
-@Suite(.enabled(if: Facility.root, "needs root"))
+@Suite(.needs(.root))
 struct SpawnTests {
   @Test func anExitStatusIsToldAndKeptUntilAcknowledged() throws {
     try withHold { fixture, client in

@@ -2,10 +2,11 @@ import Glibc
 import HoldProtocol
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
 
 /// Deaths and replacements, in every order.
-@Suite(.enabled(if: Facility.root, "needs root"))
+@Suite(.needs(.root))
 struct SurvivalTests {
   @Test func whatHappensWithoutAClientIsThereForTheNext() throws {
     try withHold { fixture, first in
@@ -151,7 +152,7 @@ struct SurvivalTests {
   }
 }
 
-@Suite(.enabled(if: Facility.root, "needs root"))
+@Suite(.needs(.root))
 struct LogTests {
   @Test func aLogStaysBoundedAndItsEndIsWhole() throws {
     try withHold { fixture, client in
@@ -180,7 +181,7 @@ struct LogTests {
   }
 }
 
-@Suite(.enabled(if: Facility.root, "needs root"))
+@Suite(.needs(.root))
 struct RefusalTests {
   @Test func anUnknownRequestIsAnsweredByItsID() throws {
     try withHold { _, client in

@@ -1,17 +1,11 @@
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import TestSupport
 import Testing
 
-/// What the whole needs; MARTLET_REQUIRE=root,crun turns an absence into a failure.
-private let isPossible: Bool = {
-  let required = (getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? "").split(separator: ",")
-  if required.contains("root"), required.contains("crun") { return true }
-  return geteuid() == 0 && access("/usr/bin/crun", X_OK) == 0
-}()
-
 /// The whole: real daemon, hold, containers, packets, kills; on a private state and run folder.
-@Suite(.enabled(if: isPossible, "needs root and crun"), .serialized)
+@Suite(.needs(.root, .crun), .serialized)
 struct DemoTests {
   struct Report: Decodable {
     struct Flavour: Decodable {
@@ -30,14 +24,12 @@ struct DemoTests {
     var seconds: Double
   }
 
-  private let root = #filePath.split(separator: "/").dropLast(3).reduce("") { "\($0)/\($1)" }
-
   @Test func functionsPassPacketsSurviveKillsAndGoWithoutATrace() throws {
-    let report = "/tmp/martlet-demo-report-\(getpid()).json"
-    defer { unlink(report) }
+    let folder = try TemporaryFolder()
+    let report = folder.path + "/report.json"
     let result = try runProgram(
-      root + "/.build/debug/martlet",
-      arguments: ["martlet", "demo", "--examples", root + "/examples", "--report", report])
+      Built.program("martlet"),
+      arguments: ["martlet", "demo", "--examples", Built.project + "/examples", "--report", report])
     #expect(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
     let found = try JSONDecoder().decode(
       Report.self, from: Data(try readFile(report, limit: 1 << 20)))

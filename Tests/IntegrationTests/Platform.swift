@@ -3,22 +3,8 @@ import Glibc
 import LinuxSystem
 import NFVBenchmark
 import NFVClient
+import TestSupport
 import Testing
-
-/// What these tests need of the host. A missing facility skips them, unless MARTLET_REQUIRE names
-/// it: then they run and fail.
-enum Facility {
-  static let isComplete = has("root", geteuid() == 0) && has("crun", isInstalled("crun"))
-
-  private static func isInstalled(_ program: String) -> Bool {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin"].contains { access("\($0)/\(program)", X_OK) == 0 }
-  }
-
-  private static func has(_ name: String, _ found: Bool) -> Bool {
-    let required = getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? ""
-    return found || required.split(separator: ",").contains { $0 == name }
-  }
-}
 
 /// An instance, as far as the tests look at it (SOL003 5.5.2.2).
 struct Instance: Decodable {
@@ -62,13 +48,12 @@ struct Instance: Decodable {
 /// A real daemon with its hold on folders of its own, the package `responder` and the network
 /// `lan` (10.9.0.0/24), with a client at 10.9.0.100 once a function is there.
 final class Platform {
-  struct Failed: Error, CustomStringConvertible { var description: String }
-
-  let run: String
-  let state: String
+  private let runFolder: TemporaryFolder
+  private let stateFolder: TemporaryFolder
+  var run: String { runFolder.path }
+  var state: String { stateFolder.path }
   private(set) var daemon: Int32 = 0
   private let host: NetworkNamespace
-  private let root = #filePath.split(separator: "/").dropLast(3).reduce("") { "\($0)/\($1)" }
   /// The store's part of every workload's control group, once one was seen.
   private var groups: Set<String> = []
   private var client: ClientNamespace?
@@ -76,22 +61,18 @@ final class Platform {
   /// - Parameter host: the network namespace that the daemon takes for the host's.
   init(host: NetworkNamespace? = nil) async throws {
     self.host = try host ?? NetworkNamespace(path: "/proc/self/ns/net")
-    var template = Array("/run/martlet-test-XXXXXX".utf8CString)
-    run = String(cString: try #require(mkdtemp(&template)))
-    template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
-    state = String(cString: try #require(mkdtemp(&template)))
-    chmod(run, 0o711)
-    chmod(state, 0o711)
+    runFolder = try TemporaryFolder(in: "/run", mode: 0o711)
+    stateFolder = try TemporaryFolder(mode: 0o711)
     try await startDaemon()
     try martlet(["network", "create", "lan", "--subnet", "10.9.0.0/24"])
   }
 
   var socket: String { "\(run)/martletd.sock" }
   /// The package project of the responder.
-  var responder: String { "\(root)/examples/responder" }
+  var responder: String { "\(Built.project)/examples/responder" }
 
   func startDaemon() async throws {
-    let program = "\(root)/.build/debug/martletd"
+    let program = Built.program("martletd")
     let arguments = [
       "martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error",
     ]
@@ -122,11 +103,11 @@ final class Platform {
       "/bin/sh",
       arguments: [
         "sh", "-c", #"file=$1; export MARTLET_SOCKET=$2; shift 2; exec "$@" 2>"$file""#, "sh",
-        errors, socket, "\(root)/.build/debug/martlet",
+        errors, socket, Built.program("martlet"),
       ] + arguments)
     guard result.status == 0 else {
       let text = String(decoding: try readFile(errors, limit: 1 << 16), as: UTF8.self)
-      throw Failed(description: "martlet \(arguments.joined(separator: " ")): \(text)")
+      throw Failed("martlet \(arguments.joined(separator: " ")): \(text)")
     }
     return String(decoding: result.output, as: UTF8.self)
   }
@@ -253,7 +234,7 @@ final class Platform {
       }
       hierarchies?.removeEmptyParents(of: group)
     }
-    for folder in [run, state] { try? FileManager.default.removeItem(atPath: folder) }
+    for folder in [runFolder, stateFolder] { folder.remove() }
   }
 
   private func names(_ kind: String) throws -> [String] {
@@ -273,16 +254,4 @@ final class Platform {
   private func ownProcesses() -> [Int32] {
     allProcesses().filter { $0 != getpid() && commandLine($0).contains(run) }
   }
-}
-
-/// Polls until `condition` holds.
-func eventually(
-  _ what: String, within time: Duration, _ condition: () async throws -> Bool
-) async throws {
-  let deadline = ContinuousClock.now + time
-  while ContinuousClock.now < deadline {
-    if try await condition() { return }
-    try await Task.sleep(for: .milliseconds(5))
-  }
-  throw Platform.Failed(description: "not within \(time): \(what)")
 }

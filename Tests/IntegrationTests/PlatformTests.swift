@@ -3,11 +3,11 @@ import Glibc
 import LinuxSystem
 import NFVClient
 import SystemPackage
+import TestSupport
 import Testing
 
 /// Real functions outlive what carries them, and go without a trace. Time is the host's own.
-@Suite(
-  .enabled(if: Facility.isComplete, "needs root and crun"), .serialized, .timeLimit(.minutes(2)))
+@Suite(.needs(.root, .crun), .serialized, .timeLimit(.minutes(2)))
 struct PlatformTests {
   /// System calls here may wait; they stay off the cooperative pool.
   private static let threads = BlockingExecutor(threads: 1, name: "martlet-test")

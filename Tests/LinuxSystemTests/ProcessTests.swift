@@ -1,18 +1,15 @@
 import Glibc
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
 
 @Suite struct PacketSocketTests {
   /// A listening socket in a folder of its own.
   func withListener(_ body: (String, FileDescriptor) throws -> Void) throws {
-    var template = Array("/tmp/packet-XXXXXX".utf8CString)
-    let folder = String(cString: try #require(mkdtemp(&template)))
-    let path = folder + "/socket"
-    defer {
-      unlink(path)
-      rmdir(folder)
-    }
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let path = folder.path + "/socket"
     let listener = try PacketSocket.listen(path)
     defer { try? listener.close() }
     try body(path, listener)

@@ -1,6 +1,7 @@
 import Glibc
 import HTTPTypes
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVAPI
@@ -79,13 +80,8 @@ import Testing
   }
 
   @Test func tokenFileIsMadeOnceAndKeptSecret() throws {
-    var template = Array("/tmp/martlet-token-XXXXXX".utf8CString)
-    let folder = String(cString: mkdtemp(&template))
-    let path = "\(folder)/token"
-    defer {
-      unlink(path)
-      rmdir(folder)
-    }
+    let folder = try TemporaryFolder()
+    let path = "\(folder.path)/token"
     let token = try TokenFile.token(at: path)
     #expect(token.utf8.count == 64)
     #expect(try TokenFile.token(at: path) == token)
@@ -99,6 +95,6 @@ import Testing
     fclose(file)
     let short = #expect(throws: NFVError.self) { try TokenFile.token(at: path) }
     #expect(short?.code == .malformed)
-    #expect(throws: NFVError.self) { try TokenFile.token(at: "\(folder)/none/token") }
+    #expect(throws: NFVError.self) { try TokenFile.token(at: "\(folder.path)/none/token") }
   }
 }

@@ -1,4 +1,5 @@
 import HTTPTypes
+import TestSupport
 import Testing
 
 @testable import NFVAPI
@@ -28,12 +29,11 @@ import Testing
       _ = try await fixture.instantiated()
       _ = try await fixture.call(.get, "/nothing")
       var text = ""
-      for _ in 0..<1000 {
+      try await eventually("an operation is counted") {
         let reply = try await fixture.call(.get, "/metrics")
         #expect(reply.headers[.contentType] == "text/plain; version=0.0.4; charset=utf-8")
         text = reply.text
-        if text.contains("martlet_operations_total{") { break }
-        try await Task.sleep(for: .milliseconds(2))
+        return text.contains("martlet_operations_total{")
       }
       for line in [
         "martlet_vnf_packages{onboarding_state=\"ONBOARDED\"} 1",

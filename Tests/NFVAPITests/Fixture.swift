@@ -7,6 +7,7 @@ import NFVModel
 import NIOCore
 import ServiceLifecycle
 import Synchronization
+import TestSupport
 
 @testable import NFVAPI
 
@@ -17,7 +18,9 @@ struct Fixture: Sendable {
   let lifecycle: Lifecycle
   let api: API
   let responder: RouterResponder<CallContext>
-  let folder: String
+  private let temporary: TemporaryFolder
+
+  var folder: String { temporary.path }
 
   /// Runs `body` against a daemon that ends with it.
   /// - Parameters:
@@ -33,51 +36,29 @@ struct Fixture: Sendable {
     let lifecycle = try Lifecycle(store: store, host: fake.host, logger: logger) {
       (template, _) throws(NFVError) in template
     }
-    var template = Array("/tmp/martlet-api-XXXXXX".utf8CString)
-    let folder = String(cString: mkdtemp(&template))
+    let temporary = try TemporaryFolder()
     let catalogue = try Catalogue(
-      directory: "\(folder)/packages", limit: packageBound, lifecycle: lifecycle, logger: logger
+      directory: "\(temporary.path)/packages", limit: packageBound, lifecycle: lifecycle,
+      logger: logger
     ) { path throws(NFVError) in try await content(of: path) }
     let api = API(
       lifecycle: lifecycle, catalogue: catalogue, version: "0.0.1", logger: logger)
     let fixture = Fixture(
       fake: fake, store: store, lifecycle: lifecycle, api: api,
-      responder: api.responder(access), folder: folder)
-    do {
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { try await lifecycle.run() }
-        for service in api.services { group.addTask { try await service.run() } }
-        while !lifecycle.isReady { try await Task.sleep(for: .milliseconds(1)) }
-        try await body(fixture)
-        group.cancelAll()
-        while (try? await group.next()) != nil {}
-      }
-    } catch {
-      fixture.removeFolder()
-      throw error
+      responder: api.responder(access), temporary: temporary)
+    defer { temporary.remove() }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await lifecycle.run() }
+      for service in api.services { group.addTask { try await service.run() } }
+      try await eventually("the daemon is ready") { lifecycle.isReady }
+      try await body(fixture)
+      group.cancelAll()
+      while (try? await group.next()) != nil {}
     }
-    fixture.removeFolder()
-  }
-
-  private func removeFolder() {
-    for name in archives { unlink("\(folder)/packages/\(name)") }
-    rmdir("\(folder)/packages")
-    rmdir(folder)
   }
 
   /// The names of the files in the packages' folder.
-  var archives: [String] {
-    guard let listing = opendir("\(folder)/packages") else { return [] }
-    defer { closedir(listing) }
-    var names: [String] = []
-    while let entry = readdir(listing) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if !name.hasPrefix(".") { names.append(name) }
-    }
-    return names.sorted()
-  }
+  var archives: [String] { (try? temporary.names("packages")) ?? [] }
 
   // MARK: A package
 
@@ -147,19 +128,11 @@ struct Fixture: Sendable {
   /// Waits until the operation of an accepted request is COMPLETED.
   func completed(_ accepted: TestReply, _ state: String = "COMPLETED") async throws {
     guard accepted.status == 202, let path = accepted.headers[.location] else {
-      throw Failure(accepted.text)
+      throw Failed(accepted.text)
     }
-    for _ in 0..<2000 {
-      let occurrence = try await call(.get, path).json
-      if try occurrence.member("operationState").text == state { return }
-      try await Task.sleep(for: .milliseconds(2))
+    try await eventually("\(path) is \(state)") {
+      try await call(.get, path).json.member("operationState").text == state
     }
-    throw Failure("\(path) did not become \(state)")
-  }
-
-  struct Failure: Error, CustomStringConvertible {
-    let description: String
-    init(_ text: String) { description = text }
   }
 
   // MARK: Calls
@@ -224,18 +197,14 @@ final class Collector: ResponseBodyWriter, Sendable {
 
   /// Waits until what was written holds `part`.
   func wait(for part: String) async throws {
-    for _ in 0..<2000 {
-      if text.contains(part) { return }
-      try await Task.sleep(for: .milliseconds(2))
-    }
-    throw Fixture.Failure("\(part) did not come; this did: \(text)")
+    try await eventually("\(part) came; this did: \(text)") { text.contains(part) }
   }
 }
 
 extension JSONValue {
   func member(_ name: String) throws -> JSONValue {
     guard case .object(let members) = self, let value = members[name] else {
-      throw Fixture.Failure("there is no member \(name) in \(self)")
+      throw Failed("there is no member \(name) in \(self)")
     }
     return value
   }
@@ -245,7 +214,7 @@ extension JSONValue {
     var value = self
     for part in path.split(separator: "/") {
       if let index = Int(part), case .array(let items) = value {
-        guard index < items.count else { throw Fixture.Failure("no item \(index) in \(value)") }
+        guard index < items.count else { throw Failed("no item \(index) in \(value)") }
         value = items[index]
       } else {
         value = try value.member(String(part))

@@ -6,6 +6,7 @@ import NFVClient
 import NFVLifecycle
 import NFVModel
 import ServiceLifecycle
+import TestSupport
 import Testing
 
 private typealias ClientRequest = NFVClient.HTTPRequest
@@ -28,8 +29,8 @@ private typealias ClientRequest = NFVClient.HTTPRequest
         tasks.addTask { try await group.run() }
         let client = Client(.unixSocket(socket))
         defer { client.close() }
-        for _ in 0..<500 where (try? await client.send(ClientRequest(.get, "/readyz"))) == nil {
-          try await Task.sleep(for: .milliseconds(2))
+        try await eventually("the socket is there") {
+          (try? await client.send(ClientRequest(.get, "/readyz"))) != nil
         }
         try await body(fixture, client, socket, group)
         await group.triggerGracefulShutdown()

@@ -2,6 +2,7 @@ import HTTPTypes
 import NFVLifecycle
 import NFVModel
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NFVAPI
@@ -275,8 +276,8 @@ import Testing
       #expect(try await fixture.call(.post, "\(occurrence)/retry").status == 409)
       fixture.fake.startFailure.withLock { $0 = nil }
       // What was reached is swept after the answer.
-      while try await fixture.call(.get, "/martlet/v1/networks").json.items.count > 1 {
-        try await Task.sleep(for: .milliseconds(2))
+      try await eventually("the internal network is swept") {
+        try await fixture.call(.get, "/martlet/v1/networks").json.items.count == 1
       }
       try await fixture.completed(fixture.call(.post, path, body))
       let list = try await fixture.call(

@@ -4,6 +4,7 @@ import HTTPTypes
 import Logging
 import NFVModel
 import ServiceLifecycle
+import TestSupport
 import Testing
 
 @testable import NFVAPI
@@ -14,7 +15,7 @@ import Testing
   private func create(_ fixture: Fixture, _ body: String? = nil) async throws -> String {
     let reply = try await fixture.call(.post, Self.packages, body)
     guard reply.status == 201, let path = reply.headers[.location] else {
-      throw Fixture.Failure(reply.text)
+      throw Failed(reply.text)
     }
     return path
   }
@@ -27,12 +28,12 @@ import Testing
 
   private func wait(_ fixture: Fixture, _ path: String, for state: String) async throws -> JSONValue
   {
-    for _ in 0..<2000 {
-      let package = try await fixture.call(.get, path).json
-      if try package.member("onboardingState").text == state { return package }
-      try await Task.sleep(for: .milliseconds(2))
+    var package = JSONValue.null
+    try await eventually("\(path) is \(state): \(package)") {
+      package = try await fixture.call(.get, path).json
+      return try package.member("onboardingState").text == state
     }
-    throw Fixture.Failure("\(path) did not become \(state)")
+    return package
   }
 
   @Test func onboarding() async throws {

@@ -3,11 +3,11 @@ import LinuxSystem
 import NFVDrivers
 import NFVModel
 import SystemPackage
+import TestSupport
 import Testing
 
 @Suite(
-  .serialized, .enabled(if: ContainerFacility.isRoot, "needs root"),
-  .enabled(if: ContainerFacility.hasCrun, "needs crun"))
+  .serialized, .needs(.root, .crun))
 struct ContainerDriverTests {
   @Test("A container runs to its end; its status and output are told, and nothing is left")
   func runsToItsEnd() async throws {
@@ -320,14 +320,10 @@ struct ContainerDriverTests {
 
   @Test("A runtime that hangs is killed at its time limit")
   func runtimeHangs() async throws {
-    var template = Array("/tmp/hanging-runtime-XXXXXX".utf8CString)
-    let file = mkstemp(&template)
-    let path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-    defer { unlink(path) }
-    let script = Array("#!/bin/sh\nsleep 1000\n".utf8)
-    try writeAll(script, to: FileDescriptor(rawValue: file))
-    fchmod(file, 0o755)
-    close(file)
+    let folder = try TemporaryFolder(mode: 0o711)
+    defer { folder.remove() }
+    let path = try folder.write("hanging", "#!/bin/sh\nsleep 1000\n")
+    chmod(path, 0o755)
     try await withContainers(runtimePath: path, startLimit: .milliseconds(300)) { fixture in
       let specification = fixture.specification("hangs", ["/bin/sh"])
       _ = try await fixture.driver.prepare(specification)
@@ -340,7 +336,7 @@ struct ContainerDriverTests {
     }
   }
 
-  @Test("runc runs it as well, as confined", .enabled(if: access("/usr/sbin/runc", X_OK) == 0))
+  @Test("runc runs it as well, as confined", .needs(.runc))
   func runc() async throws {
     try await withContainers(runtime: .runc, runtimePath: "/usr/sbin/runc") { fixture in
       let (status, output) = try await fixture.output(

@@ -4,53 +4,36 @@ import LinuxSystem
 import NFVDrivers
 import NFVModel
 import SystemPackage
+import TestSupport
 import Testing
-
-/// What these tests need of the host. A missing facility skips them, unless MARTLET_REQUIRE names it:
-/// then they run and fail.
-enum ContainerFacility {
-  static let crunPath = "/usr/bin/crun"
-  static let hasCrun = access(crunPath, X_OK) == 0 || isRequired("crun")
-  static let isRoot = geteuid() == 0 || isRequired("root")
-
-  static func isRequired(_ name: String) -> Bool {
-    getenv("MARTLET_REQUIRE").map {
-      String(cString: $0).split(separator: ",").contains { $0 == name }
-    } == true
-  }
-}
 
 /// A container driver with a hold, folders and an image of its own; `end` removes them all.
 final class ContainerFixture: Sendable {
-  let folder: String
+  private let temporary: TemporaryFolder
   let hold: HoldClient
   let driver: ContainerDriver
   let configuration: ContainerDriver.Configuration
   let store: StoreID
 
-  static let program: String = {
-    let file = #filePath
-    let root = file[..<(file.firstRange(of: "/Tests/")?.lowerBound ?? file.endIndex)]
-    return root + "/.build/debug/martlet-hold"
-  }()
-
   init(
-    runtime: OCIRuntime = .crun, runtimePath: String = ContainerFacility.crunPath,
+    runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
     startLimit: Duration = .seconds(10)
   ) async throws {
-    var template = Array("/tmp/container-test-XXXXXX".utf8CString)
-    folder = String(cString: try #require(mkdtemp(&template)))
-    try Mount.makeDirectory(folder, mode: 0o711)
+    temporary = try TemporaryFolder(mode: 0o711)
+    let folder = temporary.path
     store = StoreID("test-\(folder.suffix(6))")
     try Mount.makeDirectory(folder + "/run", mode: 0o711)
     try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
-    hold = try await HoldClient.connect(socket: folder + "/hold.socket", program: Self.program)
+    hold = try await HoldClient.connect(
+      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
     configuration = ContainerDriver.Configuration(
       store: store, runFolder: folder + "/run", logFolder: folder + "/log", runtime: runtime,
       runtimePath: runtimePath, startLimit: startLimit)
     driver = try ContainerDriver(configuration, hold: hold)
     try TestImage.build(at: folder + "/image")
   }
+
+  var folder: String { temporary.path }
 
   var image: PreparedImage {
     PreparedImage(
@@ -134,15 +117,13 @@ final class ContainerFixture: Sendable {
     try sendSignal(SIGKILL, to: process)
     _ = try waitReadable(process, milliseconds: 5000)
     try Mount.unmount(folder + "/run")
-    let parent = try openFile("/tmp", .path)
-    defer { try? parent.close() }
-    try Confined.remove("", String(folder.dropFirst(5)), in: parent)
+    temporary.remove()
   }
 }
 
 /// Gives `body` a fixture that ends with it, whatever happens.
 func withContainers(
-  runtime: OCIRuntime = .crun, runtimePath: String = ContainerFacility.crunPath,
+  runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
   startLimit: Duration = .seconds(10), _ body: (ContainerFixture) async throws -> Void
 ) async throws {
   let fixture = try await ContainerFixture(

@@ -3,30 +3,17 @@ import HoldProtocol
 import LinuxSystem
 import NFVDrivers
 import SystemPackage
+import TestSupport
 import Testing
 
-/// Missing root skips these tests, unless MARTLET_REQUIRE names it: then they run and fail.
-private let mayRunAsRoot =
-  geteuid() == 0
-  || getenv("MARTLET_REQUIRE").map {
-    String(cString: $0).split(separator: ",").contains("root")
-  } == true
-
-@Suite(.enabled(if: mayRunAsRoot, "needs root"))
+@Suite(.needs(.root))
 struct HoldClientTests {
-  /// Beside the test bundle, where the build puts every product.
-  static let program: String = {
-    let file = #filePath
-    let root = file[..<(file.firstRange(of: "/Tests/")?.lowerBound ?? file.endIndex)]
-    return root + "/.build/debug/martlet-hold"
-  }()
-
   /// Runs a test with a client of a hold that the client starts; both end with it.
   func withClient(_ body: (HoldClient, String) async throws -> Void) async throws {
-    var template = Array("/tmp/hold-client-XXXXXX".utf8CString)
-    let folder = String(cString: try #require(mkdtemp(&template)))
-    let socket = folder + "/socket"
-    let client = try await HoldClient.connect(socket: socket, program: Self.program)
+    let folder = try TemporaryFolder()
+    let socket = folder.path + "/socket"
+    let client = try await HoldClient.connect(
+      socket: socket, program: Built.program("martlet-hold"))
     let result: Result<Void, any Error>
     do {
       result = .success(try await body(client, socket))
@@ -41,12 +28,10 @@ struct HoldClientTests {
       try? await client.release(key: holding.key)
     }
     client.close()
-    let last = try await HoldClient.connect(socket: socket, program: Self.program)
+    let last = try await HoldClient.connect(socket: socket, program: Built.program("martlet-hold"))
     try await last.shutdown()
     last.close()
-    unlink(socket)
-    unlink(socket + ".lock")
-    rmdir(folder)
+    folder.remove()
     try result.get()
   }
 
@@ -129,14 +114,15 @@ struct HoldClientTests {
     try await withClient { client, _ in
       _ = try await client.spawn(shell("a", "sleep 0.3; exit 2", wait: false))
       async let end = client.wait(key: "a")
-      #expect(try await client.upgrade(path: Self.program).upgrades == 1)
+      #expect(try await client.upgrade(path: Built.program("martlet-hold")).upgrades == 1)
       #expect(try await end == .exited(code: 2))
     }
   }
 
   @Test func aClosedClientEndsItsEventsAndRefuses() async throws {
     try await withClient { _, socket in
-      let other = try await HoldClient.connect(socket: socket, program: Self.program)
+      let other = try await HoldClient.connect(
+        socket: socket, program: Built.program("martlet-hold"))
       other.close()
       for await event in other.events { #expect(event == .lost) }
       await #expect(throws: HoldError.lost) { try await other.status() }

@@ -3,39 +3,40 @@ import HoldProtocol
 import LinuxSystem
 import NFVModel
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NFVDrivers
 
-/// What these tests need of the host; see ``ContainerFacility``.
-enum MachineFacility {
-  static let program = "/usr/bin/qemu-system-x86_64"
-  static let hasQEMU = access(program, X_OK) == 0 || ContainerFacility.isRequired("qemu")
+extension Facility {
+  static let qemuPath = "/usr/bin/qemu-system-x86_64"
+  static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
 }
 
 /// A driver of machines with a hold and folders of its own; `end` removes them all.
 final class MachineFixture: Sendable {
-  let folder: String
+  private let temporary: TemporaryFolder
   let hold: HoldClient
   let driver: QEMUDriver
   let configuration: QEMUDriver.Configuration
   let store: StoreID
 
-  private static let probed = AcceleratorProbe.subject(MachineFacility.program)
+  private static let probed = AcceleratorProbe.subject(Facility.qemuPath)
+
+  var folder: String { temporary.path }
 
   init(
     program: String? = nil, answerLimit: Duration = .seconds(15),
     startLimit: Duration = .seconds(90)
   ) async throws {
-    var template = Array("/tmp/machine-test-XXXXXX".utf8CString)
-    folder = String(cString: try #require(mkdtemp(&template)))
-    try Mount.makeDirectory(folder, mode: 0o711)
+    temporary = try TemporaryFolder(mode: 0o711)
+    let folder = temporary.path
     store = StoreID("test-\(folder.suffix(6))")
     try Mount.makeDirectory(folder + "/run", mode: 0o711)
     try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
     hold = try await HoldClient.connect(
-      socket: folder + "/hold.socket", program: ContainerFixture.program)
-    var qemu = MachineFacility.program
+      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
+    var qemu = Facility.qemuPath
     if let program {
       qemu = folder + "/qemu"
       try replaceFile(qemu, Array(program.utf8), mode: 0o755)
@@ -87,7 +88,7 @@ final class MachineFixture: Sendable {
   /// The driver of a daemon that comes after this one.
   func successor() async throws -> (driver: QEMUDriver, hold: HoldClient) {
     let hold = try await HoldClient.connect(
-      socket: folder + "/hold.socket", program: ContainerFixture.program)
+      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
     return (try QEMUDriver(configuration, hold: hold), hold)
   }
 
@@ -119,9 +120,7 @@ final class MachineFixture: Sendable {
     // The probe keeps its result here.
     _ = await driver.probe.value
     try Mount.unmount(folder + "/run")
-    let parent = try openFile("/tmp", .path)
-    defer { try? parent.close() }
-    try Confined.remove("", String(folder.dropFirst(5)), in: parent)
+    temporary.remove()
   }
 }
 

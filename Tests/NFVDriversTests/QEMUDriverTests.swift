@@ -3,13 +3,13 @@ import HoldProtocol
 import LinuxSystem
 import NFVModel
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NFVDrivers
 
 @Suite(
-  .serialized, .timeLimit(.minutes(3)), .enabled(if: ContainerFacility.isRoot, "needs root"),
-  .enabled(if: MachineFacility.hasQEMU, "needs qemu-system-x86_64"))
+  .serialized, .timeLimit(.minutes(3)), .needs(.root, .qemu))
 struct QEMUDriverTests {
   @Test("It keeps what every driver keeps, on each board", arguments: ["microvm", "pc", "q35"])
   func contract(board: String) async throws {
@@ -237,8 +237,8 @@ struct QEMUDriverTests {
 
   @Test("The accelerator's guest ends as it should where it is run well, and not where it is not")
   func probeGuest() {
-    #expect(AcceleratorProbe.run(MachineFacility.program, .seconds(20), accelerator: "tcg"))
-    #expect(!AcceleratorProbe.run(MachineFacility.program, .milliseconds(1), accelerator: "tcg"))
+    #expect(AcceleratorProbe.run(Facility.qemuPath, .seconds(20), accelerator: "tcg"))
+    #expect(!AcceleratorProbe.run(Facility.qemuPath, .milliseconds(1), accelerator: "tcg"))
     #expect(!AcceleratorProbe.run("/bin/true", .seconds(20)))
     #expect(!AcceleratorProbe.run("/nowhere", .seconds(20)))
   }

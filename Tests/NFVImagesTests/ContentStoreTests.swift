@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVImages
@@ -17,7 +18,7 @@ import Testing
   ]
 
   func expectImported(
-    _ path: String, in folder: Folder, sourceLocation: SourceLocation = #_sourceLocation
+    _ path: String, in folder: TemporaryFolder, sourceLocation: SourceLocation = #_sourceLocation
   ) async throws -> PreparedImage {
     let store = try folder.store()
     let image = try await store.ensure(try await store.importArchive(at: path))
@@ -28,7 +29,8 @@ import Testing
   }
 
   func expectRefused(
-    _ path: String, _ parts: String..., in folder: Folder, code: NFVError.Code = .unprocessable,
+    _ path: String, _ parts: String..., in folder: TemporaryFolder,
+    code: NFVError.Code = .unprocessable,
     sourceLocation: SourceLocation = #_sourceLocation
   ) async throws {
     let store = try folder.store()
@@ -48,7 +50,7 @@ import Testing
 
   @Test(arguments: [ArchiveWriter.Format.tar, .tarGzip])
   func anOCILayoutArchiveIsImported(format: ArchiveWriter.Format) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let layout = Layout(layers: Self.layers)
     let image = try await expectImported(
       try layout.archive(folder.path + "/image", format: format), in: folder)
@@ -65,17 +67,17 @@ import Testing
   }
 
   @Test func anOCILayoutFolderIsImported() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     try FileManager.default.createDirectory(
       atPath: folder.path + "/layout/blobs/sha256", withIntermediateDirectories: true)
     for file in try Layout(layers: Self.layers).files {
-      _ = try folder.write(file.content, to: "layout/" + file.name)
+      _ = try folder.write("layout/" + file.name, file.content)
     }
     _ = try await expectImported(folder.path + "/layout", in: folder)
   }
 
   @Test func aDockerArchiveIsImported() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let layout = Layout(layers: Self.layers)
     let tar = Tar.of {
       $0.add("one/layer.tar", .file, String(decoding: Self.layers[0], as: UTF8.self))
@@ -86,22 +88,22 @@ import Testing
         "manifest.json", .file,
         #"[{"Config":"c.json","RepoTags":["a:b"],"Layers":["one/layer.tar","two/layer.tar"]}]"#)
     }
-    let image = try await expectImported(try folder.write(tar, to: "docker.tar"), in: folder)
+    let image = try await expectImported(try folder.write("docker.tar", tar), in: folder)
     #expect(image.configuration.entrypoint == ["/a"])
   }
 
   /// The forms that skopeo makes of an image that a recipe made.
   @Test(
-    .enabled(if: Facility.skopeo && Facility.root, "needs skopeo, which keeps owners"),
+    .needs(.skopeo, .root),
     arguments: ["docker-archive:OUT:a:b", "oci-archive:OUT", "oci:OUT:a"])
   func whatSkopeoWritesIsImported(target: String) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let recipe = try JSONDecoder().decode(
       ImageRecipe.self,
       from: Data(#"{"name": "x", "files": [{"path": "/etc/a", "content": "A"}]}"#.utf8))
     _ = try ImageBuilder.build(recipe, in: ".", to: folder.path + "/x.tar")
     let result = try runProgram(
-      Facility.skopeoPath,
+      try #require(Facility.path(of: "skopeo")),
       arguments: [
         "skopeo", "copy", "--quiet", "oci-archive:\(folder.path)/x.tar",
         target.replacing("OUT", with: folder.path + "/out"),
@@ -113,19 +115,19 @@ import Testing
   }
 
   @Test func aPlainRootFileSystemBecomesAnImage() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let tar = Tar.of {
       $0.add("./", .directory, mode: 0o755)
       $0.add("./etc/a", .file, "A")
       $0.add("./etc/b", .symbolicLink, link: "a")
       $0.add("./etc/c", .file, "C")
     }
-    let image = try await expectImported(try folder.write(tar, to: "root.tar"), in: folder)
+    let image = try await expectImported(try folder.write("root.tar", tar), in: folder)
     #expect(image.configuration == ImageConfiguration())
   }
 
   @Test func thisArchitectureIsPickedFromANestedIndex() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let layout = Layout(layers: Self.layers)
     let foreign = Layout(architecture: "s390x", layers: [])
     func descriptor(_ layout: Layout) throws -> OCI.Descriptor {
@@ -149,7 +151,7 @@ import Testing
   // MARK: What is refused
 
   @Test func anotherArchitectureIsRefusedAndBothAreNamed() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     var layout = Layout(architecture: "s390x", layers: Self.layers)
     try await expectRefused(
       try layout.archive(folder.path + "/a.tar"), "linux/s390x", "linux/\(OCI.hostArchitecture)",
@@ -164,7 +166,7 @@ import Testing
   }
 
   @Test func aBlobOfOtherContentIsRefused() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let layout = Layout(layers: Self.layers)
     let files = try layout.files.map { file in
       file.name.hasSuffix(sha256(Self.layers[1])) ? (file.name, Self.layers[0]) : file
@@ -181,7 +183,7 @@ import Testing
   }
 
   @Test func aManifestThatLiesIsRefused() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let layout = Layout(layers: Self.layers)
     let image = try layout.image
     func archive(_ name: String, _ change: (inout OCI.Manifest) -> Void) throws -> String {
@@ -216,18 +218,17 @@ import Testing
   }
 
   @Test func whatIsNoImageIsRefused() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     try await expectRefused(
-      try folder.write(Array("no archive at all".utf8), to: "text"), "tar", in: folder)
-    try await expectRefused(try folder.write([], to: "empty"), in: folder)
+      try folder.write("text", "no archive at all"), "tar", in: folder)
+    try await expectRefused(try folder.write("empty", []), in: folder)
     try await expectRefused(folder.path + "/missing", "missing", in: folder, code: .notFound)
     try await expectRefused(
-      try folder.write(Tar.of { $0.add("oci-layout", .file, "{}") }, to: "bare"), "index.json",
+      try folder.write("bare", Tar.of { $0.add("oci-layout", .file, "{}") }), "index.json",
       in: folder)
     try await expectRefused(
       try folder.write(
-        Tar.of { $0.add("manifest.json", .file, #"[{"Config":"c","Layers":["l"]}]"#) }, to: "docker"
-      ),
+        "docker", Tar.of { $0.add("manifest.json", .file, #"[{"Config":"c","Layers":["l"]}]"#) }),
       "lacks", in: folder)
     var none = Layout(layers: [])
     none.manifests = []
@@ -235,13 +236,13 @@ import Testing
   }
 
   @Test func aTruncatedArchiveLeavesNothing() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let whole = try readFile(
       try Layout(layers: Self.layers).archive(folder.path + "/whole.tar"), limit: 1 << 20)
     let content = whole.lastIndex { $0 != 0 } ?? 0
     let store = try folder.store()
     for count in stride(from: 1, to: content, by: 509) {
-      let part = try folder.write(Array(whole.prefix(count)), to: "part.tar")
+      let part = try folder.write("part.tar", Array(whole.prefix(count)))
       await #expect(throws: NFVError.self, "\(count) of \(whole.count)") {
         try await store.importArchive(at: part)
       }
@@ -252,7 +253,7 @@ import Testing
   // MARK: What stays
 
   @Test func importsOfTheSameImageAtOnceMakeOne() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let archive = try Layout(layers: Self.layers).archive(folder.path + "/image.tar")
     let store = try folder.store()
     let digests = try await withThrowingTaskGroup { group in
@@ -265,7 +266,7 @@ import Testing
   }
 
   @Test func onlyUnusedImagesAreRemoved() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let store = try folder.store()
     let both = try await store.importArchive(
       at: try Layout(layers: Self.layers).archive(folder.path + "/both.tar"))
@@ -291,19 +292,19 @@ import Testing
   }
 
   @Test func leftoversOfACrashAreSwept() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     _ = try folder.store()
     try Mount.makeDirectory(folder.path + "/store/tmp/1", mode: 0o700)
     try Mount.makeDirectory(folder.path + "/store/tmp/1/root", mode: 0o500)
-    _ = try folder.write([1], to: "store/tmp/1/part")
+    _ = try folder.write("store/tmp/1/part", [1])
     _ = try folder.store()
     try folder.expectEmptyStore()
   }
 
   /// A small file system of the test's own for the store.
-  @Test(.enabled(if: Facility.root, "needs root to mount"))
+  @Test(.needs(.root))
   func aFullDiskLeavesTheStoreAsItWas() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let disk = folder.path + "/store"
     try Mount.makeDirectory(disk, mode: 0o755)
     try Mount.tmpfs(at: disk, size: 4 << 20, mode: 0o755)

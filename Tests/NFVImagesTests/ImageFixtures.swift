@@ -3,44 +3,12 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVImages
 
-/// What the machine has, for `.enabled(if:)`; named in MARTLET_REQUIRE, a facility counts as there,
-/// and its test fails where it is not.
-enum Facility {
-  static let root = geteuid() == 0 || required("root")
-
-  static let skopeoPath = "/usr/bin/skopeo"
-  static let skopeo = program(skopeoPath) || required("skopeo")
-
-  static func program(_ path: String) -> Bool { access(path, X_OK) == 0 }
-
-  private static func required(_ name: String) -> Bool {
-    guard let value = getenv("MARTLET_REQUIRE") else { return false }
-    return String(cString: value).split(separator: ",").contains { $0 == name }
-  }
-}
-
-/// A folder that goes with the test.
-final class Folder {
-  let path: String
-
-  init() throws {
-    var template = Array("/tmp/image-test-XXXXXX".utf8CString)
-    path = String(cString: try #require(mkdtemp(&template)))
-  }
-
-  deinit { try? removeTree(path) }
-
-  func names(_ sub: String) throws -> [String] { try listFolder("\(path)/\(sub)") }
-
-  func write(_ bytes: [UInt8], to name: String) throws -> String {
-    try Data(bytes).write(to: URL(filePath: "\(path)/\(name)"))
-    return "\(path)/\(name)"
-  }
-
+extension TemporaryFolder {
   /// A store in this folder.
   func store(
     maximumBytes: UInt64 = 1 << 30, unpacker: ContentStore.Unpacker = .test
@@ -58,19 +26,11 @@ final class Folder {
 }
 
 extension ContentStore.Unpacker {
-  /// The program beside the test bundle, where the build puts every product.
-  static let child: ContentStore.Unpacker = {
-    let bundle = CommandLine.arguments.first { $0.contains(".xctest") }
-    if let bundle, let end = bundle.firstRange(of: "/martletPackageTests")?.lowerBound {
-      return .child(bundle[..<end] + "/martlet-unpack")
-    }
-    let file = #filePath
-    let root = file[..<(file.firstRange(of: "/Tests/")?.lowerBound ?? file.startIndex)]
-    return .child(root + "/.build/debug/martlet-unpack")
-  }()
+  static let child = ContentStore.Unpacker.child(Built.program("martlet-unpack"))
 
   static let test = geteuid() == 0 ? child : .inProcess
-  static let all: [ContentStore.Unpacker] = Facility.root ? [.inProcess, child] : [.inProcess]
+  static let all: [ContentStore.Unpacker] =
+    Facility.root.isThere ? [.inProcess, child] : [.inProcess]
 }
 
 /// A tar archive by hand, for what no writer of ours writes (tar(5), ustar).

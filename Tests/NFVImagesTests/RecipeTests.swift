@@ -1,7 +1,9 @@
 import Archive
 import FoundationEssentials
+import Glibc
 import LinuxSystem
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVImages
@@ -12,8 +14,8 @@ import Testing
   }
 
   @Test func aRecipeGivesTheSameDigestTwice() async throws {
-    let folder = try Folder()
-    _ = try folder.write(Array("from a file".utf8), to: "note")
+    let folder = try TemporaryFolder()
+    _ = try folder.write("note", "from a file")
     let recipe = try recipe(
       #"""
       {"name": "sh", "programs": ["sh"], "entrypoint": ["/bin/sh"], "env": ["A=1"], "user": "5",
@@ -50,14 +52,14 @@ import Testing
     ("/usr/sbin/nft", ["--version"], Int32(0)), ("/usr/bin/iperf3", ["--version"], 0),
     // iperf 2 says its version and exits with 1.
     ("/usr/bin/iperf", ["--version"], 1), ("/usr/bin/dash", ["-c", "exit 7"], 7),
-  ].filter { Facility.program($0.0) }
+  ].filter { access($0.0, X_OK) == 0 }
 
   /// The image's programs start with the libraries that were found for them.
-  @Test(.enabled(if: Facility.root, "needs root for chroot"), arguments: programs)
+  @Test(.needs(.root), arguments: programs)
   func programsRunFromTheImageAlone(
     path: String, arguments: [String], status: Int32
   ) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let built = try ImageBuilder.build(
       try recipe(#"{"name": "x", "programs": ["\#(split(path).name)"]}"#), in: ".",
       to: folder.path + "/x.tar")
@@ -81,7 +83,7 @@ import Testing
     #"{"name": "x", "architecture": "s390x"}"#,
   ])
   func aBadRecipeIsRefused(json: String) throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     #expect(throws: NFVError.self) {
       try ImageBuilder.build(try recipe(json), in: folder.path, to: folder.path + "/x.tar")
     }
@@ -92,7 +94,7 @@ import Testing
     "docker-archive:/etc/passwd", "dir:/etc", "docker://", "--help", "docker://a b",
   ])
   func onlyRegistriesAreFetchedFrom(reference: String) throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let error = #expect(throws: NFVError.self) {
       try Registry.fetch(reference, to: folder.path + "/x.tar", program: "/bin/false")
     }
@@ -100,7 +102,7 @@ import Testing
   }
 
   @Test func aRegistryThatCannotBeReachedOrASkopeoThatIsMissingIsSaid() throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let output = folder.path + "/x.tar"
     let missing = #expect(throws: NFVError.self) {
       try Registry.fetch("docker://127.0.0.1:1/a:b", to: output, program: folder.path + "/skopeo")

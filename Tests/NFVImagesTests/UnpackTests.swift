@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVImages
@@ -13,7 +14,7 @@ import Testing
 
   /// Imports an image of these layers and gives its root.
   func root(
-    _ layers: [[UInt8]], in folder: Folder, _ unpacker: ContentStore.Unpacker
+    _ layers: [[UInt8]], in folder: TemporaryFolder, _ unpacker: ContentStore.Unpacker
   ) async throws -> String {
     let store = try folder.store(unpacker: unpacker)
     let archive = try Layout(layers: layers).archive(folder.path + "/image.tar")
@@ -29,9 +30,9 @@ import Testing
   /// Links of a layer lead nowhere but into the image, however they are used.
   @Test(arguments: unpackers)
   func nothingIsWrittenThroughALink(unpacker: ContentStore.Unpacker) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     try Mount.makeDirectory(folder.path + "/victim", mode: 0o777)
-    _ = try folder.write(Array("kept".utf8), to: "victim/file")
+    _ = try folder.write("victim/file", "kept")
     let victim = folder.path + "/victim"
     let root = try await root(
       [
@@ -95,7 +96,7 @@ import Testing
   func aForbiddenLayerMakesNoImage(
     unpacker: ContentStore.Unpacker, layer: ForbiddenLayer
   ) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let error = await #expect(throws: NFVError.self) {
       try await root([layer.bytes], in: folder, unpacker)
     }
@@ -107,7 +108,7 @@ import Testing
   /// A whiteout whose name is the folder above would empty what it must not.
   @Test(arguments: unpackers, [".wh.", ".wh..", ".wh...", "a/.wh..."])
   func aWhiteoutOfNoNameIsRefused(unpacker: ContentStore.Unpacker, name: String) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let error = await #expect(throws: NFVError.self) {
       try await root(
         [Tar.of { $0.add("a/b", .file, "b") }, Tar.of { $0.add(name) }], in: folder, unpacker)
@@ -118,7 +119,7 @@ import Testing
 
   @Test(arguments: unpackers)
   func whiteoutsHideLowerLayersOnly(unpacker: ContentStore.Unpacker) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let root = try await root(
       [
         Tar.of {
@@ -155,7 +156,7 @@ import Testing
 
   @Test(arguments: unpackers)
   func upperLayersReplaceOtherKinds(unpacker: ContentStore.Unpacker) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let root = try await root(
       [
         Tar.of {
@@ -184,7 +185,7 @@ import Testing
 
   @Test(arguments: unpackers)
   func devicesAndSetUserIDBitsAreLeftOut(unpacker: ContentStore.Unpacker) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let root = try await root(
       [
         Tar.of {
@@ -200,9 +201,9 @@ import Testing
   }
 
   /// On disk the owners are the image's own; the mount of an instance shifts them.
-  @Test(.enabled(if: Facility.root, "needs root for a user namespace's map"))
+  @Test(.needs(.root))
   func ownersAreKept() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let root = try await root(
       [
         Tar.of {
@@ -229,15 +230,15 @@ import Testing
   }
 
   /// While it unpacks, the child is nobody on the host, sees nothing of it and can do little.
-  @Test(.enabled(if: Facility.root, "needs root for a user namespace's map"))
+  @Test(.needs(.root))
   func theChildHasNoPrivileges() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let root = folder.path + "/root"
     try Mount.makeDirectory(root, mode: 0o755)
     // A file of 7 GiB, all hole, keeps it busy until it is killed.
     var tar = Tar()
     tar.add("big", size: 7 << 30)
-    let layer = try folder.write(tar.bytes, to: "layer.tar")
+    let layer = try folder.write("layer.tar", tar.bytes)
     try #require(truncate(layer, 7 << 30) == 0)
     guard case .child(let program) = ContentStore.Unpacker.child else { return }
     let request = UnpackRequest(
@@ -248,9 +249,9 @@ import Testing
       kill(pid, SIGKILL)
       _ = try? waitForChild(pid)
     }
-    while !fileExists(root + "/big") {
+    try await eventually("it writes") {
       try #require(try !text("/proc/\(pid)/status").contains("Z (zombie)"), "it ended early")
-      try await Task.sleep(for: .milliseconds(2))
+      return fileExists(root + "/big")
     }
     let status = try text("/proc/\(pid)/status")
     for line in [
@@ -272,7 +273,7 @@ import Testing
 
   @Test(arguments: unpackers)
   func allLayersTogetherAreBounded(unpacker: ContentStore.Unpacker) async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let store = try folder.store(maximumBytes: 12000, unpacker: unpacker)
     let big = String(repeating: "x", count: 7000)
     let layers = try ["a", "b"].map { name in
@@ -292,7 +293,7 @@ import Testing
   }
 
   @Test func aMissingProgramIsSaid() async throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let error = await #expect(throws: NFVError.self) {
       try await root([Tar.of { $0.add("a") }], in: folder, .child("/nowhere/martlet-unpack"))
     }

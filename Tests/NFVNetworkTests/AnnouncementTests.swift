@@ -1,10 +1,11 @@
 import LinuxSystem
 import NFVModel
 import NFVNetwork
+import TestSupport
 import Testing
 
 /// What neighbours see and learn when a port takes traffic.
-@Suite(.enabled(if: isRoot, "needs root"), .serialized)
+@Suite(.needs(.root), .serialized)
 struct AnnouncementTests {
   func bytes(_ text: String) -> [UInt8] {
     text.split(separator: "\n").flatMap { line in

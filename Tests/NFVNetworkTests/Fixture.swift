@@ -4,13 +4,8 @@ import LinuxSystem
 import NFVModel
 import NFVNetwork
 import SystemPackage
+import TestSupport
 import Testing
-
-/// Root is needed for namespaces; MARTLET_REQUIRE=root turns its absence into a failure.
-let isRoot =
-  geteuid() == 0
-  || (getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? "").split(separator: ",")
-    .contains("root")
 
 /// A network namespace that stands for a workload's.
 final class Reference: NetworkNamespaceReference {
@@ -22,7 +17,8 @@ final class Reference: NetworkNamespaceReference {
 /// A run directory with a host network in it, and a network namespace that stands for the host's;
 /// everything goes with the fixture.
 final class Fixture {
-  let folder = "/run/martlet-network-test-\(UInt32.random(in: 0 ..< .max))"
+  private let temporary: TemporaryFolder
+  var folder: String { temporary.path }
   let store: StoreID
   let host: NetworkNamespace
   private(set) var network: HostNetwork
@@ -32,8 +28,8 @@ final class Fixture {
   init(store: StoreID = "teststore", host: NetworkNamespace? = nil) throws {
     self.store = store
     self.host = try host ?? NetworkNamespace.create()
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    network = try Self.open(store, folder, self.host)
+    temporary = try TemporaryFolder(in: "/run")
+    network = try Self.open(store, temporary.path, self.host)
   }
 
   private static func open(
@@ -105,7 +101,7 @@ final class Fixture {
   func end() async throws {
     for (id, tenant) in networks { try await network.remove(id, of: tenant) }
     #expect(try listFolder(folder + "/fabric").isEmpty)
-    try FileManager.default.removeItem(atPath: folder)
+    temporary.remove()
   }
 }
 

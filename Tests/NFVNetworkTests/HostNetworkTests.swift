@@ -2,9 +2,10 @@ import LinuxSystem
 import NFVModel
 import NFVNetwork
 import SystemPackage
+import TestSupport
 import Testing
 
-@Suite(.enabled(if: isRoot, "needs root"), .serialized)
+@Suite(.needs(.root), .serialized)
 struct HostNetworkTests {
   @Test func portsOnOneNetworkReachEachOther() async throws {
     let fixture = try Fixture()

@@ -2,10 +2,11 @@ import LinuxSystem
 import NFVModel
 import NFVNetwork
 import SystemPackage
+import TestSupport
 import Testing
 
 /// Uplinks with real packets. The host, the network outside of it and the functions are namespaces.
-@Suite(.enabled(if: isRoot, "needs root"), .serialized)
+@Suite(.needs(.root), .serialized)
 struct UplinkTests {
   /// A machine on a network with the host, which knows no way but that network.
   final class Outside {

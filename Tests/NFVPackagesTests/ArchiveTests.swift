@@ -1,6 +1,7 @@
 import Archive
 import FoundationEssentials
 import Glibc
+import TestSupport
 import Testing
 
 @Suite struct ArchiveTests {

@@ -2,6 +2,7 @@ import Archive
 import FoundationEssentials
 import NFVModel
 import NFVPackages
+import TestSupport
 import Testing
 
 /// A package as SOL001 2.6.1 and SOL004's second form have it: manifest in the root, a top template

@@ -2,29 +2,11 @@ import Archive
 import FoundationEssentials
 import NFVModel
 import NFVPackages
+import TestSupport
 import Testing
 
 @Suite struct DescriptorTests {
-  final class Folder {
-    let path = "/tmp/martlet-package-\(UInt64.random(in: 0 ..< .max))"
-    init() throws {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func write(_ name: String, _ text: String) throws {
-      let target = "\(path)/\(name)"
-      let parent = target.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-      try FileManager.default.createDirectory(
-        atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
-      try text.write(toFile: target, atomically: false, encoding: .utf8)
-    }
-  }
-
-  /// The repository's examples, found from this file.
-  let examples =
-    #filePath.split(separator: "/").dropLast(3).map(String.init)
-    .reduce("") { "\($0)/\($1)" } + "/examples"
+  let examples = Built.project + "/examples"
 
   func read(_ folder: String) throws -> ReadPackage {
     try PackageReader.read(try PackageFiles(folder: folder))
@@ -121,7 +103,7 @@ import Testing
   }
 
   @Test func aNewPackageLintsAndBuildsReproducibly() throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let project = PackageProject(folder: folder.path + "/hello")
     try project.create(name: "hello")
     #expect(project.lint().isEmpty)
@@ -164,7 +146,7 @@ import Testing
     ("topology_template:", "topology_template: [", "hello.yaml"),
   ])
   func aBadDescriptorIsRefused(from: String, to: String, message: String) throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     let project = PackageProject(folder: folder.path + "/hello")
     try project.create(name: "hello")
     let path = folder.path + "/hello/Definitions/hello.yaml"
@@ -181,7 +163,7 @@ import Testing
   }
 
   @Test func exponentialAliasesAreRefused() throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     var bomb =
       "tosca_definitions_version: tosca_simple_yaml_1_3\na0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     for level in 1...9 {
@@ -194,7 +176,7 @@ import Testing
   }
 
   @Test func damagedArchivesAreRefused() throws {
-    let folder = try Folder()
+    let folder = try TemporaryFolder()
     try folder.write("text.csar", "this is no archive")
     func refusal(_ name: String) -> String {
       do throws(PackageError) {

@@ -2,6 +2,7 @@ import Archive
 import FoundationEssentials
 import NFVModel
 import NFVPackages
+import TestSupport
 import Testing
 
 /// Input that was made to break a reader: it ends in diagnostics, soon.

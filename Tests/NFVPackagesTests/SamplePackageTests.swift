@@ -3,20 +3,14 @@ import FoundationEssentials
 import Glibc
 import NFVModel
 import NFVPackages
+import TestSupport
 import Testing
 
 /// Packages that others wrote: those inside `python-tackerclient`, fetched from PyPI into `build/`.
 enum TackerClient {
-  static let isRequired =
-    getenv("MARTLET_REQUIRE").map {
-      String(cString: $0).split(separator: ",").contains("tacker")
-    } ?? false
-
   /// The wheel's path; nil where there is none and it cannot be fetched.
   static let wheel: String? = {
-    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().path
-    let folder = "\(root)/build/tacker"
+    let folder = "\(Built.project)/build/tacker"
     func found() -> String? {
       (try? FileManager.default.contentsOfDirectory(atPath: folder))?.first {
         $0.hasPrefix("python_tackerclient-") && $0.hasSuffix(".whl")
@@ -30,10 +24,11 @@ enum TackerClient {
   }()
 }
 
-@Suite(
-  .enabled(
-    if: TackerClient.isRequired || TackerClient.wheel != nil,
-    "python-tackerclient is neither in build/tacker nor can pip download it"))
+extension Facility {
+  static let tacker = Facility("tacker", TackerClient.wheel != nil)
+}
+
+@Suite(.needs(.tacker))
 struct SamplePackageTests {
   /// The sample packages are folders in the wheel; each becomes a zip as SOL004 has it.
   @Test(arguments: ["sample_vnf_package", "sample_vnf_package_artifacts"])

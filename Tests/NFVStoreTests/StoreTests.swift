@@ -1,6 +1,7 @@
 import FoundationEssentials
 import NFVModel
 import NFVStore
+import TestSupport
 import Testing
 
 /// What a store promises, for every implementation of it.
@@ -9,27 +10,23 @@ import Testing
 
   /// A store and a way to open it again.
   final class Fixture {
-    let path = "/tmp/martlet-store-\(UInt64.random(in: 0 ..< .max)).sqlite"
+    private let folder: TemporaryFolder
+    var path: String { folder.path + "/store.sqlite" }
     let store: any Store
     private let kind: Kind
 
     init(_ kind: Kind, retention: Int = 1000) throws {
       self.kind = kind
+      folder = try TemporaryFolder()
       store =
         switch kind {
         case .memory: MemoryStore(id: "s", retention: retention)
-        case .sqlite: try SQLiteStore(path: path, retention: retention)
+        case .sqlite: try SQLiteStore(path: folder.path + "/store.sqlite", retention: retention)
         }
     }
 
     func reopened() throws -> any Store {
       kind == .memory ? store : try SQLiteStore(path: path)
-    }
-
-    deinit {
-      for suffix in ["", "-wal", "-shm"] {
-        try? FileManager.default.removeItem(atPath: path + suffix)
-      }
     }
   }
 

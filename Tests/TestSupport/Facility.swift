@@ -1,0 +1,39 @@
+import Glibc
+public import Testing
+
+/// What a test needs of the host. A missing facility skips its tests and says so, unless
+/// MARTLET_REQUIRE (`root,crun`) names it: then they run, and fail.
+public struct Facility: Sendable {
+  public let name: String
+  /// Whether tests that need it run.
+  public let isThere: Bool
+
+  /// - Parameter isFound: asked only where the facility is not required.
+  public init(_ name: String, _ isFound: @autoclosure () -> Bool) {
+    self.name = name
+    let required = getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? ""
+    isThere = required.split(separator: ",").contains { $0 == name } || isFound()
+  }
+
+  /// A program of the host, where Debian puts it.
+  public init(program name: String) { self.init(name, Self.path(of: name) != nil) }
+
+  public static let root = Facility("root", geteuid() == 0)
+  public static let crun = Facility(program: "crun")
+  public static let runc = Facility(program: "runc")
+  public static let skopeo = Facility(program: "skopeo")
+
+  /// The program's path; nil where the host has none of that name.
+  public static func path(of program: String) -> String? {
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"].map { "\($0)/\(program)" }
+      .first { access($0, X_OK) == 0 }
+  }
+}
+
+extension Trait where Self == ConditionTrait {
+  /// Runs a test or suite only where all of these are there.
+  public static func needs(_ facilities: Facility...) -> Self {
+    let missing = facilities.filter { !$0.isThere }.map(\.name)
+    return .enabled(if: missing.isEmpty, "this host lacks \(missing.joined(separator: " and "))")
+  }
+}
