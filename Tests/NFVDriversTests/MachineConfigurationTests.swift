@@ -1,5 +1,6 @@
 import ControlProtocol
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVDrivers
@@ -73,8 +74,7 @@ import Testing
 
   @Test(
     "A guest is told its command, surroundings, files and ports; too much is refused",
-    .enabled(if: ContainerFacility.isRoot, "needs root"),
-    .enabled(if: MachineFacility.hasQEMU, "needs qemu-system-x86_64"))
+    .needs(.root, .qemu))
   func documents() async throws {
     try await withMachines { fixture in
       let port = Port(
