@@ -2,19 +2,20 @@ import Archive
 import FoundationEssentials
 import LinuxSystem
 import NFVModel
+import TestSupport
 import Testing
 
 @testable import NFVImages
 
 /// Images of virtual machines: built from recipes, imported, and refused where they are none.
 @Suite struct TinyxTests {
-  private let folder: Folder
+  private let folder: TemporaryFolder
 
-  init() throws { folder = try Folder() }
+  init() throws { folder = try TemporaryFolder() }
 
   // MARK: Building
 
-  @Test(.enabled(if: Facility.dpkg, "dpkg-deb is missing"))
+  @Test(.needs(.dpkg))
   func theSameInputsGiveTheSameImageWhichTheStoreTakes() async throws {
     let kernel = try KernelPackage(
       package: try folder.kernelPackage(), cache: folder.path + "/cache")
@@ -66,7 +67,7 @@ import Testing
     try folder.expectEmptyStore()
   }
 
-  @Test(.enabled(if: Facility.dpkg, "dpkg-deb is missing"))
+  @Test(.needs(.dpkg))
   func whatCannotBeBuiltIsToldWithWhatToDo() throws {
     let kernel = try KernelPackage(
       package: try folder.kernelPackage(), cache: folder.path + "/cache")
@@ -92,7 +93,7 @@ import Testing
     }
   }
 
-  @Test(.enabled(if: Facility.dpkg, "dpkg-deb is missing"))
+  @Test(.needs(.dpkg))
   func aPackageWithoutAKernelIsRefusedAndNotKept() throws {
     let package = try folder.package("empty", files: ["boot/readme": [1]])
     let error = #expect(throws: NFVError.self) {
@@ -176,17 +177,13 @@ import Testing
 }
 
 extension Facility {
-  static let dpkg = program("/usr/bin/dpkg-deb")
+  static let dpkg = Facility(program: "dpkg-deb")
 }
 
-extension Folder {
-  fileprivate func read(_ name: String) throws -> [UInt8] {
-    Array(try Data(contentsOf: URL(filePath: "\(path)/\(name)")))
-  }
-
+extension TemporaryFolder {
   /// An ELF file without loader, as a static program.
   fileprivate func initProgram() throws -> String {
-    try write(Self.elf(sections: [:]), to: "init")
+    try write("init", Self.elf(sections: [:]))
   }
 
   fileprivate func initramfs(_ program: String) throws -> [UInt8] {
