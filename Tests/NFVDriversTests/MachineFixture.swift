@@ -50,14 +50,15 @@ final class MachineFixture: Sendable {
     driver = try QEMUDriver(configuration, hold: hold)
   }
 
-  /// An image of a kernel of the tests' own, without control channel.
+  /// An image of a kernel of the tests' own, said to serve the control channel or not.
   func image(
-    _ code: [UInt8], board: String = "microvm", change: (inout String) -> Void = { _ in }
+    _ code: [UInt8], board: String = "microvm", isControlled: Bool = false,
+    change: (inout String) -> Void = { _ in }
   ) throws -> PreparedImage {
     var description = """
       {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"\(board)",
       "commandLine":"","minimumMemoryMiB":16,"entrypoint":[],"environment":[],
-      "workingDirectory":"/","control":false,"later":1}
+      "workingDirectory":"/","control":\(isControlled),"later":1}
       """
     change(&description)
     let name = HostName.derived(from: "\(code)\(description)")
@@ -65,6 +66,7 @@ final class MachineFixture: Sendable {
     try Mount.makeDirectory(root, mode: 0o700)
     try replaceFile(root + "/tinyx.json", Array(description.utf8), mode: 0o600)
     try replaceFile(root + "/kernel", PVHImage.octets(of: code), mode: 0o644)
+    if isControlled { try replaceFile(root + "/initramfs", [1, 2, 3], mode: 0o644) }
     return PreparedImage(
       digest: "sha256:test", root: root, configuration: ImageConfiguration(), size: 0)
   }

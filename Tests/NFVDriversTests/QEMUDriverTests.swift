@@ -193,6 +193,27 @@ struct QEMUDriverTests {
     }
   }
 
+  @Test(
+    "A guest that never starts its function, one that ends before, and no kernel are told apart")
+  func guestFails() async throws {
+    try await withMachines(startLimit: .milliseconds(500)) { fixture in
+      let silent = try await failure(
+        fixture,
+        fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
+      #expect(silent.code == .timeout && silent.message.contains("function"), "\(silent)")
+      #expect(silent.cause == "hi")
+      let ending = try await failure(
+        fixture,
+        fixture.specification("vm", try fixture.image(TinyKernel.exitsWith3, isControlled: true)))
+      #expect(ending.code == .failed && ending.message.contains("ended before"), "\(ending)")
+      let broken = try fixture.image(TinyKernel.saysHi, board: "pc")
+      try replaceFile(
+        broken.root + "/kernel", [UInt8](repeating: 0x41, count: 5000), mode: 0o644)
+      let error = try await failure(fixture, fixture.specification("vm", broken))
+      #expect(error.code == .failed && error.cause?.contains("kernel") == true, "\(error)")
+    }
+  }
+
   @Test("A QEMU that is not there is told before anything is started")
   func missingQEMU() async throws {
     try await withMachines { fixture in
@@ -237,9 +258,9 @@ struct QEMUDriverTests {
 
   @Test("The accelerator's guest ends as it should where it is run well, and not where it is not")
   func probeGuest() {
-    #expect(AcceleratorProbe.run(Facility.qemuPath, .seconds(20), accelerator: "tcg"))
-    #expect(!AcceleratorProbe.run(Facility.qemuPath, .milliseconds(1), accelerator: "tcg"))
-    #expect(!AcceleratorProbe.run("/bin/true", .seconds(20)))
-    #expect(!AcceleratorProbe.run("/nowhere", .seconds(20)))
+    #expect(AcceleratorProbe.run(Facility.qemuPath, .seconds(20), under: .tcg))
+    #expect(!AcceleratorProbe.run(Facility.qemuPath, .milliseconds(1), under: .tcg))
+    #expect(!AcceleratorProbe.run("/bin/true", .seconds(20), under: .tcg))
+    #expect(!AcceleratorProbe.run("/nowhere", .seconds(20), under: .tcg))
   }
 }

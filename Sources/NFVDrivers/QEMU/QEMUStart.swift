@@ -31,10 +31,11 @@ extension QEMUDriver {
     guard try await spawn(specification, image, commandLine, record) else { return }
     // From here on they live as long as QEMU does.
     try await HeldTaps(id, folder: workloads.folder(id), hold: hold).release()
+    var stage = StartStage.emulator
     do throws(MachineError) {
-      try await awaitStart(of: id, image)
+      try await awaitStart(of: id, image, &stage)
     } catch {
-      try await explain(error, of: id, image)
+      try await explain(error, stage, of: id, image)
     }
   }
 
@@ -205,64 +206,62 @@ extension QEMUDriver {
 
   // MARK: The guest's start
 
-  private func awaitStart(of id: WorkloadID, _ image: MachineImage) async throws(MachineError) {
+  /// Whom a start waits for.
+  private enum StartStage {
+    case emulator, guest
+  }
+
+  private func awaitStart(
+    of id: WorkloadID, _ image: MachineImage, _ stage: inout StartStage
+  ) async throws(MachineError) {
     let machine = machines[id]
-    if image.isControlled {
-      // Connected before the guest is there: nothing that it says is missed.
-      let control = try await machine.control()
-      _ = try await machine.qmp(timeout: configuration.answerLimit)
-      try await control.waitForStart(timeout: configuration.startLimit)
-    } else {
-      _ = try await machine.qmp(timeout: configuration.answerLimit)
-    }
+    // Connected before the guest is there: nothing that it says is missed.
+    let control = image.isControlled ? try await machine.control() : nil
+    _ = try await machine.qmp(timeout: configuration.answerLimit)
+    stage = .guest
+    try await control?.waitForStart(timeout: configuration.startLimit)
   }
 
   /// Says why a start has failed: a QEMU that ended, one that hangs, a guest that did not come so far.
   /// - Throws: unless nothing has failed: a guest without control channel has ended by itself.
   private func explain(
-    _ error: MachineError, of id: WorkloadID, _ image: MachineImage
+    _ error: MachineError, _ stage: StartStage, of id: WorkloadID, _ image: MachineImage
   ) async throws(NFVError) {
-    let machine = machines[id]
-    switch error {
-    case .refused(let words):
-      throw NFVError(
-        .failed, "the guest of \(id) could not start its function", cause: words)
-    case .closed:
+    switch (error, stage) {
+    case (.closed, _):
       guard let status = await endStatus(of: id) else { break }
-      if case .exited(code: 1) = status {
+      if status == .exited(code: 1) {
         throw NFVError(
           .failed,
           "\(configuration.program) did not run \(id); see whether it is of version 7.2 or later "
             + "and knows the options named", cause: lastWords(of: id))
       }
       if !image.isControlled { return }
-      let reason = machine.shutdownReason.map { " (\($0))" } ?? ""
-      if case .exited = status {
-        throw NFVError(
-          .failed,
-          "the guest of \(id) ended\(reason) before its function ran; look at its output: "
-            + "martlet logs", cause: lastWords(of: id))
-      }
-      throw NFVError(
-        .failed,
-        "QEMU of \(id) ended before the guest's function ran: it "
-          + "\(ExitSource.status(status, of: workloads.group(id)))", cause: lastWords(of: id))
-    case .timedOut(let what) where what.contains("QMP"):
+      let reason =
+        if case .exited = status {
+          "the guest of \(id) ended\(machines[id].shutdownReason.map { " (\($0))" } ?? "") before "
+            + "its function ran; look at its output: martlet logs"
+        } else {
+          "QEMU of \(id) ended before the guest's function ran: it "
+            + "\(ExitSource.status(status, of: workloads.group(id)))"
+        }
+      throw NFVError(.failed, reason, cause: lastWords(of: id))
+    case (.timedOut, .emulator):
       throw NFVError(
         .timeout,
         "QEMU of \(id) runs, but does not answer by QMP within \(configuration.answerLimit); see "
           + "whether the host is overloaded", cause: lastWords(of: id))
-    case .timedOut:
+    case (.timedOut, .guest):
       throw NFVError(
         .timeout,
         "the guest of \(id) did not start its function within \(configuration.startLimit); look at "
           + "its output: martlet logs", cause: lastWords(of: id))
-    case .malformed: break
+    case (.refused(let words), .guest):
+      throw NFVError(.failed, "the guest of \(id) could not start its function", cause: words)
+    case (.refused, .emulator), (.malformed, _): break
     }
-    throw NFVError(
-      .failed,
-      "the start of \(id) cannot be followed; its image's init may not be for this version",
-      cause: error)
+    let whom = stage == .emulator ? "QEMU" : "the init of the guest"
+    throw NFVError(.failed, "\(whom) of \(id) answers what makes no sense", cause: error)
   }
 
   /// How QEMU has ended; nil where it goes on.
