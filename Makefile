@@ -33,7 +33,7 @@ check: setup
 	swift build --explicit-target-dependency-import-check error
 
 bench: build
-	$(SUDO) $(RELEASE)/martlet bench --output build/bench-report.json
+	$(SUDO) $(RELEASE)/martlet bench --report build/bench-report.json
 
 clean:
 	rm -rf .build build

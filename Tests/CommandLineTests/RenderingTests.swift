@@ -178,3 +178,35 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
     #expect(nextPage("</p>; rel=\"prev\"") == nil)
   }
 }
+
+@Suite struct BenchReportTests {
+  @Test func theFiguresOfAReport() throws {
+    let text = """
+      {"instantiate": [{"flavour": "container", "count": 3,
+        "rstMs": {"p50": 4.04, "p95": 5, "p99": 6.96},
+        "runningMs": {"p50": 10, "p95": 11, "p99": 12},
+        "readyMs": {"p50": 15, "p95": 16, "p99": 17.25},
+        "phasesUs": {
+          "startWorkload": {"p50": 5000.4, "p95": 6000, "p99": 7000},
+          "prepareAttachment": {"p50": 900, "p95": 1000, "p99": 1100}}}],
+       "terminate": {"oneMs": 4.5, "allSeconds": 0.273, "count": 199}}
+      """
+    #expect(
+      try BenchReport(JSONValue(parsing: Array(text.utf8))).rendered() == """
+        container, 3 instantiations
+          ms                median   p95   p99
+          first RST            4.0   5.0   7.0
+          its process runs    10.0  11.0  12.0
+          COMPLETED           15.0  16.0  17.3
+
+        phases of the daemon in them
+          µs                 median   p95   p99
+          startWorkload        5000  6000  7000
+          prepareAttachment     900  1000  1100
+
+        terminate one          4.5 ms
+        terminate 199 at once  0.27 s
+
+        """)
+  }
+}

@@ -89,8 +89,7 @@ struct ContainerDriverTests {
       #expect(status == .exited(code: 0), "\(output)")
       #expect(output == "table inet t\n")
       let asked = fixture.specification("asks", ["/bin/sh"], capabilities: ["SYS_ADMIN"])
-      _ = try await fixture.driver.prepare(asked)
-      let error = await #expect(throws: NFVError.self) { try await fixture.driver.start(asked) }
+      let error = await #expect(throws: NFVError.self) { try await fixture.driver.prepare(asked) }
       #expect(error?.code == .unprocessable)
       #expect(error?.message.contains("SYS_ADMIN") == true)
       try await fixture.driver.delete(asked.id)

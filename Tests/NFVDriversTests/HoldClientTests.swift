@@ -45,17 +45,17 @@ struct HoldClientTests {
     try await withClient { client, _ in
       // The first ends last: were answers taken in order, the others would wait for it.
       let slow = shell("slow", "sleep 0.5", wait: true)
-      async let first = client.spawn(slow)
+      let first = client.spawn(slow)
       try await withThrowingTaskGroup(of: (Int, LinuxSystem.ExitStatus?).self) { group in
         for number in 0..<50 {
           let request = shell("s\(number)", "exit \(number)", wait: true)
-          group.addTask { (number, try await client.spawn(request).exit) }
+          group.addTask { (number, try await client.spawn(request).value().exit) }
         }
         for try await (number, status) in group {
           #expect(status == .exited(code: Int32(number)))
         }
       }
-      #expect(try await first.exit == .exited(code: 0))
+      #expect(try await first.value().exit == .exited(code: 0))
       #expect(try await client.list().count == 51)
     }
   }
@@ -74,7 +74,8 @@ struct HoldClientTests {
   @Test func descriptorsComeBackByRole() async throws {
     try await withClient { client, _ in
       let made = try await client.makeNamespaces(
-        key: "n", users: UserRange(hostStart: 500_000, count: 10), network: true)
+        key: "n", users: UserRange(hostStart: 500_000, count: 10), network: true
+      ).value()
       #expect(Set(made.keys) == [.user, .network])
       let opened = try await client.open(key: "n")
       #expect(try inode(made[.network]) == inode(opened[.network]))
@@ -86,7 +87,8 @@ struct HoldClientTests {
   @Test func aDeadHoldIsReplacedAndSaidSo() async throws {
     try await withClient { client, _ in
       var events = client.events.makeAsyncIterator()
-      let process = try await client.spawn(shell("a", "exec sleep 100", wait: false)).process
+      let process = try await client.spawn(shell("a", "exec sleep 100", wait: false)).value()
+        .process
       let old = try await client.status().pid
       async let waiting = client.wait(key: "a")
       // Both are on their way in order: once this is answered, the hold has the wait.
@@ -112,7 +114,7 @@ struct HoldClientTests {
 
   @Test func anUpgradeIsNotNoticed() async throws {
     try await withClient { client, _ in
-      _ = try await client.spawn(shell("a", "sleep 0.3; exit 2", wait: false))
+      _ = try await client.spawn(shell("a", "sleep 0.3; exit 2", wait: false)).value()
       async let end = client.wait(key: "a")
       #expect(try await client.upgrade(path: Built.program("martlet-hold")).upgrades == 1)
       #expect(try await end == .exited(code: 2))

@@ -13,6 +13,10 @@ public enum FileAccess: Sendable {
   case appendOnly
   /// A place in the file tree only (`O_PATH`).
   case path
+  /// An end of a fifo that is read, opened whether or not somebody writes (fifo(7)).
+  case readNonBlocking
+  /// An end of a fifo that is written; ENXIO where nobody reads.
+  case writeNonBlocking
 }
 
 /// `open(2)`.
@@ -25,6 +29,8 @@ public func openFile(_ path: String, _ access: FileAccess) throws(SystemError) -
     case .append: O_RDWR | O_APPEND | O_CREAT
     case .appendOnly: O_WRONLY | O_APPEND | O_CREAT
     case .path: CLINUX_O_PATH
+    case .readNonBlocking: O_RDONLY | O_NONBLOCK
+    case .writeNonBlocking: O_WRONLY | O_NONBLOCK
     }
   return FileDescriptor(
     rawValue: try systemCall("open", path) {

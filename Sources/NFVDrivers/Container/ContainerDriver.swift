@@ -47,6 +47,8 @@ public final class ContainerDriver: WorkloadDriver {
   let configuration: Configuration
   let workloads: HeldWorkloads
   private let ranges: Mutex<UserRanges>
+  /// Containers that were asked for and not yet started.
+  let creations = Mutex<[WorkloadID: Creation]>([:])
 
   var hold: HoldClient { workloads.hold }
   var hierarchies: CgroupHierarchies { workloads.hierarchies }
@@ -106,15 +108,24 @@ public final class ContainerDriver: WorkloadDriver {
         throw error
       }
     }
+    let namespaces = hold.makeNamespaces(
+      key: Self.placeKey(id), users: record.users, network: true)
+    // The hold works in the order of requests: the container is created while the daemon plugs its
+    // ports in, which takes the shorter time, and waits for its start.
+    if configuration.runtime == .crun { try create(specification, record) }
+    let point: AttachmentPoint
     do throws(HoldError) {
-      return try Self.point(
-        await hold.makeNamespaces(key: Self.placeKey(id), users: record.users, network: true))
+      point = try Self.point(await namespaces.value())
     } catch {
       guard case .refused(let refusal) = error, refusal.code == .exists else {
         throw HeldWorkloads.problem("cannot make the namespaces of \(id)", error)
       }
+      point = try await attachmentPoint(of: id)
     }
-    return try await attachmentPoint(of: id)
+    if configuration.runtime != .crun {
+      try create(specification, record, held: try await heldNamespaces(of: id))
+    }
+    return point
   }
 
   public func attachmentPoint(
@@ -158,8 +169,9 @@ public final class ContainerDriver: WorkloadDriver {
   // MARK: Stop and delete
 
   public func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {
+    let isWaiting = await endCreation(of: workload)
     try await workloads.end(workload) { (pidfd) throws(SystemError) in
-      guard grace > .zero else { return }
+      guard grace > .zero, !isWaiting else { return }
       try HeldWorkloads.send(.terminate, to: pidfd)
       _ = try waitReadable(pidfd, milliseconds: grace.milliseconds)
     }
@@ -186,7 +198,8 @@ public final class ContainerDriver: WorkloadDriver {
   // MARK: Observe
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
-    try await workloads.observe { id, status in ExitSource.status(status, of: group(id)) }
+    try await workloads.observe(
+      isWaiting: isCreated, status: { id, status in ExitSource.status(status, of: group(id)) })
   }
 
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {

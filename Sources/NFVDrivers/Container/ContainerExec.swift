@@ -45,7 +45,8 @@ extension ContainerDriver {
       mounts: runtimeMounts)
     do throws(HoldError) {
       _ = try await hold.spawn(
-        spawn, descriptors: (streams.inside + [document]).map(\.descriptor))
+        spawn, descriptors: (streams.inside + [document]).map(\.descriptor)
+      ).value()
       // Only the command has them now: its end is the streams' end.
       streams.inside = []
       guard let descriptor = try await hold.open(key: key)[.process] else {
@@ -113,7 +114,7 @@ extension ContainerDriver {
 }
 
 /// A descriptor that is closed with its last user, so that its number is nobody else's before.
-private final class OwnedDescriptor: Sendable {
+final class OwnedDescriptor: Sendable {
   let descriptor: FileDescriptor
 
   init(_ descriptor: FileDescriptor) { self.descriptor = descriptor }

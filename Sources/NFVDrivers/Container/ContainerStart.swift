@@ -1,19 +1,28 @@
 import HoldProtocol
 import LinuxSystem
 public import NFVModel
+import Synchronization
 import SystemPackage
 
 extension ContainerDriver {
-  public func start(_ specification: WorkloadSpecification) async throws(NFVError) {
+  /// A container on its way: created by the runtime, it waits for its start.
+  struct Creation: Sendable {
+    var call: HoldClient.Call<SpawnResult>
+    /// Namespaces that the runtime finds by our descriptors; open until it has run.
+    var held: [OwnedDescriptor]
+  }
+
+  /// Has the runtime create the container, and does not wait for it.
+  ///
+  /// - Parameter held: the namespaces, for a runtime that cannot take them as its own descriptors.
+  func create(
+    _ specification: WorkloadSpecification, _ record: RunFolder.Record,
+    held: [DescriptorRole: OwnedDescriptor] = [:]
+  ) throws(NFVError) {
     let id = specification.id
-    let folder = folder(id)
-    guard let record = folder.record, record.id == id else {
-      throw NFVError(.conflict, "\(id) is not prepared; start it anew")
-    }
+    guard creations.withLock({ $0[id] == nil }) else { return }
     let group = group(id)
-    let namespaces = try await namespaces(of: id)
-    defer { for descriptor in namespaces.open { try? descriptor.close() } }
-    try writeBundle(specification, record, namespaces)
+    try writeBundle(specification, record, held)
     let input = try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
       if configuration.runtime == .crun {
         try group.create(
@@ -24,21 +33,72 @@ extension ContainerDriver {
       return try Self.emptyInput()
     }
     defer { try? input.close() }
+    let call = hold.spawn(spawnRequest(specification, record, group), descriptors: [input])
+    creations.withLock { $0[id] = Creation(call: call, held: Array(held.values)) }
+  }
+
+  /// Waits until a container that is being created can be removed.
+  /// - Returns: whether it was never started, so that nothing in it can take note of a signal.
+  func endCreation(of id: WorkloadID) async -> Bool {
+    guard let creation = creations.withLock({ $0.removeValue(forKey: id) }) else {
+      return isCreated(id)
+    }
+    _ = try? await creation.call.value()
+    return true
+  }
+
+  /// Whether the container is created, or about to be, and waits for its start.
+  func isCreated(_ id: WorkloadID) -> Bool {
+    folder(id).process == nil || fileExists(startFifo(id))
+  }
+
+  public func start(_ specification: WorkloadSpecification) async throws(NFVError) {
+    let id = specification.id
+    let folder = folder(id)
+    guard let creation = creations.withLock({ $0.removeValue(forKey: id) }) else {
+      if !isCreated(id) { return }
+      throw NFVError(.conflict, "\(id) is not prepared; start it anew")
+    }
     let result: SpawnResult
     do throws(HoldError) {
-      result = try await hold.spawn(
-        spawnRequest(specification, record, group), descriptors: [input])
+      result = try await creation.call.value()
     } catch {
-      if case .refused(let refusal) = error, refusal.code == .exists { return }
-      try? group.kill()
+      try? group(id).kill()
       throw startProblem(specification, error)
     }
-    try HeldWorkloads.onHost("cannot note the process of \(id)") { () throws(SystemError) in
+    try HeldWorkloads.onHost("cannot start the process of \(id)") { () throws(SystemError) in
       try folder.write(result.process)
+      try letRun(id)
     }
     // From here on the namespaces live as long as the process: a function that has died does not go
     // on answering ARP and echoes.
     try? await hold.release(key: Self.placeKey(id))
+  }
+
+  /// What the created container waits at: crun's reads one octet from it, runc's waits until
+  /// somebody reads. The runtimes' own `start` does just this, in a process of its own (1 to 3 ms).
+  private func startFifo(_ id: WorkloadID) -> String {
+    "\(configuration.runFolder)/runtime/\(id.name)/exec.fifo"
+  }
+
+  private func letRun(_ id: WorkloadID) throws(SystemError) {
+    let path = startFifo(id)
+    switch configuration.runtime {
+    case .crun:
+      // Without its reader this fails at once (ENXIO), as it must where the container has died.
+      let fifo = try openFile(path, .writeNonBlocking)
+      defer { try? fifo.close() }
+      try removeFile(path)
+      try writeAll([0], to: fifo)
+    case .runc:
+      let fifo = try openFile(path, .readNonBlocking)
+      defer { try? fifo.close() }
+      guard try waitReadable(fifo, milliseconds: configuration.startLimit.milliseconds) else {
+        throw SystemError(call: "open", errno: .timedOut, subject: path)
+      }
+      _ = try readSome(of: fifo, limit: 1)
+      try removeFile(path)
+    }
   }
 
   /// A standard input at its end. Never the host's /dev/null: runtimes change the owner of standard
@@ -49,37 +109,34 @@ extension ContainerDriver {
     return read
   }
 
-  /// Where the runtime finds the namespaces.
-  private struct NamespacePaths {
-    var user: String
-    var network: String
-    /// To be kept open until the runtime has run.
-    var open: [FileDescriptor] = []
+  /// Where the runtime finds the namespaces. crun gets them as descriptors of its own; runc's
+  /// children have those no more, but may look at ours.
+  private func namespacePaths(
+    _ held: [DescriptorRole: OwnedDescriptor]
+  ) -> (user: String, network: String) {
+    guard configuration.runtime != .crun else {
+      return ("/proc/self/fd/\(Self.userDescriptor)", "/proc/self/fd/\(Self.networkDescriptor)")
+    }
+    let folder = "/proc/\(currentProcessID())/fd"
+    func path(_ role: DescriptorRole) -> String {
+      "\(folder)/\(held[role]?.descriptor.rawValue ?? -1)"
+    }
+    return (path(.user), path(.network))
   }
 
-  /// crun gets them as descriptors of its own; runc's children have those no more, but may look at
-  /// ours.
-  private func namespaces(of id: WorkloadID) async throws(NFVError) -> NamespacePaths {
-    if configuration.runtime == .crun {
-      return NamespacePaths(
-        user: "/proc/self/fd/\(Self.userDescriptor)",
-        network: "/proc/self/fd/\(Self.networkDescriptor)")
-    }
-    let held: [DescriptorRole: FileDescriptor]
+  func heldNamespaces(
+    of id: WorkloadID
+  ) async throws(NFVError) -> [DescriptorRole: OwnedDescriptor] {
     do throws(HoldError) {
-      held = try await hold.open(key: Self.placeKey(id))
+      return try await hold.open(key: Self.placeKey(id)).mapValues(OwnedDescriptor.init)
     } catch {
       throw HeldWorkloads.problem("cannot open the namespaces of \(id)", error)
     }
-    let folder = "/proc/\(currentProcessID())/fd"
-    return NamespacePaths(
-      user: "\(folder)/\(held[.user]?.rawValue ?? -1)",
-      network: "\(folder)/\(held[.network]?.rawValue ?? -1)", open: Array(held.values))
   }
 
   private func writeBundle(
     _ specification: WorkloadSpecification, _ record: RunFolder.Record,
-    _ namespaces: NamespacePaths
+    _ held: [DescriptorRole: OwnedDescriptor]
   ) throws(NFVError) {
     let id = specification.id
     let folder = folder(id)
@@ -90,6 +147,7 @@ extension ContainerDriver {
     for (index, file) in specification.files.enumerated() {
       files.append(.init(source: "\(folder.path)/file-\(index)", path: file.path))
     }
+    let namespaces = namespacePaths(held)
     let place = OCIConfiguration.Place(
       userNamespace: namespaces.user, networkNamespace: namespaces.network,
       root: stage + "/root", documents: folder.documents, files: files,
@@ -138,7 +196,7 @@ extension ContainerDriver {
     return SpawnRequest(
       key: workloads.key(id), executable: configuration.runtimePath,
       arguments: runtimeArguments + [
-        "--log=\(folder.runtimeLog)", "run", "--detach", "--pid-file=\(folder.pidFile)",
+        "--log=\(folder.runtimeLog)", "create", "--pid-file=\(folder.pidFile)",
         "--bundle=\(folder.bundle)", id.name,
       ],
       environment: Self.runtimeEnvironment, input: .descriptor(.passed(0)), output: log,

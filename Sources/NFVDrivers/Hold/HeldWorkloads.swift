@@ -157,8 +157,11 @@ struct HeldWorkloads: Sendable {
   // MARK: Observe
 
   /// Every workload that has a folder or a process here. What an earlier hold started is adopted.
+  ///
+  /// - Parameter isWaiting: whether the process of a workload was made but not let run.
   func observe(
-    _ status: (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
+    isWaiting: (WorkloadID) -> Bool,
+    status: (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
   ) async throws(NFVError) -> [ObservedWorkload] {
     let holdings: [Holding]
     do throws(HoldError) {
@@ -174,13 +177,13 @@ struct HeldWorkloads: Sendable {
       guard let id = workload(ofKey: holding.key) else { continue }
       switch holding.state {
       case .namespaces, .stored: continue
-      case .starting, .running: phases[id] = .running
+      case .starting, .running: phases[id] = isWaiting(id) ? .prepared : .running
       case .exited(_, let exit): phases[id] = .exited(await status(id, exit))
       }
       known.insert(id)
     }
     for record in records where !known.contains(record.id) {
-      guard let process = folder(record.id).process else { continue }
+      guard let process = folder(record.id).process, !isWaiting(record.id) else { continue }
       if let exit = await adopt(record.id, process) {
         phases[record.id] = .exited(await status(record.id, exit))
       } else {

@@ -39,7 +39,67 @@ public final class HoldClient: Sendable {
     case connected(HoldStatus)
   }
 
-  private typealias Answer = Result<(reply: HoldReply, descriptors: [FileDescriptor]), HoldError>
+  fileprivate typealias Answer = Result<
+    (reply: HoldReply, descriptors: [FileDescriptor]), HoldError
+  >
+
+  /// A request that was sent, whose answer can be waited for once, now or later.
+  public struct Call<Value: Sendable>: Sendable {
+    fileprivate let pending: Pending
+    fileprivate let decode: @Sendable (HoldReply, [FileDescriptor]) throws(HoldError) -> Value
+
+    /// Waits for the answer.
+    public func value() async throws(HoldError) -> Value {
+      let (reply, descriptors) = try await pending.answer().get()
+      if case .refused(let refusal) = reply { throw .refused(refusal) }
+      return try decode(reply, descriptors)
+    }
+  }
+
+  /// Where an answer and whoever waits for it meet.
+  fileprivate final class Pending: Sendable {
+    private enum State {
+      case sent
+      case awaited(CheckedContinuation<Answer, Never>)
+      case answered(Answer)
+      case taken
+    }
+
+    private let state = Mutex(State.sent)
+
+    /// An answer that nobody wanted takes its descriptors along.
+    deinit {
+      if case .answered(.success((_, let descriptors))) = state.withLock(\.self) {
+        for descriptor in descriptors { try? descriptor.close() }
+      }
+    }
+
+    func resume(_ answer: Answer) {
+      let waiting = state.withLock { state -> CheckedContinuation<Answer, Never>? in
+        guard case .awaited(let continuation) = state else {
+          state = .answered(answer)
+          return nil
+        }
+        state = .taken
+        return continuation
+      }
+      waiting?.resume(returning: answer)
+    }
+
+    func answer() async -> Answer {
+      await withCheckedContinuation { continuation in
+        let answered = state.withLock { state -> Answer? in
+          guard case .answered(let answer) = state else {
+            state = .awaited(continuation)
+            return nil
+          }
+          state = .taken
+          return answer
+        }
+        if let answered { continuation.resume(returning: answered) }
+      }
+    }
+  }
 
   /// A connection; its descriptor is closed when nobody uses it any more.
   private final class Link: Sendable {
@@ -51,7 +111,7 @@ public final class HoldClient: Sendable {
   private struct State {
     var link: Link?
     var lastID: UInt64 = 0
-    var pending: [UInt64: CheckedContinuation<Answer, Never>] = [:]
+    var pending: [UInt64: Pending] = [:]
     var closed = false
   }
 
@@ -108,7 +168,7 @@ public final class HoldClient: Sendable {
   // MARK: Requests
 
   public func status() async throws(HoldError) -> HoldStatus {
-    let reply = try await ask(.status).reply
+    let reply = try await ask(.status)
     guard case .status(let status) = reply else { throw Self.unexpected(reply) }
     return status
   }
@@ -118,23 +178,25 @@ public final class HoldClient: Sendable {
   /// - Returns: duplicates of their descriptors, the caller's to close.
   public func makeNamespaces(
     key: String, users: UserRange?, network: Bool
-  ) async throws(HoldError) -> [DescriptorRole: FileDescriptor] {
-    Self.byRole(try await ask(.makeNamespaces(key: key, users: users, network: network)))
+  ) -> Call<[DescriptorRole: FileDescriptor]> {
+    call(.makeNamespaces(key: key, users: users, network: network), decode: Self.byRole)
   }
 
   /// Runs a program; see ``SpawnRequest/waitForExit`` and ``SpawnRequest/adoptPidFile`` for what
-  /// is waited for.
+  /// is waited for. Requests are done in the order in which they were sent: what one makes the next
+  /// may name before it is answered.
   ///
-  /// - Parameter descriptors: what ``DescriptorSource/passed(_:)`` counts; they stay the caller's.
+  /// - Parameter descriptors: what ``DescriptorSource/passed(_:)`` counts; they stay the caller's,
+  ///   who may close them when this returns.
   public func spawn(
     _ request: SpawnRequest, descriptors: [FileDescriptor] = []
-  ) async throws(HoldError) -> SpawnResult {
-    try Self.spawned(await ask(.spawn(request), descriptors).reply)
+  ) -> Call<SpawnResult> {
+    call(.spawn(request), descriptors, decode: Self.spawned)
   }
 
   /// How the process kept under `key` ended, once it has.
   public func wait(key: String) async throws(HoldError) -> ExitStatus {
-    let reply = try await ask(.wait(key: key)).reply
+    let reply = try await ask(.wait(key: key))
     guard case .exited(let status) = reply else { throw Self.unexpected(reply) }
     return status
   }
@@ -157,7 +219,7 @@ public final class HoldClient: Sendable {
   public func list() async throws(HoldError) -> [Holding] {
     var all: [Holding] = []
     while true {
-      let reply = try await ask(.list(after: all.last?.key ?? "")).reply
+      let reply = try await ask(.list(after: all.last?.key ?? ""))
       guard case .holdings(let page, let more) = reply else { throw Self.unexpected(reply) }
       all += page
       if !more || page.isEmpty { return all }
@@ -166,7 +228,7 @@ public final class HoldClient: Sendable {
 
   /// Duplicates of the holding's descriptors, the caller's to close.
   public func open(key: String) async throws(HoldError) -> [DescriptorRole: FileDescriptor] {
-    Self.byRole(try await ask(.open(key: key)))
+    try await call(.open(key: key), decode: Self.byRole).value()
   }
 
   /// Keeps a duplicate of `descriptor` under `key`.
@@ -178,7 +240,7 @@ public final class HoldClient: Sendable {
   public func adopt(
     key: String, _ process: ProcessIdentity
   ) async throws(HoldError) -> SpawnResult {
-    try Self.spawned(await ask(.adopt(key: key, process)).reply)
+    try await call(.adopt(key: key, process), decode: Self.spawned).value()
   }
 
   /// Bounds the log at `path` as long as `key` is held.
@@ -188,7 +250,7 @@ public final class HoldClient: Sendable {
 
   /// Has the hold become the program at `path`; nothing that it keeps is lost.
   public func upgrade(path: String) async throws(HoldError) -> HoldStatus {
-    let reply = try await ask(.upgrade(path: path)).reply
+    let reply = try await ask(.upgrade(path: path))
     guard case .status(let status) = reply else { throw Self.unexpected(reply) }
     return status
   }
@@ -199,34 +261,35 @@ public final class HoldClient: Sendable {
   private func act(
     _ request: HoldRequest, _ descriptors: [FileDescriptor] = []
   ) async throws(HoldError) {
-    let reply = try await ask(request, descriptors).reply
+    let reply = try await ask(request, descriptors)
     guard reply == .done else { throw Self.unexpected(reply) }
   }
 
   private func ask(
     _ request: HoldRequest, _ descriptors: [FileDescriptor] = []
-  ) async throws(HoldError) -> (reply: HoldReply, descriptors: [FileDescriptor]) {
-    let answer = await withCheckedContinuation { continuation in
-      send(request, descriptors, continuation)
-    }
-    let (reply, received) = try answer.get()
-    if case .refused(let refusal) = reply { throw .refused(refusal) }
-    return (reply, received)
+  ) async throws(HoldError) -> HoldReply {
+    try await call(request, descriptors) { reply, _ in reply }.value()
+  }
+
+  private func call<Value: Sendable>(
+    _ request: HoldRequest, _ descriptors: [FileDescriptor] = [],
+    decode: @escaping @Sendable (HoldReply, [FileDescriptor]) throws(HoldError) -> Value
+  ) -> Call<Value> {
+    let pending = Pending()
+    send(request, descriptors, pending)
+    return Call(pending: pending, decode: decode)
   }
 
   private func send(
-    _ request: HoldRequest, _ descriptors: [FileDescriptor],
-    _ continuation: CheckedContinuation<Answer, Never>
+    _ request: HoldRequest, _ descriptors: [FileDescriptor], _ pending: Pending
   ) {
     let registered = state.withLock { state -> (id: UInt64, link: Link)? in
       guard let link = state.link else { return nil }
       state.lastID += 1
-      state.pending[state.lastID] = continuation
+      state.pending[state.lastID] = pending
       return (state.lastID, link)
     }
-    guard let (id, link) = registered else {
-      return continuation.resume(returning: .failure(.lost))
-    }
+    guard let (id, link) = registered else { return pending.resume(.failure(.lost)) }
     do {
       // Outside of the lock: where the hold's queue is full this waits for the hold, and the hold
       // may wait for our thread to take its answers.
@@ -234,20 +297,22 @@ public final class HoldClient: Sendable {
     } catch {
       let taken = state.withLock { $0.pending.removeValue(forKey: id) }
       switch error {
-      case let error as WireError: taken?.resume(returning: .failure(.malformed("\(error)")))
-      default: taken?.resume(returning: .failure(.lost))
+      case let error as WireError: taken?.resume(.failure(.malformed("\(error)")))
+      default: taken?.resume(.failure(.lost))
       }
     }
   }
 
   private static func byRole(
-    _ answer: (reply: HoldReply, descriptors: [FileDescriptor])
-  ) -> [DescriptorRole: FileDescriptor] {
-    guard case .descriptors(let roles) = answer.reply else { return [:] }
-    return Dictionary(zip(roles, answer.descriptors)) { first, _ in first }
+    _ reply: HoldReply, _ descriptors: [FileDescriptor]
+  ) throws(HoldError) -> [DescriptorRole: FileDescriptor] {
+    guard case .descriptors(let roles) = reply else { throw unexpected(reply) }
+    return Dictionary(zip(roles, descriptors)) { first, _ in first }
   }
 
-  private static func spawned(_ reply: HoldReply) throws(HoldError) -> SpawnResult {
+  private static func spawned(
+    _ reply: HoldReply, _: [FileDescriptor]
+  ) throws(HoldError) -> SpawnResult {
     guard case .spawned(let result) = reply else { throw unexpected(reply) }
     return result
   }
@@ -268,7 +333,7 @@ public final class HoldClient: Sendable {
         }
         return (state.pending, state.closed)
       }
-      for continuation in lost.values { continuation.resume(returning: .failure(.lost)) }
+      for pending in lost.values { pending.resume(.failure(.lost)) }
       if closed { return eventSink.finish() }
       eventSink.yield(.lost)
       var pause: UInt32 = 10
@@ -296,9 +361,9 @@ public final class HoldClient: Sendable {
       case .success(.event(.exited(let key, let status))):
         eventSink.yield(.exited(key: key, status))
       case .success(.reply(let id, let reply)):
-        let continuation = state.withLock { $0.pending.removeValue(forKey: id) }
-        if let continuation {
-          continuation.resume(returning: .success((reply, descriptors)))
+        let pending = state.withLock { $0.pending.removeValue(forKey: id) }
+        if let pending {
+          pending.resume(.success((reply, descriptors)))
         } else {
           for descriptor in descriptors { try? descriptor.close() }
         }

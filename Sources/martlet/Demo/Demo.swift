@@ -30,11 +30,11 @@ struct Demo {
 
   private var daemon: Daemon { functions.daemon }
 
-  var elapsed: String { rounded((ContinuousClock.now - started).milliseconds / 1000, 1) }
+  var elapsed: String { fixed((ContinuousClock.now - started).milliseconds / 1000, digits: 1) }
 
   /// A step begins.
   func say(_ text: String) {
-    let time = rounded((ContinuousClock.now - started).milliseconds / 1000, 1)
+    let time = fixed((ContinuousClock.now - started).milliseconds / 1000, digits: 1)
     Console.current.print(
       String(repeating: " ", count: max(0, 5 - time.count)) + "\(time) s  \(text)")
   }
@@ -150,14 +150,14 @@ struct Demo {
 
   private mutating func measure() async throws {
     say("measure the draft's five quantities")
+    let group = try host.storeGroup(with: try await functions.workload("rs"))
     var rst: [Double] = []
     var running: [Double] = []
     var ready: [Double] = []
     for round in 0..<10 {
       let times = try await functions.instantiationTimes(
         of: "responder", network: "inside", address: [10, 2, 0, UInt8(50 + round)],
-        from: clients[1],
-        source: Self.inner)
+        from: clients[1], source: Self.inner, group: group)
       rst.append(times.rst)
       running.append(times.running)
       ready.append(times.ready)
@@ -171,14 +171,14 @@ struct Demo {
     let draft = "draft's container"
     for (name, here, theirs) in [
       ("", "here", draft),
-      ("instantiation: first RST", "\(rounded(times[0], 1)) ms", "1,711 ms"),
-      ("instantiation: first reply of the function", "\(rounded(times[1], 1)) ms", ""),
-      ("instantiation: COMPLETED", "\(rounded(times[2], 1)) ms", ""),
-      ("throughput Tx", "\(rounded(tx, 1)) Gbit/s", "45.1 Gbit/s"),
-      ("throughput Rx", "\(rounded(rx, 1)) Gbit/s", "43.8 Gbit/s"),
-      ("RTT, ping flood", "\(rounded(rtt, 1)) µs", "4 ms"),
-      ("image size", "\(rounded(Double(image) / 1e6, 1)) MB", "61 MB"),
-      ("memory", "\(rounded(Double(memory) / 1e6, 1)) MB", "3.8 MB"),
+      ("instantiation: first RST", "\(fixed(times[0], digits: 1)) ms", "1,711 ms"),
+      ("instantiation: its process runs", "\(fixed(times[1], digits: 1)) ms", ""),
+      ("instantiation: COMPLETED", "\(fixed(times[2], digits: 1)) ms", ""),
+      ("throughput Tx", "\(fixed(tx, digits: 1)) Gbit/s", "45.1 Gbit/s"),
+      ("throughput Rx", "\(fixed(rx, digits: 1)) Gbit/s", "43.8 Gbit/s"),
+      ("RTT, ping flood", "\(fixed(rtt, digits: 1)) µs", "4 ms"),
+      ("image size", "\(fixed(Double(image) / 1e6, digits: 1)) MB", "61 MB"),
+      ("memory", "\(fixed(Double(memory) / 1e6, digits: 1)) MB", "3.8 MB"),
     ] {
       tell(pad(name, 44) + pad(here, 16, right: true) + pad(theirs, 20, right: true))
     }
@@ -228,15 +228,9 @@ struct Demo {
 
   // MARK: Kills
 
-  private func workload(_ name: String) async throws -> String {
-    let vnf = try await daemon.find(.vnf, name)
-    let info = vnf["instantiatedVnfInfo", "vnfcResourceInfo"].elements.first ?? .null
-    return info["computeResource", "resourceId"].text
-  }
-
   private mutating func killFunction() async throws {
     say("kill the responder's processes")
-    let before = try await workload("rs")
+    let before = try await functions.workload("rs")
     let victims = host.processes(of: before)
     guard let first = victims.first else {
       throw Failure(.failed, "no process of the workload \(before) was found")
@@ -251,9 +245,9 @@ struct Demo {
     guard let back else { throw Failure(.failed, "the responder did not come back within 10 s") }
     let time = (back - start).milliseconds
     try await Task.sleep(for: .milliseconds(50))
-    let after = try await workload("rs")
+    let after = try await functions.workload("rs")
     tell(
-      "its successor answered after \(rounded(time, 1)) ms, at the same address "
+      "its successor answered after \(fixed(time, digits: 1)) ms, at the same address "
         + "(\(before) → \(after))")
     guard after != before else {
       throw Failure(.failed, "what answered was not a successor")
@@ -280,7 +274,7 @@ struct Demo {
     let adopted = before.intersection(after).count
     tell("\(sent) packets sent, \(sent - received) lost")
     tell(
-      "the new daemon was ready after \(rounded(ready, 0)) ms and took \(adopted) of "
+      "the new daemon was ready after \(fixed(ready, digits: 0)) ms and took \(adopted) of "
         + "\(before.count) functions back")
     results["daemonKill"] = [
       "packetsSent": .integer(Int64(sent)), "packetsLost": .integer(Int64(sent - received)),
@@ -334,17 +328,6 @@ struct Demo {
 }
 
 /// A number with so many digits after the point.
-private func rounded(_ value: Double, _ digits: Int) -> String {
-  var scale = 1.0
-  for _ in 0..<digits { scale *= 10 }
-  let whole = (value * scale).rounded()
-  if digits == 0 { return String(Int64(whole)) }
-  let integer = Int64(whole)
-  let fraction = String(abs(integer % Int64(scale)))
-  return "\(integer / Int64(scale))."
-    + String(repeating: "0", count: digits - fraction.count) + fraction
-}
-
 private func pad(_ text: String, _ width: Int, right: Bool = false) -> String {
   let blanks = String(repeating: " ", count: max(0, width - text.count))
   return right ? blanks + text : text + blanks

@@ -78,6 +78,15 @@ struct DemoHost {
     return found
   }
 
+  /// The path of the control group that all workloads of the daemon share, taken from one of them.
+  mutating func storeGroup(with workload: String) throws -> String {
+    _ = processes(of: workload)
+    guard let store else {
+      throw Failure(.failed, "the workload \(workload) has no process in a control group of ours")
+    }
+    return "/martlet/\(store)/"
+  }
+
   private func processes(where condition: (Int32) -> Bool) -> [Int32] {
     ((try? listFolder("/proc")) ?? []).compactMap { Int32($0) }.filter(condition).sorted()
   }

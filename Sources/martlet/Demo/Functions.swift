@@ -89,48 +89,102 @@ struct Functions: Sendable {
     try await daemon.send(.delete, "\(Kind.vnf.collection)/\(id)")
   }
 
-  /// Instantiates a package that listens on TCP 5001, measures from just before the request was sent,
-  /// in milliseconds, and removes the instance again.
+  /// The resource that carries an instance's first Vnfc.
+  func workload(_ name: String) async throws -> String {
+    let vnf = try await daemon.find(.vnf, name)
+    let info = vnf["instantiatedVnfInfo", "vnfcResourceInfo"].elements.first ?? .null
+    return info["computeResource", "resourceId"].text
+  }
+
+  /// Moments of an instantiation in milliseconds, from just before the request was sent.
+  struct InstantiationTimes {
+    /// The first RST or SYN-ACK from its address.
+    var rst: Double
+    /// Its own process began, as the kernel tells.
+    var running: Double
+    /// COMPLETED, as the event stream tells.
+    var ready: Double
+    /// The daemon's own phases: their names and durations in microseconds.
+    var phases: [String: Double]
+  }
+
+  /// Instantiates a package, measures it from outside, and removes the instance again.
+  ///
+  /// - Parameter group: what the paths of the daemon's control groups have in common.
   func instantiationTimes(
     of package: String, network: String, address: [UInt8], from client: ClientNamespace,
-    source: [UInt8]
-  ) async throws -> (rst: Double, running: Double, ready: Double) {
+    source: [UInt8], group: String
+  ) async throws -> InstantiationTimes {
     let id = try await daemon.create(
       vnfdID: package, name: "probe-\(address[3])-\(address[2])", description: nil)["id"].text
-    let deadline = ContinuousClock.now + .seconds(10)
     let body = request(
       [("network", network, address.map(String.init).joined(separator: "."))], [:])
+    let deadline = ContinuousClock.now + .seconds(10)
+    let processes = try ProcessEvents()
+    var events = daemon.client.events(vnfInstanceID: id).makeAsyncIterator()
+    _ = try await events.next()
+    var operation = ""
     let times = try await withThrowingTaskGroup(
       of: (String, ContinuousClock.Instant?).self
-    ) { group in
-      group.addTask(executorPreference: probes) {
+    ) { measured in
+      measured.addTask(executorPreference: probes) {
         (
           "rst",
           try SynProbe.firstAnswer(
             from: client, source: source, to: address, port: 9, until: deadline)
         )
       }
-      // The probe shall be under way before anything is asked.
-      try await Task.sleep(for: .milliseconds(20))
-      let start = ContinuousClock.now
-      let begun = try await daemon.begin("\(Kind.vnf.collection)/\(id)/instantiate", body)
-      group.addTask(executorPreference: probes) {
+      measured.addTask(executorPreference: probes) {
         (
           "running",
-          try client.firstConnection(to: address, port: 5001, until: deadline)
+          try processes.firstExecution(until: deadline) {
+            ProcessEvents.isFirstOfContainer($0, inGroup: group)
+          }
         )
       }
-      _ = try await ended(begun)
+      // The probes shall be under way before anything is asked.
+      try await Task.sleep(for: .milliseconds(20))
+      let start = ContinuousClock.now
+      operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)/instantiate", body)
+      try await Self.awaitEnd(of: [operation], &events)
       var times = ["ready": ContinuousClock.now - start]
-      for try await (name, moment) in group {
+      for try await (name, moment) in measured {
         if let moment { times[name] = moment - start }
       }
       return times
+    }
+    var phases: [String: Double] = [:]
+    for phase in try await daemon.get(.op, operation)["org.martlet", "phases"].elements {
+      phases[phase["name"].text] = phase["durationMicroseconds"].double
     }
     try await remove(id)
     guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
       throw Failure(.failed, "the function did not answer within 10 s")
     }
-    return (rst.milliseconds, running.milliseconds, ready.milliseconds)
+    return InstantiationTimes(
+      rst: rst.milliseconds, running: running.milliseconds, ready: ready.milliseconds,
+      phases: phases)
+  }
+
+  /// Reads events until all operations are COMPLETED; events of others are passed over.
+  static func awaitEnd(
+    of operations: Set<String>, _ events: inout EventSubscription.Iterator
+  ) async throws {
+    var missing = operations
+    while !missing.isEmpty {
+      guard let event = try await events.next() else {
+        throw Failure(.failed, "the event stream ended")
+      }
+      guard !event.data.isEmpty else { continue }
+      let data = try JSONValue(parsing: Array(event.data.utf8))
+      let id = data["vnfLcmOpOccId"].text
+      guard missing.contains(id) else { continue }
+      switch data["operationState"].text {
+      case "COMPLETED": missing.remove(id)
+      case "STARTING", "PROCESSING": continue
+      default:
+        throw Failure(.failed, "\(data["operation"].text) \(id): \(data["message"].text)")
+      }
+    }
   }
 }

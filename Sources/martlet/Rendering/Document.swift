@@ -36,6 +36,14 @@ extension JSONValue {
     }
   }
 
+  var double: Double? {
+    switch self {
+    case .integer(let value): Double(value)
+    case .number(let value): value
+    default: nil
+    }
+  }
+
   var elements: [JSONValue] {
     if case .array(let elements) = self { elements } else { [] }
   }

@@ -1,0 +1,82 @@
+internal import NFVModel
+
+/// A benchmark's result as tables.
+struct BenchReport {
+  private let report: JSONValue
+
+  init(_ report: JSONValue) { self.report = report }
+
+  func rendered() -> String {
+    var text = ""
+    for entry in report["instantiate"].elements {
+      text += "\(entry["flavour"].text), \(entry["count"].text) instantiations\n"
+      text += distributions(entry, unit: "ms", Self.moments) + "\n"
+      let phases = entry["phasesUs"].members.sorted {
+        ($0.value["p50"].double ?? 0) > ($1.value["p50"].double ?? 0)
+      }
+      text += "phases of the daemon in them\n"
+      text +=
+        distributions(
+          entry["phasesUs"], unit: "µs", phases.map { (key: $0.key, title: $0.key) }, digits: 0)
+        + "\n"
+    }
+    let single = singles
+    if !single.isEmpty {
+      text += Table(titles: ["", ""], alignedRight: [1], rows: single).rendered()
+    }
+    return text
+  }
+
+  private static let moments = [
+    (key: "rstMs", title: "first RST"), (key: "runningMs", title: "its process runs"),
+    (key: "readyMs", title: "COMPLETED"),
+  ]
+
+  private func distributions(
+    _ values: JSONValue, unit: String, _ keys: [(key: String, title: String)], digits: Int = 1
+  ) -> String {
+    Table(
+      titles: [unit, "median", "p95", "p99"], alignedRight: [1, 2, 3],
+      rows: keys.map { key, title in
+        [Cell(title)]
+          + ["p50", "p95", "p99"].map {
+            Cell(fixed(values[key, $0].double ?? 0, digits: digits))
+          }
+      }
+    ).rendered(indent: 2)
+  }
+
+  private var singles: [[Cell]] {
+    var rows: [[Cell]] = []
+    func add(_ title: String, _ value: JSONValue, _ unit: String, scale: Double = 1, digits: Int) {
+      guard let number = value.double else { return }
+      rows.append([Cell(title), Cell("\(fixed(number * scale, digits: digits)) \(unit)")])
+    }
+    let count = report["sequence", "count"].text
+    add("\(count) one after another", report["sequence", "totalSeconds"], "s", digits: 2)
+    add("the last ten against the first ten", report["sequence", "lastToFirst"], "times", digits: 2)
+    add("terminate one", report["terminate", "oneMs"], "ms", digits: 1)
+    add(
+      "terminate \(report["terminate", "count"].text) at once", report["terminate", "allSeconds"],
+      "s", digits: 2)
+    for (title, key) in [
+      ("the idle daemon's memory", "idleBytes"), ("the idle hold's memory", "holdIdleBytes"),
+      ("memory added per function", "bytesPerInstance"),
+    ] {
+      add(title, report["daemon", key], "KiB", scale: 1 / 1024, digits: 0)
+    }
+    add("a page of 100 of 1,000 instances, p99", report["listP99Ms"], "ms", digits: 1)
+    return rows
+  }
+}
+
+/// A number with so many digits after its point.
+func fixed(_ value: Double, digits: Int) -> String {
+  var scale: Int64 = 1
+  for _ in 0..<digits { scale *= 10 }
+  let whole = Int64((value * Double(scale)).rounded())
+  guard digits > 0 else { return String(whole) }
+  let fraction = String(whole.magnitude % UInt64(scale))
+  return "\(whole < 0 ? "-" : "")\(whole.magnitude / UInt64(scale))."
+    + String(repeating: "0", count: digits - fraction.count) + fraction
+}
