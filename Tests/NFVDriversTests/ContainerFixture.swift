@@ -69,7 +69,7 @@ final class ContainerFixture: Sendable {
 
   /// How it ended, and all that it wrote.
   func finish(_ id: WorkloadID) async throws -> (status: NFVModel.ExitStatus, output: String) {
-    _ = try await hold.wait(key: "workload:\(id)")
+    _ = try await hold.wait(key: "workload:\(id)").value()
     let observed = try await driver.observe().first { $0.id == id }
     guard case .exited(let status)? = observed?.phase else {
       throw NFVError(.failed, "\(id) did not exit: \(String(describing: observed))")

@@ -23,7 +23,7 @@ struct HoldClientTests {
     for holding in (try? await client.list()) ?? [] {
       if case .running = holding.state {
         try? await client.signal(key: holding.key, SIGKILL)
-        _ = try? await client.wait(key: holding.key)
+        _ = try? await client.wait(key: holding.key).value()
       }
       try? await client.release(key: holding.key)
     }
@@ -90,12 +90,12 @@ struct HoldClientTests {
       let process = try await client.spawn(shell("a", "exec sleep 100", wait: false)).value()
         .process
       let old = try await client.status().pid
-      async let waiting = client.wait(key: "a")
-      // Both are on their way in order: once this is answered, the hold has the wait.
+      let waiting = client.wait(key: "a")
+      // Requests are taken in order: once this is answered, the hold has the wait.
       _ = try await client.status()
       kill(old, SIGKILL)
       do {
-        Issue.record("\(try await waiting)")
+        Issue.record("\(try await waiting.value())")
       } catch {
         #expect(error as? HoldError == .lost)
       }
@@ -115,9 +115,9 @@ struct HoldClientTests {
   @Test func anUpgradeIsNotNoticed() async throws {
     try await withClient { client, _ in
       _ = try await client.spawn(shell("a", "sleep 0.3; exit 2", wait: false)).value()
-      async let end = client.wait(key: "a")
+      let end = client.wait(key: "a")
       #expect(try await client.upgrade(path: Built.program("martlet-hold")).upgrades == 1)
-      #expect(try await end == .exited(code: 2))
+      #expect(try await end.value() == .exited(code: 2))
     }
   }
 

@@ -177,7 +177,7 @@ private final class ContainerExecSession: ExecSession {
     output = AsyncStream {
       if let chunk = await reader.next() { return chunk }
       return await reader.finish {
-        let status = try? await hold.wait(key: key)
+        let status = try? await hold.wait(key: key).value()
         try? await hold.acknowledge(key: key)
         return switch status {
         case .exited(let code): .exited(code: code)

@@ -160,7 +160,7 @@ struct HeldWorkloads: Sendable {
   ///
   /// - Parameter isWaiting: whether the process of a workload was made but not let run.
   func observe(
-    isWaiting: (WorkloadID) -> Bool,
+    isWaiting: (WorkloadID) -> Bool = { _ in false },
     status: (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
   ) async throws(NFVError) -> [ObservedWorkload] {
     let holdings: [Holding]

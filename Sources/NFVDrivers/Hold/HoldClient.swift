@@ -195,10 +195,11 @@ public final class HoldClient: Sendable {
   }
 
   /// How the process kept under `key` ended, once it has.
-  public func wait(key: String) async throws(HoldError) -> ExitStatus {
-    let reply = try await ask(.wait(key: key))
-    guard case .exited(let status) = reply else { throw Self.unexpected(reply) }
-    return status
+  public func wait(key: String) -> Call<ExitStatus> {
+    call(.wait(key: key)) { (reply, _) throws(HoldError) in
+      guard case .exited(let status) = reply else { throw Self.unexpected(reply) }
+      return status
+    }
   }
 
   public func signal(key: String, _ number: Int32) async throws(HoldError) {

@@ -137,7 +137,8 @@ extension QEMUDriver {
     let result: SpawnResult
     do throws(HoldError) {
       result = try await hold.spawn(
-        request(id, commandLine, mappings, record), descriptors: passed)
+        request(id, commandLine, mappings, record), descriptors: passed
+      ).value()
     } catch {
       if case .refused(let refusal) = error, refusal.code == .exists { return false }
       throw HeldWorkloads.problem("cannot start \(configuration.program) for \(id)", error)
@@ -270,7 +271,7 @@ extension QEMUDriver {
     defer { try? process.close() }
     // Its sockets close before it is gone.
     guard (try? waitReadable(process, milliseconds: 2000)) == true else { return nil }
-    return try? await hold.wait(key: workloads.key(id))
+    return try? await hold.wait(key: workloads.key(id)).value()
   }
 
   /// The end of what QEMU and its guest wrote.
