@@ -21,10 +21,11 @@ demo: build
 serve: build
 	$(SUDO) $(RELEASE)/martletd
 
+# One after another: on two processors tests that wait for the host would keep the others' tasks.
 test: setup
 	swift build
 	swift build --build-tests
-	swift test --skip-build
+	swift test --skip-build --no-parallel
 
 # Format, undeclared imports, who owns which package, nothing put off without a reason.
 check: setup

@@ -154,10 +154,12 @@ final class ConnectionHandler: ChannelDuplexHandler {
       exchange!.body.writeImmutableBuffer(buffer)
     case .streamed: break
     case .streaming(let source):
-      schedule(exchange?.silence)
       switch source.yield(Array(buffer.readableBytesView)) {
-      case .produceMore: break
-      case .stopProducing: paused = true
+      case .produceMore: schedule(exchange?.silence)
+      case .stopProducing:
+        paused = true
+        // As long as the reader takes nothing, the daemon cannot be called silent.
+        exchange?.timer?.cancel()
       case .dropped: abort(.cancelled)
       }
     }
@@ -207,6 +209,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
   }
 
   func resumeReading() {
+    if paused, case .streaming? = exchange?.sink { schedule(exchange?.silence) }
     paused = false
     guard readWaits else { return }
     readWaits = false

@@ -102,9 +102,11 @@ import Testing
   @Test func aSlowReaderLosesNothing() async throws {
     let pieces = (0..<500).map { String(repeating: String($0 % 10), count: 4096) }
     try await StubServer({ _, _ in .stream(pieces) }).onSocket { server in
-      let client = Client(.unixSocket(server.path))
+      let limits = Client.Limits(silence: .milliseconds(200))
+      let client = Client(.unixSocket(server.path), limits: limits)
       let stream = try await client.stream(HTTPRequest(.get, "/large"))
-      try await Task.sleep(for: .milliseconds(50))
+      // The reader is silent, not the daemon.
+      try await Task.sleep(for: .milliseconds(500))
       let body = try await stream.body.collected(limit: 4 << 20)
       #expect(body == pieces.flatMap { Array($0.utf8) })
       _ = try await client.send(HTTPRequest(.get, "/again"))

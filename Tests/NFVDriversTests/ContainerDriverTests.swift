@@ -247,7 +247,14 @@ struct ContainerDriverTests {
       let id = try await fixture.run("host", "sleep 1000")
       let session = try await fixture.driver.execute(
         ExecRequest(
-          arguments: ["/bin/sh", "-c", "stty size; read line; stty size; exit 4"],
+          // crun 1.8 may set the size when the command runs already.
+          arguments: [
+            "/bin/sh", "-c",
+            """
+            until [ "$(stty size)" != "0 0" ]; do :; done
+            stty size; read line; stty size; exit 4
+            """,
+          ],
           terminal: .init(rows: 30, columns: 100)), in: id)
       var text = ""
       var status: NFVModel.ExitStatus?

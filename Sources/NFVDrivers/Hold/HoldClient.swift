@@ -256,8 +256,17 @@ public final class HoldClient: Sendable {
     return status
   }
 
-  /// Ends the hold, which keeps nothing any more.
-  public func shutdown() async throws(HoldError) { try await act(.shutdown) }
+  /// Ends the hold, which keeps nothing any more, and the connection.
+  public func shutdown() async throws(HoldError) {
+    // Before the hold goes: its end must not have another one started.
+    state.withLock { $0.closed = true }
+    do throws(HoldError) {
+      try await act(.shutdown)
+    } catch {
+      state.withLock { $0.closed = false }
+      throw error
+    }
+  }
 
   private func act(
     _ request: HoldRequest, _ descriptors: [FileDescriptor] = []
