@@ -73,12 +73,19 @@ final class ControlClient: Sendable {
   /// Returns when the guest has said that its function runs, at once where it has already.
   /// - Throws: `refused` with the guest's words where it could not be started.
   func waitForStart(timeout: Duration) async throws(MachineError) {
-    _ = try await shared.replies.ask("the start of its function", timeout: timeout) { [shared] id in
-      let function = shared.state.withLock { state in
-        if state.function == nil { state.startWaiters.append(id) }
-        return state.function
+    do throws(MachineError) {
+      _ = try await shared.replies.ask("the start of its function", timeout: timeout) {
+        [shared] id in
+        let function = shared.state.withLock { state in
+          if state.function == nil { state.startWaiters.append(id) }
+          return state.function
+        }
+        if let function { shared.replies.resolve(id, Self.startAnswer(function)) }
       }
-      if let function { shared.replies.resolve(id, Self.startAnswer(function)) }
+    } catch {
+      // It may have said so and ended the connection since.
+      guard let function = shared.state.withLock({ $0.function }) else { throw error }
+      _ = try Self.startAnswer(function).get()
     }
   }
 
