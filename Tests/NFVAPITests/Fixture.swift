@@ -14,7 +14,7 @@ import TestSupport
 /// A whole daemon without a network: the store in memory, a fake host, and the router.
 struct Fixture: Sendable {
   let fake: FakeHost
-  let store: MemoryStore
+  let store: any Store
   let lifecycle: Lifecycle
   let api: API
   let responder: RouterResponder<CallContext>
@@ -26,12 +26,16 @@ struct Fixture: Sendable {
   /// - Parameters:
   ///   - retention: how many events are kept.
   ///   - packageBound: the largest archive, in octets.
+  ///   - store: another one than an empty one in memory.
+  ///   - images: where archives are read as the daemon does, and their images imported; nil: their
+  ///     text says what stands in for them.
   static func run(
     _ access: Access = .open, retention: Int = 10_000, packageBound: UInt64 = 1 << 20,
+    store: (any Store)? = nil, images: (any ImageStore)? = nil,
     _ body: @Sendable @escaping (Fixture) async throws -> Void
   ) async throws {
     let fake = FakeHost()
-    let store = MemoryStore(id: "test", retention: retention)
+    let store = store ?? MemoryStore(id: "test", retention: retention)
     let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     let lifecycle = try Lifecycle(store: store, host: fake.host, logger: logger) {
       (template, _) throws(NFVError) in template
@@ -40,7 +44,10 @@ struct Fixture: Sendable {
     let catalogue = try Catalogue(
       directory: "\(temporary.path)/packages", limit: packageBound, lifecycle: lifecycle,
       logger: logger
-    ) { path throws(NFVError) in try await content(of: path) }
+    ) { path throws(NFVError) in
+      if let images { return try await importPackage(path, into: images) }
+      return try await content(of: path)
+    }
     let api = API(
       lifecycle: lifecycle, catalogue: catalogue, version: "0.0.1", logger: logger)
     let fixture = Fixture(

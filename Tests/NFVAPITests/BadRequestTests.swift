@@ -1,0 +1,153 @@
+import Glibc
+import HTTPTypes
+import LinuxSystem
+import NFVModel
+import NFVStore
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import NFVAPI
+
+/// Requests that cannot be met: refused with the reason, and everything stays as it was.
+@Suite struct BadRequestTests {
+  private static let instances = VnfInstancesTests.instances
+  private static let connection =
+    #"{"extVirtualLinks":[{"resourceId":"left","extCps":[{"cpdId":"left"}]}]}"#
+
+  /// What the store holds, as the API tells it.
+  private func all(_ fixture: Fixture) async throws -> [JSONValue] {
+    var lists: [JSONValue] = []
+    for path in [
+      VnfPackagesTests.packages, Self.instances, NetworksTests.networks,
+      "/vnflcm/v2/vnf_lcm_op_occs",
+    ] {
+      lists.append(try await fixture.call(.get, "\(path)?all_fields").json)
+    }
+    return lists
+  }
+
+  private func create(_ fixture: Fixture, _ name: String) async throws -> String {
+    let reply = try await fixture.call(
+      .post, Self.instances, #"{"vnfdId":"vnfd-1","vnfInstanceName":"\#(name)"}"#)
+    return try #require(reply.headers[.location], "\(reply.text)")
+  }
+
+  @Test func whenNoAddressIsFreeNothingBegins() async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard(links: [])
+      _ = try await fixture.call(
+        .post, NetworksTests.networks, #"{"name":"left","subnets":[{"prefix":"10.9.0.0/30"}]}"#)
+      var refused: TestReply?
+      for index in 0..<4 where refused == nil {
+        let path = try await create(fixture, "vnf-\(index)")
+        let before = try await all(fixture)
+        let reply = try await fixture.call(.post, "\(path)/instantiate", Self.connection)
+        if reply.status == 202 {
+          try await fixture.completed(reply)
+        } else {
+          refused = reply
+          #expect(try await all(fixture) == before)
+        }
+      }
+      let reply = try #require(refused)
+      #expect(reply.status == 507 || reply.status == 409, "\(reply.text)")
+      #expect(reply.detail.contains("left") && reply.detail.contains("10.9.0.0/30"))
+    }
+  }
+
+  @Test(arguments: [
+    ("POST", NetworksTests.networks, #"{"name":"left"}"#, 409),
+    (
+      "POST", NetworksTests.networks, #"{"name":"x","subnets":[{"prefix":"10.9.0.128/25"}]}"#, 409
+    ),
+    ("POST", instances, #"{"vnfdId":"vnfd-1","vnfInstanceName":"fw"}"#, 409),
+    ("POST", "ONE/instantiate", "{}", 409),
+    ("POST", "ONE/scale", #"{"type":"SCALE_OUT","aspectId":"workers","numberOfSteps":9}"#, 422),
+    ("POST", "ONE/operate", #"{"changeStateTo":"STARTED"}"#, 409),
+    ("DELETE", "ONE", "", 409),
+    ("POST", "ONE/terminate", "{\"terminationType\":", 400),
+    ("POST", "ONE/heal", "[", 400),
+  ])
+  func refusedRequestsChangeNothing(
+    method: String, path: String, body: String, status: Int
+  ) async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard()
+      _ = try await fixture.call(
+        .post, NetworksTests.networks, #"{"name":"left","subnets":[{"prefix":"10.9.0.0/24"}]}"#)
+      let id = try await fixture.instantiated()
+      let before = try await all(fixture)
+      let newest = try fixture.store.lastSequence()
+      let reply = try await fixture.call(
+        try #require(HTTPRequest.Method(method)),
+        path.replacing("ONE", with: "\(Self.instances)/\(id)"), body)
+      #expect(reply.status == status && !reply.detail.isEmpty, "\(reply.text)")
+      #expect(try await all(fixture) == before)
+      #expect(try fixture.store.lastSequence() == newest)
+    }
+  }
+
+  /// The driver's contract says of a runtime that hangs that its start ends by `timeout`.
+  @Test(
+    arguments: [
+      (.failed, 500), (.timeout, 504), (.exhausted, 507),
+    ] as [(NFVError.Code, Int64)])
+  func aRuntimeThatFailsIsToldByItsOccurrence(code: NFVError.Code, status: Int64) async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard()
+      _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+      let path = try await create(fixture, "fw")
+      let before = try await fixture.call(.get, path).json
+      fixture.fake.startFailure.withLock { $0 = NFVError(code, "crun did not answer within 10 s") }
+      let accepted = try await fixture.call(.post, "\(path)/instantiate", Self.connection)
+      try await fixture.completed(accepted, "FAILED_TEMP")
+      let occurrence = try #require(accepted.headers[.location])
+      let error = try await fixture.call(.get, occurrence).json.member("error")
+      #expect(try error.member("status").integer == status)
+      #expect(try error.member("detail").text.contains("crun did not answer"))
+      #expect(try await fixture.call(.post, "\(occurrence)/rollback").status == 202)
+      try await fixture.completed(accepted, "ROLLED_BACK")
+      #expect(try await fixture.call(.get, path).json == before)
+    }
+  }
+
+  /// The store's disk, a small file system of the test's own, is filled and freed again.
+  @Test(.needs(.root))
+  func aFullStoreRefusesAndGoesOnLater() async throws {
+    let folder = try TemporaryFolder()
+    let disk = folder.path + "/state"
+    try Mount.makeDirectory(disk, mode: 0o700)
+    try Mount.tmpfs(at: disk, size: 2 << 20, mode: 0o700)
+    defer { try? Mount.unmount(disk) }
+    let store = try SQLiteStore(path: disk + "/store.sqlite")
+    try await Fixture.run(store: store) { fixture in
+      _ = try await fixture.onboard()
+      _ = try await create(fixture, "before")
+      let before = try await all(fixture)
+      let filler = open(disk + "/filler", O_WRONLY | O_CREAT, 0o600)
+      let block = [UInt8](repeating: 1, count: 1024)
+      while write(filler, block, block.count) == block.count {}
+      close(filler)
+      let name = String(repeating: "n", count: 200)
+      var refused: TestReply?
+      for index in 0..<200 {
+        let reply = try await fixture.call(
+          .post, NetworksTests.networks, #"{"name":"\#(name.prefix(40))-\#(index)"}"#)
+        if reply.status != 201 {
+          refused = reply
+          break
+        }
+        _ = try await fixture.call(
+          .delete, "\(NetworksTests.networks)/\(name.prefix(40))-\(index)")
+      }
+      let reply = try #require(refused)
+      #expect(reply.status == 507 && reply.detail.contains("full"), "\(reply.text)")
+      unlink(disk + "/filler")
+      #expect(try await all(fixture) == before)
+      #expect(try await fixture.call(.get, "/readyz").status == 200)
+      _ = try await create(fixture, "after")
+      #expect(try store.load().instances.map(\.name).sorted() == ["after", "before"])
+    }
+  }
+}
