@@ -197,10 +197,19 @@ import Testing
       #expect(try await names("(nin,vnfInstanceName,a,c)") == ["b, (x)"])
       #expect(try await names("(eq,vnfInstanceName,'b,%20(x)')") == ["b, (x)"])
       #expect(try await names("(cont,vnfInstanceName,x)") == ["b, (x)"])
+      #expect(try await names("(ncont,vnfInstanceName,x)") == ["a"])
+      #expect(try await names("(gt,vnfInstanceName,a)") == ["b, (x)"])
+      #expect(try await names("(gte,vnfInstanceName,a)") == ["a", "b, (x)"])
+      #expect(try await names("(lt,vnfInstanceName,b)") == ["a"])
+      #expect(try await names("(lte,vnfInstanceName,a)") == ["a"])
+      // Numbers are compared as such: 1.0 is less than 10.
+      #expect(try await names("(lt,vnfSoftwareVersion,10)") == ["a", "b, (x)"])
+      #expect(try await names("(gte,vnfSoftwareVersion,1)") == ["a", "b, (x)"])
       #expect(try await names("(eq,instantiatedVnfInfo/flavourId,container)") == ["a"])
       #expect(try await names("(eq,vnfProvider,Martlet);(eq,vnfInstanceName,a)") == ["a"])
       for (bad, part) in [
-        ("(eq,nothing,1)", "nothing"), ("(gt,id,1)", "gt"), ("eq,id,1", "'('"),
+        ("(eq,nothing,1)", "nothing"), ("(near,id,1)", "near"), ("(gt,id,1,2)", "one value"),
+        ("eq,id,1", "'('"),
         ("(eq,id,1", "')'"), ("(eq,id)", "one value"), ("(eq,id,'1)", "quote"),
         ("(eq,id,1)x", "';'"),
       ] {

@@ -125,12 +125,35 @@ import Testing
         try await fixture.call(.patch, path, #"{"operationalState":"DISABLED"}"#).status == 409)
       #expect(try await fixture.call(.patch, path, #"{"operationalState":"X"}"#).status == 400)
       #expect(try await fixture.call(.patch, path, "{}").status == 422)
+      let other = try await fixture.call(.patch, path, #"{"vnfdId":"x"}"#)
+      #expect(other.status == 422 && other.detail.contains("vnfdId"))
       let refused = try await fixture.call(
         .post, "/vnflcm/v2/vnf_instances", #"{"vnfdId":"vnfd-1"}"#)
       #expect(refused.status == 409 && refused.detail.contains("DISABLED"))
       let list = try await fixture.call(
         .get, "\(Self.packages)?filter=(eq,vnfdId,vnfd-1);(eq,usageState,IN_USE)")
       #expect(try list.json.items.count == 1)
+    }
+  }
+
+  /// RFC 7396's rules: null removes, objects are merged, arrays are replaced.
+  @Test func userDefinedDataIsMerged() async throws {
+    try await Fixture.run { fixture in
+      let path = try await create(
+        fixture, #"{"userDefinedData":{"a":{"b":1,"c":2},"d":[1],"e":"x"}}"#)
+      let patch = #"{"userDefinedData":{"a":{"b":null,"f":{"g":null}},"d":[2],"e":null}}"#
+      let reply = try await fixture.call(
+        .patch, path, patch, headers: [.contentType: "application/merge-patch+json"])
+      #expect(reply.status == 200, "\(reply.text)")
+      let data = try await fixture.call(.get, path).json.member("userDefinedData")
+      #expect(
+        data
+          == .object([
+            "a": .object(["c": .integer(2), "f": .object([:])]), "d": .array([.integer(2)]),
+          ]))
+      let both = #"{"operationalState":"ENABLED","userDefinedData":{"h":1}}"#
+      #expect(try await fixture.call(.patch, path, both).status == 409)
+      #expect(try await fixture.call(.get, path).json.member("userDefinedData") == data)
     }
   }
 

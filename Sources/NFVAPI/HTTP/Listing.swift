@@ -119,7 +119,15 @@ struct Selection {
 /// An attribute-based filter (SOL013 5.2): `(eq,instantiationState,INSTANTIATED);(neq,a/b,c)`.
 struct Filter {
   enum Comparison: String, CaseIterable {
-    case eq, neq, `in`, nin, cont, ncont
+    case eq, neq, `in`, nin, gt, gte, lt, lte, cont, ncont
+
+    /// Whether it takes one value only.
+    var takesOne: Bool {
+      switch self {
+      case .eq, .neq, .gt, .gte, .lt, .lte: true
+      case .in, .nin, .cont, .ncont: false
+      }
+    }
   }
 
   struct Term {
@@ -131,9 +139,19 @@ struct Filter {
       switch comparison {
       case .eq, .in: actual.map(values.contains) ?? false
       case .neq, .nin: !(actual.map(values.contains) ?? false)
+      case .gt: actual.map { Self.isLess(values[0], $0) } ?? false
+      case .gte: actual.map { !Self.isLess($0, values[0]) } ?? false
+      case .lt: actual.map { Self.isLess($0, values[0]) } ?? false
+      case .lte: actual.map { !Self.isLess(values[0], $0) } ?? false
       case .cont: actual.map { text in values.contains { text.contains($0) } } ?? false
       case .ncont: !(actual.map { text in values.contains { text.contains($0) } } ?? false)
       }
+    }
+
+    /// Numbers by their value; all else, dates among it, by their characters.
+    private static func isLess(_ left: String, _ right: String) -> Bool {
+      if let left = Double(left), let right = Double(right) { return left < right }
+      return left < right
     }
   }
 
@@ -203,11 +221,9 @@ struct Filter {
       var values: [String] = []
       while skip(",") { values.append(try value()) }
       guard skip(")") else { throw problem("',' or ')'") }
-      let needsOne = comparison == .eq || comparison == .neq
-      guard needsOne ? values.count == 1 : !values.isEmpty else {
-        throw Problem(
-          .badRequest,
-          "filter: \(word) of \(attribute) takes \(needsOne ? "one value" : "one value or more")")
+      guard comparison.takesOne ? values.count == 1 : !values.isEmpty else {
+        let count = comparison.takesOne ? "one value" : "one value or more"
+        throw Problem(.badRequest, "filter: \(word) of \(attribute) takes \(count)")
       }
       return Term(comparison: comparison, attribute: attribute, values: values)
     }

@@ -132,18 +132,28 @@ struct VnfPackages: Sendable {
     let id: VnfPackageID = context.identifier("vnfPkgId")
     let body = try await call.json()
     _ = try find(id, context.tenant)
-    guard let wanted = try body.member("operationalState") else {
+    let known: Set<String> = ["operationalState", "userDefinedData"]
+    let names = Set(try body.members().keys)
+    if let other = names.subtracting(known).min() {
       throw Problem(
-        .unprocessableContent, "operationalState is what can be changed of a VNF package")
+        .unprocessableContent,
+        "\(other) cannot be changed of a VNF package; operationalState and userDefinedData can")
     }
-    guard try body.members().count == 1 else {
+    let state: VnfPackage.OperationalState? = try body.member("operationalState")?.oneOf()
+    let data = try body.object("userDefinedData")
+    guard state != nil || !data.isEmpty else {
       throw Problem(
-        .unprocessableContent, "only operationalState can be changed of a VNF package")
+        .unprocessableContent, "give operationalState, userDefinedData or both to be changed")
     }
-    let state: VnfPackage.OperationalState = try wanted.oneOf()
     _ = try await lifecycle.submit(
-      .setPackage(id, operational: state), tenant: context.tenant, actor: context.actor)
-    return .json { $0.object { $0.field("operationalState", state.rawValue) } }
+      .modifyPackage(id, operational: state, userDefinedData: data), tenant: context.tenant,
+      actor: context.actor)
+    return .json {
+      $0.object {
+        $0.field("operationalState", state?.rawValue)
+        if !data.isEmpty { $0.field("userDefinedData", .object(data)) }
+      }
+    }
   }
 }
 

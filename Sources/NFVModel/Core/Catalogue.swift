@@ -33,18 +33,22 @@ extension Core {
     return package
   }
 
-  mutating func setPackage(
-    _ id: VnfPackageID, _ operational: VnfPackage.OperationalState, _ tenant: TenantID,
-    at now: Timestamp, _ outcome: inout Outcome
+  mutating func modifyPackage(
+    _ id: VnfPackageID, _ operational: VnfPackage.OperationalState?,
+    _ userDefinedData: [String: JSONValue], _ tenant: TenantID, at now: Timestamp,
+    _ outcome: inout Outcome
   ) throws(NFVError) -> VnfPackage {
     var package = try package(id, tenant)
-    guard package.onboarding == .onboarded else {
-      throw NFVError(.conflict, "the package \(id) is not onboarded yet")
+    if let operational {
+      guard package.onboarding == .onboarded else {
+        throw NFVError(.conflict, "the package \(id) is not onboarded yet")
+      }
+      guard package.operational != operational else {
+        throw NFVError(.conflict, "the package \(id) is already \(operational.rawValue)")
+      }
+      package.operational = operational
     }
-    guard package.operational != operational else {
-      throw NFVError(.conflict, "the package \(id) is already \(operational.rawValue)")
-    }
-    package.operational = operational
+    package.userDefinedData.merge(patch: userDefinedData)
     commit(.putPackage(package), &outcome)
     notify(.packageChange, package, at: now, &outcome)
     return package

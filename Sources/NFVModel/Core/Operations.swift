@@ -19,8 +19,8 @@ extension Core {
       commit(.putPackage(package), &outcome)
       notify(.packageChange, package, at: now, &outcome)
       return .package(package)
-    case .setPackage(let id, let operational):
-      return .package(try setPackage(id, operational, tenant, at: now, &outcome))
+    case .modifyPackage(let id, let operational, let data):
+      return .package(try modifyPackage(id, operational, data, tenant, at: now, &outcome))
     case .deletePackage(let id):
       try deletePackage(id, tenant, at: now, &outcome)
       return .done

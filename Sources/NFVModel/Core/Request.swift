@@ -7,7 +7,9 @@ public enum Request: Sendable, Hashable {
   case onboardPackage(VnfPackageID, VnfPackage.Content)
   /// The archive was refused: the package says why.
   case failPackage(VnfPackageID, NFVError)
-  case setPackage(VnfPackageID, operational: VnfPackage.OperationalState)
+  /// Changes what is given; `userDefinedData` is merged into what is there (RFC 7396).
+  case modifyPackage(
+    VnfPackageID, operational: VnfPackage.OperationalState?, userDefinedData: [String: JSONValue])
   case deletePackage(VnfPackageID)
 
   // Networks.

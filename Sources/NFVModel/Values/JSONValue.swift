@@ -40,3 +40,20 @@ public enum JSONValue: Hashable, Sendable, Codable {
     }
   }
 }
+
+extension [String: JSONValue] {
+  /// JSON Merge Patch (RFC 7396): null removes a member, an object is merged, all else replaces.
+  mutating func merge(patch: Self) {
+    for (name, value) in patch {
+      switch value {
+      case .null: self[name] = nil
+      case .object(let members):
+        var merged: Self = [:]
+        if case .object(let old) = self[name] { merged = old }
+        merged.merge(patch: members)
+        self[name] = .object(merged)
+      default: self[name] = value
+      }
+    }
+  }
+}
