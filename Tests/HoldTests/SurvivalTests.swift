@@ -66,6 +66,8 @@ struct SurvivalTests {
       let status = try next.request(.wait(key: "a")).0
       #expect(status == .exited(.exited(code: 6)))
       #expect(try readFile(log, limit: 100) == Array("written after death\n".utf8))
+      // Until the host's init has taken note of its end it is there to be adopted.
+      for _ in 0..<500 where fileExists("/proc/\(process.pid)") { sleepThread(milliseconds: 10) }
       #expect(try next.refusal(.adopt(key: "b", process)).code == .system)
       fixture.strays = []
     }
