@@ -29,8 +29,9 @@ public enum SynProbe {
         } else {
           try socket.send(arpRequest(mac, source, address))
         }
-        // Spinning would take a processor away from what is measured.
-        pause(microseconds: 50)
+        // Spinning would take a processor away from what is measured; so the answer is up to a
+        // fifth of a millisecond late.
+        pause(microseconds: 150)
         while let frame = try socket.receive(timeout: .zero) {
           if let found = arpReply(frame, from: address) {
             target = found
