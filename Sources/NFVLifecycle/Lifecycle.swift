@@ -153,9 +153,11 @@ public final class Lifecycle: Service, Sendable {
           }
         }
         group.addTask(executorPreference: self.loopThread) { self.loop() }
-        for await action in self.actions {
-          group.addTask(executorPreference: self.actionThreads) {
-            self.inbox.append(.actionEnded(await self.perform(action)))
+        await withTaskExecutorPreference(self.actionThreads) {
+          for await action in self.actions {
+            group.addTask(executorPreference: self.actionThreads) {
+              self.inbox.append(.actionEnded(await self.perform(action)))
+            }
           }
         }
         group.cancelAll()
@@ -212,6 +214,7 @@ public final class Lifecycle: Service, Sendable {
       var answers: [(token: UInt64, Result<Response, NFVError>)] = []
       var actions: [Action] = []
       var wasObserved = false
+      var hasNews = false
       let backup = core.withLock { core -> Core in
         let backup = core
         func take(_ event: Event) {
@@ -229,8 +232,7 @@ public final class Lifecycle: Service, Sendable {
       }
       do throws(NFVError) {
         if !changes.isEmpty {
-          let written = try store.commit(changes)
-          if !written.isEmpty { wakeReaders() }
+          hasNews = try !store.commit(changes).isEmpty
         }
       } catch {
         logger.critical("the store did not take a commit", metadata: ["error": "\(error)"])
@@ -240,8 +242,10 @@ public final class Lifecycle: Service, Sendable {
         timeout = .seconds(1)
         continue
       }
-      answer(answers)
+      // In the order of who waits for it.
       for action in actions { actionsContinuation.yield(action) }
+      answer(answers)
+      if hasNews { wakeReaders() }
       if wasObserved { pending.withLock { $0.isReady = true } }
       timeout = core.withLock { $0.wakeAt }.map { max($0 - Clock.now, .zero) }
     }

@@ -212,15 +212,10 @@ public final class HostNetwork: NetworkDriver, Sendable {
       try writeSysctls(Self.sysctls(forwards: forwards))
       return try NetlinkSocket(.route)
     }
-    let links = Dictionary(
-      try socket.links().map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first })
     var messages = [NetlinkMessage.setLinkUp(named: "lo")]
     for attachment in attachments {
       let port = attachment.port
-      guard let index = links[port.interface] else {
-        throw SystemError(
-          call: "netlink", errno: .noSuchAddressOrDevice, subject: port.interface)
-      }
+      let index = try socket.index(ofLinkNamed: port.interface)
       messages += port.addresses.map {
         .addAddress($0.address.octets, prefixLength: $0.length, link: index)
       }
@@ -248,18 +243,11 @@ public final class HostNetwork: NetworkDriver, Sendable {
     guard let tenant = attachments.first?.workload.tenant else { return }
     try wrap("the ports of \(attachments[0].workload.vnfc)") { () throws(SystemError) in
       let fabric = try fabric(of: tenant)
-      let links = Dictionary(
-        try fabric.route.links().map { ($0.name, $0.index) },
-        uniquingKeysWith: { first, _ in first })
       var messages: [NetlinkMessage] = []
       for attachment in attachments {
         // Before it is a port of the bridge, so that it does not hear of itself.
         fabric.announce(attachment.port)
-        guard let index = links[attachment.interfaceName] else {
-          throw SystemError(
-            call: "netlink", errno: .noSuchAddressOrDevice,
-            subject: "the link of the port \(attachment.port.cpd)")
-        }
+        let index = try fabric.route.index(ofLinkNamed: attachment.interfaceName)
         let bridge = try fabric.bridge(of: attachment.port.network)
         messages.append(.setLink(index, isUp: true, master: bridge))
         messages.append(.setForwarding(of: attachment.port.mac.octets, to: index))

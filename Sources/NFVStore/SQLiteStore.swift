@@ -105,7 +105,9 @@ public final class SQLiteStore: Store, Sendable {
 
   public func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry] {
     try read { database in
-      let oldest = try Int64.fetchOne(database, sql: "SELECT MIN(sequence) FROM outbox")
+      // Subscribers ask at each commit: preparing the statements took most of 0.9 ms.
+      let oldest = try Int64.fetchOne(
+        database.cachedStatement(sql: "SELECT MIN(sequence) FROM outbox"))
       let last = try Self.lastSequence(database)
       let first = oldest ?? last + 1
       guard sequence >= first - 1 else {
@@ -113,8 +115,8 @@ public final class SQLiteStore: Store, Sendable {
           .notFound, "the events after \(sequence) are gone; the oldest kept one is \(first)")
       }
       let rows = try Row.fetchAll(
-        database,
-        sql: "SELECT sequence, document FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        database.cachedStatement(
+          sql: "SELECT sequence, document FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"),
         arguments: [sequence, limit])
       let decoder = JSONDecoder()
       return try rows.map { row in
@@ -245,14 +247,14 @@ public final class SQLiteStore: Store, Sendable {
 
   private static func lastSequence(_ database: Database) throws -> Int64 {
     try Int64.fetchOne(
-      database, sql: "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") ?? 0
+      database.cachedStatement(sql: "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")) ?? 0
   }
 
   private static func all<Value: Decodable>(
     _ database: Database, _ sql: String, _ arguments: StatementArguments = []
   ) throws -> [Value] {
     let decoder = JSONDecoder()
-    return try String.fetchAll(database, sql: sql, arguments: arguments).map {
+    return try String.fetchAll(database.cachedStatement(sql: sql), arguments: arguments).map {
       try decoder.decode(Value.self, from: Data($0.utf8))
     }
   }

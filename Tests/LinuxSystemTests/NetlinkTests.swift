@@ -24,16 +24,20 @@ import Testing
           01 00 00 00  01 00 00 00               ; flags and change: IFF_UP
           08 00 03 00  6d 61 62 00               ; IFLA_IFNAME "mab"
           08 00 04 00  dc 05 00 00               ; IFLA_MTU 1500
+          08 00 1f 00  01 00 00 00               ; IFLA_NUM_TX_QUEUES 1
+          08 00 20 00  01 00 00 00               ; IFLA_NUM_RX_QUEUES 1
           08 00 0a 00  05 00 00 00               ; IFLA_MASTER 5
-          50 00 12 00                            ; IFLA_LINKINFO, 80 octets
+          60 00 12 00                            ; IFLA_LINKINFO, 96 octets
           09 00 01 00  76 65 74 68  00 00 00 00  ;   IFLA_INFO_KIND "veth"
-          40 00 02 00                            ;   IFLA_INFO_DATA
-          3c 00 01 00                            ;     VETH_INFO_PEER
+          50 00 02 00                            ;   IFLA_INFO_DATA
+          4c 00 01 00                            ;     VETH_INFO_PEER
           00 00 00 00  00 00 00 00               ;       ifinfomsg
           00 00 00 00  00 00 00 00               ;       not up: ENOTCONN otherwise
           09 00 03 00  65 74 68 30  00 00 00 00  ;       IFLA_IFNAME "eth0"
           0a 00 01 00  02 00 00 00  00 09 00 00  ;       IFLA_ADDRESS
           08 00 04 00  dc 05 00 00               ;       IFLA_MTU
+          08 00 1f 00  01 00 00 00               ;       IFLA_NUM_TX_QUEUES 1
+          08 00 20 00  01 00 00 00               ;       IFLA_NUM_RX_QUEUES 1
           08 00 1c 00  07 00 00 00               ;       IFLA_NET_NS_FD 7
           """))
   }

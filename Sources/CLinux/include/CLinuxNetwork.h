@@ -29,4 +29,15 @@ static inline int CLinux_set_tap(int descriptor, const char *name, unsigned shor
   return ioctl(descriptor, 0x400454ca, &request);
 }
 
+// SIOCGIFINDEX (netdevice(7)) in the network namespace of an open socket, of whatever family.
+static inline int CLinux_link_index(int descriptor, const char *name) {
+  struct {
+    char name[16];
+    int index;
+    char rest[20];
+  } request = {{0}, 0, {0}};
+  for (int i = 0; i < 15 && name[i]; i++) request.name[i] = name[i];
+  return ioctl(descriptor, 0x8933, &request) == -1 ? -1 : request.index;
+}
+
 #endif

@@ -13,7 +13,7 @@ public final class NetlinkSocket: Sendable {
     case netfilter = 12
   }
 
-  private let descriptor: FileDescriptor
+  let descriptor: FileDescriptor
   private let sequence = Mutex<UInt32>(0)
 
   /// Opens a socket in the calling thread's network namespace.

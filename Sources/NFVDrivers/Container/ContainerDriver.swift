@@ -108,11 +108,16 @@ public final class ContainerDriver: WorkloadDriver {
         throw error
       }
     }
-    let namespaces = hold.makeNamespaces(
+    let isEarly = configuration.runtime == .crun
+    // Asked for on another thread: the hold is woken on the processor of who asks, as if that had
+    // nothing left to do, and the files below were written 1 ms later.
+    async let asked = hold.makeNamespaces(
       key: Self.placeKey(id), users: record.users, network: true)
-    // The hold works in the order of requests: the container is created while the daemon plugs its
-    // ports in, which takes the shorter time, and waits for its start.
-    if configuration.runtime == .crun { try create(specification, record) }
+    if isEarly { try layOut(specification, record) }
+    let namespaces = await asked
+    // The container is created while the daemon plugs its ports in, which takes the shorter time,
+    // and waits for its start.
+    if isEarly { try create(specification, record) }
     let point: AttachmentPoint
     do throws(HoldError) {
       point = try Self.point(await namespaces.value())
@@ -122,8 +127,10 @@ public final class ContainerDriver: WorkloadDriver {
       }
       point = try await attachmentPoint(of: id)
     }
-    if configuration.runtime != .crun {
-      try create(specification, record, held: try await heldNamespaces(of: id))
+    if !isEarly {
+      let held = try await heldNamespaces(of: id)
+      try layOut(specification, record, held)
+      try create(specification, record, held)
     }
     return point
   }

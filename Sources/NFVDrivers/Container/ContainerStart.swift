@@ -17,24 +17,29 @@ extension ContainerDriver {
   /// - Parameter held: the namespaces, for a runtime that cannot take them as its own descriptors.
   func create(
     _ specification: WorkloadSpecification, _ record: RunFolder.Record,
-    held: [DescriptorRole: OwnedDescriptor] = [:]
+    _ held: [DescriptorRole: OwnedDescriptor] = [:]
   ) throws(NFVError) {
     let id = specification.id
     guard creations.withLock({ $0[id] == nil }) else { return }
-    let group = group(id)
-    try writeBundle(specification, record, held)
-    let input = try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
-      if configuration.runtime == .crun {
-        try group.create(
-          CgroupLimits(
-            cpuMillicores: specification.cpuMillicores, memoryBytes: specification.memoryBytes,
-            maximumProcesses: specification.maximumProcesses))
-      }
-      return try Self.emptyInput()
-    }
+    let input = try HeldWorkloads.onHost("cannot start \(id)", Self.emptyInput)
     defer { try? input.close() }
-    let call = hold.spawn(spawnRequest(specification, record, group), descriptors: [input])
+    let call = hold.spawn(spawnRequest(specification, record, group(id)), descriptors: [input])
     creations.withLock { $0[id] = Creation(call: call, held: Array(held.values)) }
+  }
+
+  /// Writes what the runtime reads, and makes the cgroups in which it is born.
+  func layOut(
+    _ specification: WorkloadSpecification, _ record: RunFolder.Record,
+    _ held: [DescriptorRole: OwnedDescriptor] = [:]
+  ) throws(NFVError) {
+    try writeBundle(specification, record, held)
+    guard configuration.runtime == .crun else { return }
+    try HeldWorkloads.onHost("cannot start \(specification.id)") { () throws(SystemError) in
+      try group(specification.id).create(
+        CgroupLimits(
+          cpuMillicores: specification.cpuMillicores, memoryBytes: specification.memoryBytes,
+          maximumProcesses: specification.maximumProcesses))
+    }
   }
 
   /// Waits until a container that is being created can be removed.
