@@ -21,7 +21,8 @@ import Testing
     #expect(
       commandLine(.pc, .tcg) == [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", "pc,usb=off,vmport=off", "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max",
+        "-machine", "pc,usb=off,vmport=off", "-accel", "tcg,thread=multi,tb-size=64", "-cpu",
+        "max,erms=off",
         "-m", "96", "-smp", "2",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-kernel", "/proc/self/fd/10", "-initrd", "/proc/self/fd/11", "-append", "console=ttyS0",
@@ -46,7 +47,8 @@ import Testing
     #expect(microvm.contains("tap,id=net0,fd=32,vhost=on,vhostfd=96"))
     #expect(
       microvm.contains("virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,host_mtu=1400"))
-    #expect(microvm.contains("kvm") && microvm.contains("host") && !microvm.contains("max"))
+    #expect(
+      microvm.contains("kvm") && microvm.contains("host") && !microvm.contains("max,erms=off"))
     #expect(commandLine(.q35, .tcg).contains("q35,usb=off,vmport=off"))
   }
 
