@@ -147,7 +147,9 @@ let package = Package(
     tests(
       "NFVImagesTests",
       ["NFVImages", "martlet-unpack", "NFVModel", "Archive", "LinuxSystem", system]),
-    tests("NFVStoreTests", ["NFVStore", "NFVModel"]),
+    tests(
+      "NFVStoreTests",
+      ["NFVStore", "NFVModel", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("NFVNetworkTests", ["NFVNetwork", "NFVModel", "LinuxSystem", system]),
     tests(
       "NFVDriversTests",

@@ -61,7 +61,8 @@ struct DescriptorReader {
     return VnfDescriptor(
       id: text("descriptor_id"), provider: text("provider"), productName: text("product_name"),
       softwareVersion: text("software_version"), descriptorVersion: text("descriptor_version"),
-      flavours: flavours, parameters: parameters(of: top, in: all.flatMap(\.1)))
+      flavours: flavours, parameters: parameters(of: top, in: all.flatMap(\.1)),
+      modifiable: ModifiableReader(templates: templates).read(top))
   }
 
   private func nodes(of root: ToscaNode) -> [NodeTemplate] {

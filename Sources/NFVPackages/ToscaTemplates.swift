@@ -90,12 +90,23 @@ struct ToscaTemplates {
 
   /// A property's default in the package's own node type.
   func defaultValue(of property: String, in type: String) -> ToscaNode? {
+    definitions(of: property, in: type).lazy.compactMap { $0["default"] }.first
+  }
+
+  /// A property's definition in the package's own node type.
+  func property(_ property: String, in type: String) -> ToscaNode? {
+    definitions(of: property, in: type).first
+  }
+
+  /// The most derived first.
+  private func definitions(of property: String, in type: String) -> [ToscaNode] {
+    var definitions: [ToscaNode] = []
     var current: String? = type
     for _ in 0..<16 {
-      guard let name = current, let definition = nodeTypes[name] else { return nil }
-      if let value = definition["properties", property, "default"] { return value }
+      guard let name = current, let definition = nodeTypes[name] else { break }
+      if let found = definition["properties", property] { definitions.append(found) }
       current = parents[name]
     }
-    return nil
+    return definitions
   }
 }

@@ -84,6 +84,16 @@ enum Schema {
           ) STRICT;
           """)
     }
+    migrator.registerMigration("2 modifiable information") { database in
+      try database.execute(
+        sql: """
+          UPDATE vnf_instance SET document = json_set(document, '$.info',
+            json('{"configurableProperties":{},"metadata":{},"extensions":{}}'));
+          UPDATE vnf_package SET document = json_set(document, '$.content.descriptor.modifiable',
+            json('{"configurableProperties":{},"metadata":{},"extensions":{}}'))
+            WHERE json_type(document, '$.content.descriptor') = 'object';
+          """)
+    }
     return migrator
   }
 }

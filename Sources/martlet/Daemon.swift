@@ -66,10 +66,12 @@ struct Daemon: Sendable {
   }
 
   /// The answer of an operation request: the occurrence's identifier out of `Location`.
-  func begin(_ target: String, _ body: JSONValue) async throws(Failure) -> String {
-    let headers = try await send(.post, target, body).headers
+  func begin(
+    _ target: String, _ body: JSONValue, by method: HTTPRequest.Method = .post
+  ) async throws(Failure) -> String {
+    let headers = try await send(method, target, body).headers
     guard let location = headers["Location"], let id = location.split(separator: "/").last else {
-      throw Failure(.failed, "the answer to POST \(target) has no Location header")
+      throw Failure(.failed, "the answer to \(method.rawValue) \(target) has no Location header")
     }
     return String(id)
   }

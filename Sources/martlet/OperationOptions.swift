@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import NFVClient
 internal import NFVModel
 
 /// What all commands have in common that begin an operation.
@@ -15,6 +16,15 @@ struct OperationOptions: ParsableArguments {
     let operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)/\(task)", request)
     guard waiting.wait else { return try await showBegun(operation, daemon) }
     try await finish(operation, "\(task) \(vnf)", daemon)
+    output.write(try await daemon.get(.vnf, id), of: .vnf)
+  }
+
+  /// Modifies an instance's information and writes the instance.
+  func modify(_ vnf: String, _ request: JSONValue) async throws(Failure) {
+    let daemon = try connection.daemon()
+    let id = try await daemon.resolve(.vnf, vnf)
+    let operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)", request, by: .patch)
+    try await finish(operation, "modify \(vnf)", daemon)
     output.write(try await daemon.get(.vnf, id), of: .vnf)
   }
 

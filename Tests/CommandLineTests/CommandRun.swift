@@ -92,7 +92,7 @@ enum Samples {
     case ("GET", 4): return samples[parts[2]].map { .json($0) } ?? .problem(404, "no path")
     case ("POST", 3): return .json(samples[parts[2]] ?? "{}", status: 201)
     case ("POST", 5) where parts[4] == "fail": return .json(operationJSON)
-    case ("POST", 5):
+    case ("PATCH", 4), ("POST", 5):
       return .empty(202, headers: [("Location", "/vnflcm/v2/vnf_lcm_op_occs/\(operation)")])
     case ("PUT", 5): return .empty(202)
     case ("DELETE", _): return .empty(204)

@@ -67,6 +67,13 @@ import Testing
         "stopType":"GRACEFUL"}
         """),
     Verb(
+      arguments: "vnf modify fw --name x --metadata a=1 --metadata b=null --extension e=t "
+        + "--property p=true",
+      request: """
+        PATCH \(instance) {"extensions":{"e":"t"},"metadata":{"a":1,"b":null},\
+        "vnfConfigurableProperties":{"p":true},"vnfInstanceName":"x"}
+        """),
+    Verb(
       arguments: "vnf terminate fw",
       request: "POST \(instance)/terminate {\"terminationType\":\"FORCEFUL\"}"),
     Verb(

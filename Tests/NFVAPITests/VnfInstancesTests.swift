@@ -116,6 +116,32 @@ import Testing
     }
   }
 
+  @Test func informationIsModified() async throws {
+    try await run { fixture in
+      let id = try await fixture.instantiated()
+      let path = "\(Self.instances)/\(id)"
+      let reply = try await fixture.call(
+        .patch, path,
+        #"{"vnfInstanceName":"edge","metadata":{"owner":"ann","sites":["a"]}}"#,
+        headers: [.contentType: "application/merge-patch+json"])
+      #expect(reply.status == 202 && reply.text.isEmpty, "\(reply.text)")
+      try await fixture.completed(reply)
+      let operation = try await fixture.call(.get, try #require(reply.headers[.location])).json
+      #expect(try operation.member("operation").text == "MODIFY_INFO")
+      #expect(try operation.at("changedInfo/metadata/owner").text == "ann")
+      #expect(try operation.at("operationParams/vnfInstanceName").text == "edge")
+      var instance = try await fixture.call(.get, path).json
+      #expect(try instance.member("vnfInstanceName").text == "edge")
+      #expect(try instance.at("metadata/sites/0").text == "a")
+      try await fixture.completed(
+        fixture.call(.patch, path, #"{"metadata":{"owner":null}}"#))
+      instance = try await fixture.call(.get, path).json
+      #expect(try instance.member("metadata").names == ["sites"])
+      let listed = try await fixture.call(.get, "\(Self.instances)?fields=metadata").json
+      #expect(try listed.at("0/metadata/sites/0").text == "a")
+    }
+  }
+
   @Test func refusalsAreProblems() async throws {
     try await run { fixture in
       let id = try await fixture.instantiated()
@@ -139,7 +165,11 @@ import Testing
           #"{"terminationType":"GRACEFUL","gracefulTerminationTimeout":-1}"#, 400, "0 to 3600"
         ),
         (.post, "\(path)/change_flavour", "{}", 501, "change_flavour"),
-        (.patch, path, "{}", 501, "modify"),
+        (.patch, path, #"{"vnfdId":"x"}"#, 422, "vnfdId of fw cannot be modified"),
+        (.patch, path, #"{"extensions":{"a":1}}"#, 422, "no extension a"),
+        (.patch, path, #"{"metadata":1}"#, 400, "metadata must be an object"),
+        (.patch, path, "[]", 400, "must be an object"),
+        (.patch, "\(Self.instances)/none", "{}", 404, "no VNF instance none"),
         (.put, path, "{}", 405, "DELETE, GET, PATCH"),
         (.get, "/vnflcm/v2/nothing", nil, 404, "nothing at /vnflcm/v2/nothing"),
         (

@@ -1,5 +1,6 @@
-import NFVModel
 import Testing
+
+@testable import NFVModel
 
 /// What the core refuses, and with which words; what it gives is the simulator's.
 @Suite struct CoreTests {
@@ -140,6 +141,150 @@ import Testing
     #expect(
       refusal(&fixture, .createNetwork(NetworkRequest(name: "d", uplink: .device("eth0"))))?.code
         == .unprocessable)
+  }
+
+  /// An IPv6 link needs an MTU of 1280 (RFC 8200, 5).
+  @Test func anIPv6SubnetNeedsItsMTU() throws {
+    var fixture = try Fixture()
+    let prefix = try #require(IPPrefix("fd00:5::/64"))
+    func request(_ name: String, mtu: Int) -> Request {
+      .createNetwork(NetworkRequest(name: name, subnets: [.init(prefix: prefix)], mtu: mtu))
+    }
+    let error = try #require(refusal(&fixture, request("small", mtu: 1279)))
+    #expect(error.code == .unprocessable)
+    #expect(error.message.contains("1280") && error.message.contains("small"))
+    #expect(refusal(&fixture, request("large", mtu: 1280)) == nil)
+    #expect(refusal(&fixture, .createNetwork(NetworkRequest(name: "v4", mtu: 576))) == nil)
+  }
+
+  // MARK: Modification
+
+  private func modify(_ id: VnfInstanceID, _ patch: [String: JSONValue]) -> Request {
+    .modifyInfo(id, ModifyVnfInfoRequest(patch: patch))
+  }
+
+  @Test func aModificationIsOneCommitWithAllItsStates() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    let outcome = fixture.core.step(
+      .request(
+        modify(id, ["vnfInstanceName": .string("two"), "vnfInstanceDescription": .null]),
+        tenant: .default, actor: "t", token: 1), at: fixture.now)
+    var states: [LcmOperationState] = []
+    for case .notify(let notification) in outcome.changes {
+      if let state = notification.operationState { states.append(state) }
+    }
+    #expect(states == [.starting, .processing, .completed])
+    #expect(outcome.actions.isEmpty)
+    let instance = try #require(fixture.core.state.instances[id])
+    #expect(instance.name == "two" && instance.openOperation == nil && instance.target == nil)
+    guard case .operation(let operation) = try outcome.answers[0].1.get() else {
+      fatalError("no operation")
+    }
+    #expect(operation.operation == .modifyInfo && operation.state == .completed)
+    #expect(operation.changedInfo == ["vnfInstanceName": .string("two")])
+    #expect(fixture.core.state.openOperations.isEmpty)
+  }
+
+  /// RFC 7396: null removes, objects are merged, all else replaces.
+  @Test func metadataIsMerged() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = try fixture.ask(
+      modify(
+        id, ["metadata": .object(["a": .object(["x": .integer(1)]), "b": .array([.integer(1)])])]))
+    _ = try fixture.ask(
+      modify(
+        id,
+        [
+          "metadata": .object([
+            "a": .object(["y": .integer(2)]), "b": .array([]), "c": .object(["z": .null]),
+          ])
+        ]))
+    func metadata() -> [String: JSONValue]? { fixture.core.state.instances[id]?.info.metadata }
+    #expect(
+      metadata() == [
+        "a": .object(["x": .integer(1), "y": .integer(2)]), "b": .array([]), "c": .object([:]),
+      ])
+    _ = try fixture.ask(modify(id, ["metadata": .object(["a": .null, "c": .null])]))
+    #expect(metadata() == ["b": .array([])])
+    _ = try fixture.ask(modify(id, ["metadata": .null, "vnfInstanceName": .null]))
+    #expect(metadata() == [:])
+    #expect(fixture.core.state.instances[id]?.name == Core.defaultName(of: id))
+  }
+
+  @Test func aModificationThatIsRefusedChangesNothing() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = try fixture.ask(.createInstance(CreateVnfRequest(vnfd: "sim", name: "taken")))
+    let before = fixture.core.state.instances[id]
+    for (patch, code, part) in [
+      (["vnfdId": .string("x")], .unprocessable, "vnfInstanceName"),
+      (["extensions": .object(["e": .null, "f": .integer(1)])], .unprocessable, "extension f"),
+      (["vnfConfigurableProperties": .object(["p": .bool(true)])], .unprocessable, "property p"),
+      (["vnfInstanceName": .integer(1)], .malformed, "must be a string"),
+      (["vnfInstanceName": .string("")], .malformed, "1 to 63"),
+      (["vnfInstanceName": .string("taken")], .conflict, "taken"),
+      (["metadata": .string("a")], .malformed, "must be an object"),
+      (
+        ["metadata": .object(["a": .string(String(repeating: "a", count: 70_000))])], .tooLarge,
+        "65536"
+      ),
+    ] as [([String: JSONValue], NFVError.Code, String)] {
+      let error = refusal(&fixture, modify(id, patch))
+      #expect(error?.code == code && error?.message.contains(part) == true, "\(patch): \(error)")
+    }
+    #expect(fixture.core.state.instances[id] == before)
+    #expect(refusal(&fixture, modify("none", [:]))?.code == .notFound)
+  }
+
+  /// While another operation is open, instance information is not changed.
+  @Test func anOpenOperationForbidsAModification() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = fixture.core.step(
+      .request(.instantiate(id, connected), tenant: .default, actor: "t", token: 1),
+      at: fixture.now)
+    let error = refusal(&fixture, modify(id, ["vnfInstanceName": .string("two")]))
+    #expect(error?.code == .conflict && error?.message.contains("INSTANTIATE") == true)
+  }
+
+  @Test func declaredInformationIsCheckedAndCompleteOnceInstantiated() throws {
+    var fixture = try Fixture()
+    var content = Simulation.content
+    content.descriptor.id = "declared"
+    content.descriptor.modifiable = VnfDescriptor.Modifiable(
+      configurableProperties: ["sessions": .init(default: .integer(10))],
+      extensions: ["site": .init(), "note": .init(default: .null)])
+    guard case .package(let package) = try fixture.ask(.createPackage(userDefinedData: [:])) else {
+      fatalError("no package")
+    }
+    _ = try fixture.ask(.onboardPackage(package.id, content))
+    _ = try fixture.ask(.createNetwork(NetworkRequest(name: "outside")))
+    guard
+      case .instance(let instance) = try fixture.ask(
+        .createInstance(CreateVnfRequest(vnfd: "declared", metadata: ["m": .integer(1)])))
+    else { fatalError("no instance") }
+    #expect(
+      instance.info
+        == VnfInfo(configurableProperties: ["sessions": .integer(10)], metadata: ["m": .integer(1)])
+    )
+    let id = instance.id
+    #expect(refusal(&fixture, .instantiate(id, connected))?.message.contains("site") == true)
+    var request = connected
+    request.extensions = ["site": .string("north")]
+    _ = try fixture.ask(.instantiate(id, request))
+    _ = try fixture.ask(
+      modify(id, ["vnfConfigurableProperties": .object(["sessions": .integer(20)])]))
+    // Before an instantiation it may be missing, after it not.
+    #expect(
+      refusal(&fixture, modify(id, ["extensions": .object(["site": .null])]))?.code
+        == .unprocessable)
+    #expect(
+      fixture.core.state.instances[id]?.info
+        == VnfInfo(
+          configurableProperties: ["sessions": .integer(20)], metadata: ["m": .integer(1)],
+          extensions: ["site": .string("north")]))
   }
 
   @Test func addressesRunOutAndFixedOnesAreChecked() throws {

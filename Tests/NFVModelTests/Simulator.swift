@@ -45,6 +45,8 @@ struct Simulation {
   private var token: UInt64 = 0
   private var tokens: [UInt64: Request] = [:]
   private var acknowledged: Set<VnfInstanceID> = []
+  /// The last number that was kept with an instance, and acknowledged.
+  private var noted: [VnfInstanceID: Int64] = [:]
   private var faults = true
   private let seed: UInt64
   private let identifiers: IdentifierSource
@@ -112,7 +114,7 @@ struct Simulation {
     guard let instance = instances.randomElement(using: &generator), instances.count > 1 else {
       return .createInstance(CreateVnfRequest(vnfd: "sim"))
     }
-    switch Int.random(in: 0..<14, using: &generator) {
+    switch Int.random(in: 0..<15, using: &generator) {
     case 0: return .createInstance(CreateVnfRequest(vnfd: "sim"))
     case 1...4:
       return .instantiate(
@@ -124,6 +126,9 @@ struct Simulation {
     case 9: return .operate(instance, OperateVnfRequest(state: .started))
     case 10: return .terminate(instance, TerminateVnfRequest())
     case 11: return .deleteInstance(instance)
+    case 12:
+      return .modifyInfo(
+        instance, ModifyVnfInfoRequest(patch: ["metadata": .object(["n": .integer(Int64(token))])]))
     default:
       guard let operation = operations.randomElement(using: &generator) else {
         return .terminate(instance, TerminateVnfRequest())
@@ -215,7 +220,9 @@ struct Simulation {
     }
     _ = try store.commit(outcome.changes)
     if faults, generator.chance(1) { return try crash() }
-    for (token, result) in outcome.answers { note(tokens.removeValue(forKey: token), result) }
+    for (token, result) in outcome.answers {
+      try note(tokens.removeValue(forKey: token), result)
+    }
     for action in outcome.actions {
       record("-> \(action)")
       if inFlight.contains(where: { $0.subject == action.subject }) {
@@ -226,11 +233,27 @@ struct Simulation {
     try check()
   }
 
-  private mutating func note(_ request: Request?, _ result: Result<Response, NFVError>) {
+  private static func number(_ metadata: JSONValue?) -> Int64? {
+    guard case .object(let members)? = metadata, case .integer(let number)? = members["n"] else {
+      return nil
+    }
+    return number
+  }
+
+  private mutating func note(
+    _ request: Request?, _ result: Result<Response, NFVError>
+  ) throws {
     record("<- \(result)")
     switch (request, result) {
     case (.createInstance?, .success(.instance(let instance))): acknowledged.insert(instance.id)
-    case (.deleteInstance(let id)?, .success): acknowledged.remove(id)
+    case (.deleteInstance(let id)?, .success):
+      acknowledged.remove(id)
+      noted[id] = nil
+    case (.modifyInfo(let id, let request)?, .success(.operation(let operation))):
+      guard operation.state == .completed else {
+        throw Violation(description: "a MODIFY_INFO was answered as \(operation.state)")
+      }
+      noted[id] = Self.number(request.patch["metadata"])
     default: break
     }
   }
@@ -300,6 +323,13 @@ struct Simulation {
     }
     for id in acknowledged where core.state.instances[id] == nil {
       throw Violation(description: "the acknowledged instance \(id) is lost")
+    }
+    for (id, number) in noted {
+      guard let instance = core.state.instances[id] else { continue }
+      // Tokens rise; a later one may have been committed before a crash took its answer.
+      guard Self.number(.object(instance.info.metadata)) ?? 0 >= number else {
+        throw Violation(description: "the acknowledged metadata \(number) of \(id) is lost")
+      }
     }
   }
 

@@ -171,7 +171,8 @@ import Testing
   init() throws { folder = try TemporaryFolder() }
 
   private func read(
-    small: String = Self.small, large: String = Self.large, types: String = Self.types
+    top: String = Self.top, small: String = Self.small, large: String = Self.large,
+    types: String = Self.types
   ) throws -> ReadPackage {
     let path = "\(folder.path)/router.csar"
     let writer = try ArchiveWriter(path: path, format: .zip)
@@ -186,7 +187,7 @@ import Testing
 
       """
     for (name, text) in [
-      ("router.yaml", Self.top), ("router.mf", manifest), ("definitions/types.yaml", types),
+      ("router.yaml", top), ("router.mf", manifest), ("definitions/types.yaml", types),
       ("flavours/small.yaml", small), ("flavours/large.yaml", large),
       ("images/worker.tar", "image"),
     ] {
@@ -264,6 +265,56 @@ import Testing
     let found = try refusal(small: Self.small.replacing(from, with: to))
     let one = try #require(found.first { $0.message.contains(message) }, "\(found)")
     #expect(one.file == "flavours/small.yaml" && one.line > 1 && one.column > 0)
+  }
+
+  /// SOL001 6.2.52, 6.2.53: data types of the package say what there is, the VNF's node gives values.
+  @Test func modifiableInformationIsDeclared() throws {
+    let types =
+      Self.types.replacing(
+        "flavour_id: { type: string, default: small }",
+        with: """
+          flavour_id: { type: string, default: small }
+                configurable_properties: { type: org.example.Properties }
+                modifiable_attributes: { type: org.example.Attributes }
+          """) + """
+        data_types:
+          org.example.Properties:
+            derived_from: tosca.datatypes.nfv.VnfConfigurableProperties
+            properties:
+              is_autoheal_enabled: { type: boolean, required: false }
+              additional_configurable_properties: { type: org.example.More }
+          org.example.More:
+            derived_from: tosca.datatypes.nfv.VnfAdditionalConfigurableProperties
+            properties:
+              sessions: { type: integer, default: 10, description: At most }
+              site: { type: string }
+          org.example.Attributes:
+            derived_from: tosca.datatypes.nfv.VnfInfoModifiableAttributes
+            properties:
+              extensions: { type: org.example.Extensions }
+          org.example.Extensions:
+            properties:
+              peers: { type: list, entry_schema: { type: string } }
+
+        """
+    let top = Self.top.replacing(
+      "vnfm_info: [ any ]",
+      with: """
+        vnfm_info: [ any ]
+                modifiable_attributes:
+                  extensions: { peers: [ a ] }
+                  metadata: { owner: ann }
+        """)
+    let modifiable = try read(top: top, types: types).descriptor.modifiable
+    #expect(
+      modifiable
+        == VnfDescriptor.Modifiable(
+          configurableProperties: [
+            "is_autoheal_enabled": .init(default: .null),
+            "sessions": .init(description: "At most", default: .integer(10)), "site": .init(),
+          ],
+          metadata: ["owner": .init(default: .string("ann"))],
+          extensions: ["peers": .init(default: .array([.string("a")]))]))
   }
 
   @Test func flavoursThatExposeDifferentPointsAreRefused() throws {

@@ -8,7 +8,8 @@ extension CreateVnfRequest {
   init(_ body: JSONBody) throws(Problem) {
     self.init(
       vnfd: try body.required("vnfdId").text(), name: try body.text("vnfInstanceName"),
-      description: try body.text("vnfInstanceDescription"))
+      description: try body.text("vnfInstanceDescription"),
+      metadata: try body.object("metadata"))
   }
 }
 
@@ -32,7 +33,9 @@ extension InstantiateVnfRequest {
     self.init(
       flavour: try body.text("flavourId"),
       instantiationLevel: try body.text("instantiationLevelId"), connections: connections,
-      parameters: try body.object("additionalParams"), body: body.withoutSecrets)
+      parameters: try body.object("additionalParams"),
+      configurableProperties: try body.object("vnfConfigurableProperties"),
+      extensions: try body.object("extensions"), body: body.withoutSecrets)
   }
 
   /// The fixed addresses of a VnfExtCpData (SOL003 4.4.1.10).

@@ -88,6 +88,12 @@ struct VnfInstanceView: Sendable {
       $0.field("vnfSoftwareVersion", descriptor?.softwareVersion ?? "")
       $0.field("vnfdVersion", descriptor?.descriptorVersion ?? "")
       $0.field("instantiationState", instance.instantiationState)
+      for (name, values) in [
+        ("vnfConfigurableProperties", instance.info.configurableProperties),
+        ("metadata", instance.info.metadata), ("extensions", instance.info.extensions),
+      ] where !values.isEmpty && selection.includes(name) {
+        $0.field(name, .object(values))
+      }
       if selection.includes("instantiatedVnfInfo"), let shown { writeInfo(shown, to: &$0) }
       $0.object("org.martlet") {
         $0.field("vnfPkgId", instance.package)

@@ -14,7 +14,10 @@ struct VnfInstances: Sendable {
     routes.on(.get, all, list)
     routes.on(.get, one, get)
     routes.on(.delete, one, delete)
-    routes.on(.patch, one, notYet("modify"))
+    routes.on(.patch, one) { call, context in
+      let request = ModifyVnfInfoRequest(patch: try await call.json().members())
+      return try await submit(.modifyInfo(context.identifier("vnfInstanceId"), request), context)
+    }
     task("instantiate", on: &routes) { .instantiate($0, try InstantiateVnfRequest($1)) }
     task("scale", on: &routes) { .scale($0, try ScaleVnfRequest($1)) }
     task("scale_to_level", on: &routes) { .scaleToLevel($0, try ScaleVnfToLevelRequest($1)) }
@@ -33,11 +36,18 @@ struct VnfInstances: Sendable {
   ) {
     routes.on(.post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)")) { call, context in
       let request = try read(context.identifier("vnfInstanceId"), try await call.json())
-      let response = try await lifecycle.submit(
-        request, tenant: context.tenant, actor: context.actor)
-      guard case .operation(let operation) = response else { throw Problem(unexpected: response) }
-      return .empty(.accepted, location: Path.occurrence(operation.id))
+      return try await submit(request, context)
     }
+  }
+
+  /// Asks for an operation; the answer names its occurrence.
+  private func submit(
+    _ request: NFVModel.Request, _ context: CallContext
+  ) async throws -> Reply {
+    let response = try await lifecycle.submit(
+      request, tenant: context.tenant, actor: context.actor)
+    guard case .operation(let operation) = response else { throw Problem(unexpected: response) }
+    return .empty(.accepted, location: Path.occurrence(operation.id))
   }
 
   /// An operation of SOL003 that Martlet does not have yet.

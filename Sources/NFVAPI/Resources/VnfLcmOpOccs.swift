@@ -10,7 +10,9 @@ struct VnfLcmOpOccs: Sendable {
   /// Where the store is read: its calls block.
   let threads: BlockingExecutor
 
-  private static let complex: Set<String> = ["operationParams", "error", "resourceChanges"]
+  private static let complex: Set<String> = [
+    "operationParams", "error", "resourceChanges", "changedInfo",
+  ]
   private static let attributes: Set<String> = [
     "id", "operationState", "vnfInstanceId", "operation", "isAutomaticInvocation",
   ]
@@ -172,6 +174,9 @@ extension JSONWriter {
             }
           }
         }
+      }
+      if selection.includes("changedInfo"), let changed = operation.changedInfo {
+        $0.field("changedInfo", .object(changed))
       }
       $0.object("org.martlet") {
         $0.field("actor", operation.actor)

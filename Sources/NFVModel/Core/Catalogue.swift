@@ -126,6 +126,13 @@ extension Core {
         throw NFVError(
           .unprocessable, "the subnet \(prefix) of \(name) is too small or too large for functions")
       }
+      // RFC 8200, 5; the kernel takes IPv6 off a link with less.
+      guard prefix.address.family == .v4 || request.mtu >= 1280 else {
+        throw NFVError(
+          .unprocessable,
+          "the MTU \(request.mtu) of \(name) is too small for its IPv6 subnet \(prefix): IPv6 needs "
+            + "1280 or more; raise the MTU, or leave out the subnet")
+      }
       for other in mine {
         if let clash = other.subnets.first(where: { $0.prefix.overlaps(prefix) }) {
           throw NFVError(

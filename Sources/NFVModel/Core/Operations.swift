@@ -34,8 +34,11 @@ extension Core {
     case .deleteInstance(let id):
       try deleteInstance(id, tenant, at: now, &outcome)
       return .done
+    case .modifyInfo(let id, let request):
+      return .operation(try modifyInfo(id, request, tenant, actor, at: now, &outcome))
     case .instantiate(let id, let request):
-      let instance = try instance(id, tenant, instantiated: false)
+      var instance = try instance(id, tenant, instantiated: false)
+      instance.info = try info(of: instance, at: request)
       var (target, networks) = try instantiatedState(of: instance, request)
       let flavour = try flavour(of: instance, target)
       let level = try level(request.instantiationLevel, of: flavour)
@@ -108,7 +111,7 @@ extension Core {
       let (instance, operation) = try failedOperation(id, tenant)
       switch operation.operation {
       case .instantiate, .scale, .scaleToLevel, .changeFlavour: break
-      case .operate, .heal, .terminate:
+      case .operate, .heal, .terminate, .modifyInfo:
         throw NFVError(
           .conflict,
           "\(operation.operation.rawValue) cannot be rolled back (SOL003 5.6.2.3); retry it or "
@@ -184,7 +187,7 @@ extension Core {
     var settled = instance
     if let target = instance.target {
       switch operation.operation {
-      case .instantiate: break
+      case .instantiate, .modifyInfo: break
       case .terminate:
         settled.settled.vnfcs = instance.settled.vnfcs.filter { isAlive($0.key) }
       case .operate:
@@ -234,9 +237,9 @@ extension Core {
 
   // MARK: Instances
 
-  /// The instance, not busy, in the wanted instantiation state.
-  private func instance(
-    _ id: VnfInstanceID, _ tenant: TenantID, instantiated: Bool
+  /// The instance, not busy, in the wanted instantiation state; nil: in any.
+  func instance(
+    _ id: VnfInstanceID, _ tenant: TenantID, instantiated: Bool?
   ) throws(NFVError) -> VnfInstance {
     guard let instance = state.instances[id], instance.tenant == tenant else {
       throw NFVError(.notFound, "there is no VNF instance \(id)")
@@ -248,7 +251,7 @@ extension Core {
           + open.state.rawValue
           + (open.state == .failedTemp ? "; retry it, roll it back or fail it first" : ""))
     }
-    guard instance.settled.isInstantiated == instantiated else {
+    if let instantiated, instance.settled.isInstantiated != instantiated {
       throw NFVError(
         .conflict,
         "\(instance.name) is \(instantiated ? "NOT_INSTANTIATED" : "already INSTANTIATED")")
@@ -271,16 +274,16 @@ extension Core {
       throw NFVError(.conflict, "the package \(package.id) is DISABLED; enable it first")
     }
     let id = identifiers.identifier(VnfInstanceID.self)
-    let name = request.name ?? "vnf-\(id.rawValue.prefix(8))"
-    guard (1...63).contains(name.utf8.count) else {
-      throw NFVError(.malformed, "a VNF's name has 1 to 63 octets, not \(name.utf8.count)")
-    }
-    if let other = state.instances.values.first(where: { $0.tenant == tenant && $0.name == name }) {
-      throw NFVError(.conflict, "the name \(name) is taken by the VNF instance \(other.id)")
-    }
-    let instance = VnfInstance(
+    let name = request.name ?? Self.defaultName(of: id)
+    try checkName(name, of: id, tenant)
+    var instance = VnfInstance(
       id: id, tenant: tenant, name: name, description: request.description ?? "",
       package: package.id, createdAt: now)
+    if let declared = package.content?.descriptor.modifiable {
+      instance.info = VnfInfo(defaultsOf: declared)
+    }
+    instance.info.metadata.merge(patch: request.metadata)
+    try instance.info.checkSize(of: name)
     commit(.putInstance(instance), &outcome)
     notify(.vnfIdentifierCreation, instance, at: now, &outcome)
     return instance

@@ -19,6 +19,7 @@ public enum Request: Sendable, Hashable {
   // Instances (SOL003 5.4).
   case createInstance(CreateVnfRequest)
   case deleteInstance(VnfInstanceID)
+  case modifyInfo(VnfInstanceID, ModifyVnfInfoRequest)
   case instantiate(VnfInstanceID, InstantiateVnfRequest)
   case scale(VnfInstanceID, ScaleVnfRequest)
   case scaleToLevel(VnfInstanceID, ScaleVnfToLevelRequest)
@@ -66,12 +67,27 @@ public struct CreateVnfRequest: Sendable, Hashable {
   public var vnfd: String
   public var name: String?
   public var description: String?
+  public var metadata: [String: JSONValue]
 
-  public init(vnfd: String, name: String? = nil, description: String? = nil) {
+  public init(
+    vnfd: String, name: String? = nil, description: String? = nil,
+    metadata: [String: JSONValue] = [:]
+  ) {
     self.vnfd = vnfd
     self.name = name
     self.description = description
+    self.metadata = metadata
   }
+}
+
+/// SOL003 5.5.2.12, VnfInfoModificationRequest: a merge patch (RFC 7396) of the instance's
+/// attributes that may be changed.
+public struct ModifyVnfInfoRequest: Sendable, Hashable {
+  /// `vnfInstanceName`, `vnfInstanceDescription`, `vnfConfigurableProperties`, `metadata` and
+  /// `extensions`.
+  public var patch: [String: JSONValue]
+
+  public init(patch: [String: JSONValue]) { self.patch = patch }
 }
 
 /// SOL003 5.5.2.4.
@@ -99,18 +115,24 @@ public struct InstantiateVnfRequest: Sendable, Hashable {
   public var connections: [String: Connection]
   /// `additionalParams`.
   public var parameters: [String: JSONValue]
+  /// Merged into what the instance has of both (RFC 7396).
+  public var configurableProperties: [String: JSONValue]
+  public var extensions: [String: JSONValue]
   /// The body as it came, for the occurrence's `operationParams`.
   public var body: JSONValue
 
   public init(
     flavour: String? = nil, instantiationLevel: String? = nil,
     connections: [String: Connection] = [:], parameters: [String: JSONValue] = [:],
+    configurableProperties: [String: JSONValue] = [:], extensions: [String: JSONValue] = [:],
     body: JSONValue = .object([:])
   ) {
     self.flavour = flavour
     self.instantiationLevel = instantiationLevel
     self.connections = connections
     self.parameters = parameters
+    self.configurableProperties = configurableProperties
+    self.extensions = extensions
     self.body = body
   }
 }

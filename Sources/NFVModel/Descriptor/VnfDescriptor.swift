@@ -10,6 +10,7 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
   public var flavours: [DeploymentFlavour]
   /// What an instance can be told, by name.
   public var parameters: [String: Parameter]
+  public var modifiable: Modifiable
 
   /// A parameter with its default; one without a default must be given.
   public struct Parameter: Sendable, Hashable, Codable {
@@ -22,10 +23,27 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
     }
   }
 
+  /// What it declares of an instance's `VnfInfo`: `configurable_properties`, and `extensions` and
+  /// `metadata` of the `modifiable_attributes`.
+  public struct Modifiable: Sendable, Hashable, Codable {
+    public var configurableProperties: [String: Parameter]
+    public var metadata: [String: Parameter]
+    public var extensions: [String: Parameter]
+
+    public init(
+      configurableProperties: [String: Parameter] = [:], metadata: [String: Parameter] = [:],
+      extensions: [String: Parameter] = [:]
+    ) {
+      self.configurableProperties = configurableProperties
+      self.metadata = metadata
+      self.extensions = extensions
+    }
+  }
+
   public init(
     id: String, provider: String, productName: String, softwareVersion: String,
     descriptorVersion: String, flavours: [DeploymentFlavour],
-    parameters: [String: Parameter] = [:]
+    parameters: [String: Parameter] = [:], modifiable: Modifiable = Modifiable()
   ) {
     self.id = id
     self.provider = provider
@@ -34,6 +52,7 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
     self.descriptorVersion = descriptorVersion
     self.flavours = flavours
     self.parameters = parameters
+    self.modifiable = modifiable
   }
 
   public func flavour(_ id: String) -> DeploymentFlavour? { flavours.first { $0.id == id } }

@@ -6,6 +6,7 @@ public struct VnfInstance: Sendable, Hashable, Codable, Identifiable {
   public var description: String
   public var package: VnfPackageID
   public var createdAt: Timestamp
+  public var info: VnfInfo
   public var settled: VnfState
   /// What the open operation converges to; nil when none is open.
   public var target: VnfState?
@@ -13,7 +14,7 @@ public struct VnfInstance: Sendable, Hashable, Codable, Identifiable {
 
   public init(
     id: VnfInstanceID, tenant: TenantID, name: String, description: String = "",
-    package: VnfPackageID, createdAt: Timestamp
+    package: VnfPackageID, createdAt: Timestamp, info: VnfInfo = VnfInfo()
   ) {
     self.id = id
     self.tenant = tenant
@@ -21,7 +22,28 @@ public struct VnfInstance: Sendable, Hashable, Codable, Identifiable {
     self.description = description
     self.package = package
     self.createdAt = createdAt
+    self.info = info
     self.settled = .notInstantiated
+  }
+}
+
+/// What clients keep with an instance, by name (SOL003 5.5.2.2): values, and in the descriptor what
+/// it declares of them.
+public struct VnfInfo: Sendable, Hashable, Codable {
+  /// `vnfConfigurableProperties`; only declared ones.
+  public var configurableProperties: [String: JSONValue]
+  /// Anything; declared or not.
+  public var metadata: [String: JSONValue]
+  /// Only declared ones.
+  public var extensions: [String: JSONValue]
+
+  public init(
+    configurableProperties: [String: JSONValue] = [:], metadata: [String: JSONValue] = [:],
+    extensions: [String: JSONValue] = [:]
+  ) {
+    self.configurableProperties = configurableProperties
+    self.metadata = metadata
+    self.extensions = extensions
   }
 }
 

@@ -7,6 +7,7 @@ public enum LcmOperationType: String, Sendable, Hashable, Codable, CaseIterable 
   case operate = "OPERATE"
   case heal = "HEAL"
   case terminate = "TERMINATE"
+  case modifyInfo = "MODIFY_INFO"
 }
 
 /// SOL003 5.6.2.2.
@@ -62,6 +63,8 @@ public struct VnfLcmOpOcc: Sendable, Hashable, Codable, Identifiable {
   public var phases: [OperationPhase]
   /// The Vnfcs that the operation added, removed or changed (`resourceChanges`).
   public var affected: [AffectedVnfc]
+  /// What a MODIFY_INFO changed, by attribute of the instance (`changedInfo`).
+  public var changedInfo: [String: JSONValue]?
 
   public struct AffectedVnfc: Sendable, Hashable, Codable {
     public enum Change: String, Sendable, Hashable, Codable {

@@ -17,7 +17,7 @@ struct VnfCommand: AsyncParsableCommand {
       """,
     subcommands: [
       Run.self, Create.self, Instantiate.self, Scale.self, Heal.self, Operate.self,
-      Terminate.self, Delete.self,
+      Modify.self, Terminate.self, Delete.self,
     ])
 
   struct Create: AsyncParsableCommand {
@@ -192,6 +192,63 @@ struct VnfCommand: AsyncParsableCommand {
         if let graceful { request["gracefulStopTimeout"] = .integer(Int64(graceful)) }
       }
       try await operation.perform("operate", on: vnf, .object(request))
+    }
+  }
+
+  struct Modify: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Change what is kept with an instance: name, description, metadata and the like.",
+      discussion: """
+        It touches nothing that runs. What is not named stays; KEY=null removes a key, and values \
+        are JSON, or else text. Any key can be metadata; extensions and configurable properties \
+        are those that the package's descriptor declares.
+
+        Examples:
+          martlet vnf modify fw --name edge-firewall --description 'between lan and wan'
+          martlet vnf modify fw --metadata owner=ann --metadata 'sites=["a","b"]'
+          martlet vnf modify fw --metadata owner=null
+          martlet vnf modify fw --property maximumSessions=5000
+        """)
+
+    @Argument(help: "The instance.") var vnf: String
+    @Option(help: "What to call it from now on.") var name: String?
+    @Option(help: "What it is for.") var description: String?
+    @Option(help: ArgumentHelp("Anything that clients keep; repeatable.", valueName: "key=value"))
+    var metadata: [Parameter] = []
+    @Option(
+      name: .customLong("extension"),
+      help: ArgumentHelp("A declared extension; repeatable.", valueName: "key=value"))
+    var extensions: [Parameter] = []
+    @Option(
+      help: ArgumentHelp("A declared configurable property; repeatable.", valueName: "key=value"))
+    var property: [Parameter] = []
+    @OptionGroup var operation: OperationOptions
+
+    func validate() throws {
+      guard case .object(let members) = request, !members.isEmpty else {
+        throw ValidationError("Say what to change, such as --name or --metadata.")
+      }
+      for given in [metadata, extensions, property]
+      where Set(given.map(\.key)).count < given.count {
+        throw ValidationError("A key is given twice.")
+      }
+    }
+
+    private var request: JSONValue {
+      var request: [String: JSONValue] = [:]
+      if let name { request["vnfInstanceName"] = .string(name) }
+      if let description { request["vnfInstanceDescription"] = .string(description) }
+      for (attribute, given) in [
+        ("metadata", metadata), ("extensions", extensions), ("vnfConfigurableProperties", property),
+      ] where !given.isEmpty {
+        request[attribute] = .object(
+          Dictionary(given.map { ($0.key, $0.value) }, uniquingKeysWith: { $1 }))
+      }
+      return .object(request)
+    }
+
+    func run() async throws {
+      try await operation.modify(vnf, request)
     }
   }
 

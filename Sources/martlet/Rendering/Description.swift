@@ -54,6 +54,12 @@ private struct Page {
       ("Open operation", Cell(vnf["org.martlet", "openOperation"].text)),
       ("Created", moment(vnf["org.martlet", "createdAt"])),
     ])
+    for (title, attribute) in [
+      ("Configurable properties", "vnfConfigurableProperties"), ("Extensions", "extensions"),
+      ("Metadata", "metadata"),
+    ] {
+      section(title, members(vnf[attribute]))
+    }
     section("Connection points", externalPoints(info))
     section("Vnfcs", vnfcs(info))
     section("Ports of the Vnfcs", ports(info))
@@ -79,6 +85,14 @@ private struct Page {
           let aspect = $0["aspectId"].text
           return [Cell(aspect), Cell($0["scaleLevel"].text), Cell(most[aspect] ?? "")]
         }))
+  }
+
+  private func members(_ value: JSONValue) -> Table {
+    Table(
+      titles: ["KEY", "VALUE"],
+      rows: value.members.sorted { $0.key < $1.key }.map {
+        [Cell($0.key), Cell($0.value.string ?? $0.value.compact)]
+      })
   }
 
   private func externalPoints(_ info: JSONValue) -> Table {
@@ -154,6 +168,7 @@ private struct Page {
         text += "  \(String(line).printable)\n"
       }
     }
+    section("Information changed", members(operation["changedInfo"]))
     section(
       "Changed",
       Table(
@@ -224,13 +239,7 @@ private struct Page {
             Cell($0["checksum", "hash"].text.truncated(to: 17)),
           ]
         }))
-    section(
-      "User's data",
-      Table(
-        titles: ["KEY", "VALUE"],
-        rows: package["userDefinedData"].members.sorted { $0.key < $1.key }.map {
-          [Cell($0.key), Cell($0.value.string ?? $0.value.compact)]
-        }))
+    section("User's data", members(package["userDefinedData"]))
   }
 
   mutating func describeNetwork(_ network: JSONValue) {

@@ -1,0 +1,171 @@
+extension Core {
+  /// Changes what is kept with an instance (SOL003 5.4.3.3.4). Nothing on the host is concerned: the
+  /// operation ends in the commit that opens it, with all of its states told.
+  mutating func modifyInfo(
+    _ id: VnfInstanceID, _ request: ModifyVnfInfoRequest, _ tenant: TenantID, _ actor: String,
+    at now: Timestamp, _ outcome: inout Outcome
+  ) throws(NFVError) -> VnfLcmOpOcc {
+    var instance = try instance(id, tenant, instantiated: nil)
+    let before = instance.modifiableAttributes
+    let known = Set(VnfInstance.Attribute.allCases.map(\.rawValue))
+    let unknown = request.patch.keys.filter { !known.contains($0) }
+    guard unknown.isEmpty else {
+      throw NFVError(
+        .unprocessable,
+        "\(list(unknown)) of \(instance.name) cannot be modified; these can: \(list(known))")
+    }
+    var after = before
+    after.merge(patch: request.patch)
+    try instance.setModifiable(after)
+    try checkName(instance.name, of: id, tenant)
+    try check(instance.info, of: instance, isComplete: instance.settled.isInstantiated)
+
+    var operation = VnfLcmOpOcc(
+      id: identifiers.identifier(), tenant: tenant, instance: id, operation: .modifyInfo,
+      state: .starting, startTime: now, actor: actor, parameters: .object(request.patch))
+    let shown = instance.modifiableAttributes
+    operation.changedInfo = shown.filter { before[$0.key] != $0.value }
+    notify(operation, at: now, &outcome)
+    enter(.processing, &operation, at: now, &outcome)
+    commit(.putInstance(instance), &outcome)
+    enter(.completed, &operation, at: now, &outcome)
+    return operation
+  }
+
+  static func defaultName(of id: VnfInstanceID) -> String { "vnf-\(id.rawValue.prefix(8))" }
+
+  func checkName(
+    _ name: String, of id: VnfInstanceID, _ tenant: TenantID
+  ) throws(NFVError) {
+    guard (1...63).contains(name.utf8.count) else {
+      throw NFVError(.malformed, "a VNF's name has 1 to 63 octets, not \(name.utf8.count)")
+    }
+    if let other = state.instances.values.first(where: {
+      $0.tenant == tenant && $0.name == name && $0.id != id
+    }) {
+      throw NFVError(.conflict, "the name \(name) is taken by the VNF instance \(other.id)")
+    }
+  }
+
+  /// What an instance has of extensions and configurable properties when it is instantiated.
+  func info(
+    of instance: VnfInstance, at request: InstantiateVnfRequest
+  ) throws(NFVError) -> VnfInfo {
+    var info = instance.info
+    info.configurableProperties.merge(patch: request.configurableProperties)
+    info.extensions.merge(patch: request.extensions)
+    try check(info, of: instance, isComplete: true)
+    return info
+  }
+
+  /// - Parameter isComplete: whether all that is required must be there; before an instantiation it
+  ///   may come piece by piece.
+  private func check(
+    _ info: VnfInfo, of instance: VnfInstance, isComplete: Bool
+  ) throws(NFVError) {
+    let declared =
+      state.packages[instance.package]?.content?.descriptor.modifiable
+      ?? VnfDescriptor.Modifiable()
+    for (what, values, declared) in [
+      ("configurable property", info.configurableProperties, declared.configurableProperties),
+      ("extension", info.extensions, declared.extensions),
+    ] {
+      let unknown = values.keys.filter { declared[$0] == nil }
+      guard unknown.isEmpty else {
+        throw NFVError(
+          .unprocessable,
+          "the descriptor of \(instance.name) declares no \(what) \(list(unknown)); it declares "
+            + list(declared.keys))
+      }
+      let missing = declared.filter { $0.value.default == nil && values[$0.key] == nil }.keys
+      guard missing.isEmpty || !isComplete else {
+        throw NFVError(
+          .unprocessable,
+          "\(instance.name) needs the \(what) \(list(missing)), which its descriptor requires")
+      }
+    }
+    try info.checkSize(of: instance.name)
+  }
+}
+
+extension VnfInstance {
+  /// The attributes that a client may modify, by SOL003's names.
+  enum Attribute: String, CaseIterable {
+    case name = "vnfInstanceName"
+    case description = "vnfInstanceDescription"
+    case configurableProperties = "vnfConfigurableProperties"
+    case metadata
+    case extensions
+  }
+
+  fileprivate var modifiableAttributes: [String: JSONValue] {
+    [
+      Attribute.name.rawValue: .string(name),
+      Attribute.description.rawValue: .string(description),
+      Attribute.configurableProperties.rawValue: .object(info.configurableProperties),
+      Attribute.metadata.rawValue: .object(info.metadata),
+      Attribute.extensions.rawValue: .object(info.extensions),
+    ]
+  }
+
+  /// Takes the attributes; one that is missing goes back to its default.
+  fileprivate mutating func setModifiable(_ attributes: [String: JSONValue]) throws(NFVError) {
+    func text(_ attribute: Attribute, default text: String) throws(NFVError) -> String {
+      switch attributes[attribute.rawValue] {
+      case nil: text
+      case .string(let text)?: text
+      default: throw NFVError(.malformed, "\(attribute.rawValue) must be a string")
+      }
+    }
+    func members(_ attribute: Attribute) throws(NFVError) -> [String: JSONValue] {
+      switch attributes[attribute.rawValue] {
+      case nil: [:]
+      case .object(let members)?: members
+      default: throw NFVError(.malformed, "\(attribute.rawValue) must be an object")
+      }
+    }
+    name = try text(.name, default: Core.defaultName(of: id))
+    description = try text(.description, default: "")
+    info = VnfInfo(
+      configurableProperties: try members(.configurableProperties),
+      metadata: try members(.metadata), extensions: try members(.extensions))
+  }
+}
+
+extension VnfInfo {
+  /// In octets, about: what a client keeps with an instance is in the daemon's memory.
+  private static let maximumSize = 64 << 10
+
+  /// Declared values that the descriptor gives.
+  init(defaultsOf declared: VnfDescriptor.Modifiable) {
+    func values(_ declared: [String: VnfDescriptor.Parameter]) -> [String: JSONValue] {
+      declared.compactMapValues(\.default).filter { $0.value != .null }
+    }
+    self.init(
+      configurableProperties: values(declared.configurableProperties),
+      metadata: values(declared.metadata), extensions: values(declared.extensions))
+  }
+
+  func checkSize(of name: String) throws(NFVError) {
+    let size = [configurableProperties, metadata, extensions].reduce(0) { $0 + Self.size($1) }
+    guard size <= Self.maximumSize else {
+      throw NFVError(
+        .tooLarge,
+        "the metadata, extensions and configurable properties of \(name) would have \(size) octets; "
+          + "together they have at most \(Self.maximumSize)")
+    }
+  }
+
+  private static func size(_ members: [String: JSONValue]) -> Int {
+    members.reduce(0) { $0 + $1.key.utf8.count + size($1.value) }
+  }
+
+  private static func size(_ value: JSONValue) -> Int {
+    switch value {
+    case .null, .bool, .integer, .number: 8
+    case .string(let text): text.utf8.count + 8
+    case .array(let items): items.reduce(8) { $0 + size($1) }
+    case .object(let members): size(members) + 8
+    }
+  }
+}
