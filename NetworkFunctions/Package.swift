@@ -1,0 +1,27 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// As the platform's targets. `Lifetimes`: a frame is a span, and what holds one says how long.
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+]
+
+// Everything here compiles as ordinary Swift, which is how it is tested, and as Embedded Swift,
+// which is how it is used. `Unikernel/` is a package of its own: it compiles for bare metal only.
+let package = Package(
+  name: "NetworkFunctions",
+  products: [
+    .library(name: "Packets", targets: ["Packets"]),
+    .library(name: "Functions", targets: ["Functions"]),
+  ],
+  targets: [
+    .target(name: "Packets", swiftSettings: settings),
+    .target(name: "Functions", dependencies: ["Packets"], swiftSettings: settings),
+    .testTarget(name: "PacketsTests", dependencies: ["Packets"], swiftSettings: settings),
+  ]
+)

@@ -1,0 +1,49 @@
+public import Packets
+
+/// What the platform tells a function, from the document of their contract.
+public struct Configuration: ~Copyable {
+  public struct Route: Sendable, Hashable {
+    public var destination: Prefix
+    public var via: IPv6Address
+
+    public init(destination: Prefix, via: IPv6Address) {
+      self.destination = destination
+      self.via = via
+    }
+  }
+
+  public struct Port: Sendable, Hashable {
+    public var mac: MACAddress
+    /// Of the IP packet, in octets.
+    public var mtu: Int
+    public var addresses: [Prefix]
+    public var routes: [Route]
+
+    public init(
+      mac: MACAddress, mtu: Int = 1500, addresses: [Prefix] = [], routes: [Route] = []
+    ) {
+      self.mac = mac
+      self.mtu = mtu
+      self.addresses = addresses
+      self.routes = routes
+    }
+
+    /// Whether the port answers for this address; its link-local one follows from its MAC.
+    public func owns(_ address: IPv6Address) -> Bool {
+      for own in addresses where own.address == address { return true }
+      return address == IPv6Address.linkLocal(mac)
+    }
+  }
+
+  public static let maximumPorts = 8
+
+  /// Rises with each change.
+  public var generation: UInt64
+  /// In the order of the machine's cards.
+  public var ports: [Port]
+
+  public init(generation: UInt64 = 0, ports: [Port] = []) {
+    self.generation = generation
+    self.ports = ports
+  }
+}

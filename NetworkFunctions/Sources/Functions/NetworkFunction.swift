@@ -1,0 +1,65 @@
+public import Packets
+
+/// Nanoseconds of a clock that only rises.
+public typealias Instant = UInt64
+
+/// What becomes of a frame.
+public enum Verdict: Sendable, Hashable {
+  case drop
+  /// It goes out of that port as the function left it.
+  case send(port: Int)
+}
+
+/// Where a function runs: time, and a way for frames of its own.
+public protocol Surroundings: ~Copyable {
+  var now: Instant { get }
+
+  /// Whether the port's card segments TCP and completes partial checksums, up to 64 KiB a frame.
+  func segments(port: Int) -> Bool
+
+  /// Sends a frame that `fill` writes into an empty buffer of at least 2,048 octets. Its content is
+  /// undefined; `fill` sets length and offload.
+  ///
+  /// - Parameter payload: follows what `fill` wrote, without being copied where the driver can. It
+  ///   stays where it is and as it is for the program's life.
+  /// - Returns: false where no buffer is free: `fill` was not called, and the function's `advance`
+  ///   is called when there is one.
+  mutating func emit(
+    on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
+  ) -> Bool
+}
+
+/// A network function: a value with its configuration, its state and its counters.
+///
+/// The same source is compiled for a process on Linux and for a machine without an operating
+/// system; nothing here knows which.
+public protocol NetworkFunction: ~Copyable {
+  init()
+
+  /// Takes over what the platform tells, first or anew; flows stay as far as it allows them.
+  ///
+  /// - Throws: where it makes no sense; then all is as before.
+  mutating func configure(_ configuration: borrowing Configuration) throws(ConfigurationError)
+
+  /// Decides on a frame that came from a port, and may change it in place.
+  @_lifetime(frame: copy frame)
+  mutating func process<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, from port: Int, in surroundings: inout S
+  ) -> Verdict
+
+  /// Does what time demands, and what had to wait for a buffer.
+  ///
+  /// - Returns: when to be called again at the latest.
+  mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant
+
+  /// Tells each counter by name; the order is always the same.
+  borrowing func readCounters(_ body: (StaticString, UInt64) -> Void)
+}
+
+/// Why a configuration was not taken over.
+public struct ConfigurationError: Error, Sendable {
+  /// What is wrong and where, in words.
+  public let reason: StaticString
+
+  public init(_ reason: StaticString) { self.reason = reason }
+}

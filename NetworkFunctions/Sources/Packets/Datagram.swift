@@ -1,0 +1,113 @@
+/// An IP datagram of either version, as a function looks at it: where its transport begins.
+public struct Datagram: Sendable, Hashable {
+  /// How many extension headers are passed over; more make it nil.
+  private static let maximumExtensions = 8
+
+  public enum Version: Sendable { case ipv4, ipv6 }
+
+  public var version: Version
+  /// Of the IP header in the frame.
+  public var offset: Int
+  /// Mapped where it is IPv4.
+  public var source: IPv6Address
+  public var destination: IPv6Address
+  /// Time to live, or hop limit.
+  public var hopLimit: UInt8
+  /// Of the transport, after extension headers.
+  public var `protocol`: IPProtocol
+  /// Of the transport in the frame.
+  public var transport: Int
+  /// The transport's header and payload, in octets.
+  public var transportLength: Int
+  /// Whether the transport is in several datagrams, and whether this is not the first of them.
+  public var isFragment: Bool
+  public var isLaterFragment: Bool
+  /// Whether the header has options or extension headers.
+  public var hasOptions: Bool
+
+  /// nil where headers are cut off or contradict themselves; IPv4's checksum is looked at.
+  public init?(in frame: borrowing Frame, _ ethernet: EthernetHeader) {
+    offset = ethernet.length
+    switch ethernet.type {
+    case .ipv4:
+      guard let header = IPv4Header(in: frame, at: offset), header.isRight(in: frame, at: offset)
+      else { return nil }
+      version = .ipv4
+      source = IPv6Address(header.source)
+      destination = IPv6Address(header.destination)
+      hopLimit = header.timeToLive
+      `protocol` = header.protocol
+      transport = offset + header.headerLength
+      transportLength = header.totalLength - header.headerLength
+      isFragment = header.isFragment
+      isLaterFragment = header.isLaterFragment
+      hasOptions = header.headerLength > IPv4Header.minimumLength
+    case .ipv6:
+      guard let header = IPv6Header(in: frame, at: offset) else { return nil }
+      version = .ipv6
+      source = header.source
+      destination = header.destination
+      // What only looks like IPv4 would be taken for it.
+      guard source.ipv4 == nil, destination.ipv4 == nil else { return nil }
+      hopLimit = header.hopLimit
+      `protocol` = header.nextHeader
+      transport = offset + IPv6Header.length
+      transportLength = header.payloadLength
+      isFragment = false
+      isLaterFragment = false
+      hasOptions = false
+      var extensions = 0
+      while true {
+        let length: Int
+        switch `protocol`.rawValue {
+        // Hop-by-hop options, routing, destination options.
+        case 0, 43, 60:
+          guard frame.head - transport >= 8 else { return nil }
+          length = (Int(frame.u8(at: transport + 1)) + 1) * 8
+        case 44:
+          guard frame.head - transport >= 8 else { return nil }
+          length = 8
+          let fragment = frame.u16(at: transport + 2)
+          isFragment = fragment & 0xfff9 != 0
+          isLaterFragment = fragment & 0xfff8 != 0
+        default: return
+        }
+        guard transportLength >= length, extensions < Self.maximumExtensions else { return nil }
+        // In what follows a later fragment's header there is no header.
+        if isLaterFragment {
+          `protocol` = IPProtocol(frame.u8(at: transport))
+          transport += length
+          transportLength -= length
+          hasOptions = true
+          return
+        }
+        `protocol` = IPProtocol(frame.u8(at: transport))
+        transport += length
+        transportLength -= length
+        extensions += 1
+        hasOptions = true
+      }
+    default: return nil
+    }
+  }
+
+  /// How many octets of the transport are in the frame's head.
+  @inlinable
+  public func present(in frame: borrowing Frame) -> Int {
+    min(transportLength, frame.head - transport)
+  }
+
+  /// Whether the transport's checksum is right, or was found so; false also where not all of it is
+  /// in the frame's head.
+  public func isTransportRight(in frame: borrowing Frame) -> Bool {
+    if frame.offload.isTrusted { return true }
+    guard present(in: frame) == transportLength else { return false }
+    var sum = frame.sum(from: transport, count: transportLength)
+    if `protocol` != .icmp {
+      sum.add(
+        Checksum.pseudoHeader(
+          source, destination, protocol: `protocol`, length: transportLength))
+    }
+    return sum.isRight
+  }
+}
