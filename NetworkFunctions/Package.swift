@@ -22,6 +22,13 @@ let package = Package(
   targets: [
     .target(name: "Packets", swiftSettings: settings),
     .target(name: "Functions", dependencies: ["Packets"], swiftSettings: settings),
-    .testTarget(name: "PacketsTests", dependencies: ["Packets"], swiftSettings: settings),
+    .target(
+      name: "TestFrames", dependencies: ["Packets"], path: "Tests/TestFrames",
+      swiftSettings: settings),
+    .testTarget(
+      name: "PacketsTests", dependencies: ["Packets", "TestFrames"], swiftSettings: settings),
+    .testTarget(
+      name: "FunctionsTests", dependencies: ["Functions", "Packets", "TestFrames"],
+      swiftSettings: settings),
   ]
 )

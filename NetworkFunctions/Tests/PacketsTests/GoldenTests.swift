@@ -1,4 +1,5 @@
 import Packets
+import TestFrames
 import Testing
 
 /// Each format read from its octets and written to the same.
@@ -81,7 +82,7 @@ import Testing
     #expect(target.solicitedNode == IPv6Address(0xff02_0000_0000_0000, 0x1_ff00_0002))
     #expect(MACAddress.multicast(target.solicitedNode) == MACAddress(0x3333_ff00_0002))
     let message = NeighbourMessage(
-      .solicitation, target: target, linkAddress: MACAddress(0x020_0000_0001))
+      .solicitation, target: target, linkAddress: MACAddress(0x0200_0000_0001))
     try withFrame(octets) { frame in
       let ethernet = try present(EthernetHeader(in: frame))
       let datagram = try present(Datagram(in: frame, ethernet))

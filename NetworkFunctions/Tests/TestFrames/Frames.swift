@@ -1,9 +1,9 @@
-import Packets
-import Testing
+public import Packets
+public import Testing
 
 /// Runs `body` with a frame of these octets and room for more; gives what the frame then holds.
 @discardableResult
-func withFrame(
+public func withFrame(
   _ octets: [UInt8], capacity: Int = 2048, offload: Offload = Offload(),
   _ body: (inout Frame) throws -> Void
 ) rethrows -> [UInt8] {
@@ -18,7 +18,7 @@ func withFrame(
 }
 
 /// Octets from hexadecimal digits; what follows `//` in a line is its annotation.
-func golden(_ text: String) -> [UInt8] {
+public func golden(_ text: String) -> [UInt8] {
   var digits: [UInt8] = []
   for line in text.split(separator: "\n") {
     var previous: Character = " "
@@ -33,13 +33,13 @@ func golden(_ text: String) -> [UInt8] {
 
 // A frame can't be captured, and the macros capture what they look at: these take values.
 
-func present<Value>(
+public func present<Value>(
   _ value: Value?, sourceLocation: SourceLocation = #_sourceLocation
 ) throws -> Value {
   try #require(value, sourceLocation: sourceLocation)
 }
 
-func expect<Value: Equatable>(
+public func expect<Value: Equatable>(
   _ value: Value, is expected: Value, sourceLocation: SourceLocation = #_sourceLocation
 ) {
   #expect(value == expected, sourceLocation: sourceLocation)

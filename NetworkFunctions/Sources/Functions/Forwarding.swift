@@ -1,0 +1,288 @@
+public import Packets
+
+/// Sends datagrams on to where the longest prefix leads, as RFC 1812 asks of a router: counts the
+/// time to live down, finds the next hop's MAC, tells senders what went wrong.
+///
+/// What would have to be fragmented is not: IPv4 without "don't fragment" is dropped and counted
+/// where it is longer than the next link's MTU.
+public struct Forwarding {
+  public struct Counters: Sendable {
+    public var forwarded: UInt64 = 0
+    public var withoutRoute: UInt64 = 0
+    public var expired: UInt64 = 0
+    public var tooBig: UInt64 = 0
+    public var unresolved: UInt64 = 0
+  }
+
+  private struct Hop {
+    var port: Int
+    /// nil where the destination itself is the neighbour.
+    var via: IPv6Address?
+  }
+
+  /// A frame whose next hop is being asked for (RFC 1122, section 2.3.2.2: the latest is kept).
+  private struct Waiting {
+    var hop: IPv6Address
+    var port: Int
+    var octets: [UInt8]
+    var offload: Offload
+    var since: Instant
+  }
+
+  public private(set) var counters = Counters()
+  private var ports: [Configuration.Port] = []
+  private var routes: RouteTable<Hop>
+  private var neighbours = NeighbourTable()
+  private var waiting: [Waiting] = []
+  private let secret: UInt64
+  /// Errors that may be sent now, and when that was last counted (RFC 1812, section 4.3.2.8).
+  private var allowance: UInt64 = Self.burst
+  private var allowedAt: Instant = 0
+
+  private static let maximumWaiting = 16
+  private static let waitingFor: Instant = 3_000_000_000
+  private static let maximumKept = 2048
+  private static let burst: UInt64 = 50
+  /// Between two errors that are allowed: 100 a second.
+  private static let errorInterval: Instant = 10_000_000
+
+  public init(secret: UInt64 = 0x2545_f491_4f6c_dd1d) {
+    self.secret = secret
+    routes = RouteTable(secret: secret)
+  }
+
+  /// Takes over ports and routes; known neighbours stay.
+  public mutating func configure(_ ports: [Configuration.Port]) {
+    self.ports = ports
+    routes = RouteTable(secret: secret)
+    for (index, port) in ports.enumerated() {
+      for address in port.addresses { routes.set(address, to: Hop(port: index, via: nil)) }
+      for route in port.routes {
+        routes.set(route.destination, to: Hop(port: index, via: route.via))
+      }
+    }
+  }
+
+  // MARK: Neighbours
+
+  /// Looks whether a frame tells a neighbour's MAC, and sends what waited for it.
+  public mutating func learn<S: Surroundings & ~Copyable>(
+    from frame: borrowing Frame, on port: Int, in surroundings: inout S
+  ) {
+    guard port < ports.count, let ethernet = EthernetHeader(in: frame) else { return }
+    let address: IPv6Address
+    let mac: MACAddress
+    if ethernet.type == .arp {
+      guard let packet = ARPPacket(in: frame, at: ethernet.length),
+        packet.senderMAC == ethernet.source
+      else { return }
+      address = IPv6Address(packet.sender)
+      mac = packet.senderMAC
+    } else if ethernet.type == .ipv6, frame.head > ethernet.length + 6,
+      frame.u8(at: ethernet.length + 6) == IPProtocol.icmpv6.rawValue,
+      let datagram = Datagram(in: frame, ethernet),
+      let message = NeighbourMessage(in: frame, datagram),
+      datagram.isTransportRight(in: frame)
+    {
+      guard let link = message.linkAddress else { return }
+      address = message.kind == .advertisement ? message.target : datagram.source
+      mac = link
+    } else {
+      return
+    }
+    guard !ports[port].owns(address),
+      neighbours.learn(address, is: mac, port: port, at: surroundings.now)
+    else { return }
+    flush(address, port, mac, in: &surroundings)
+  }
+
+  private mutating func flush<S: Surroundings & ~Copyable>(
+    _ hop: IPv6Address, _ port: Int, _ mac: MACAddress, in surroundings: inout S
+  ) {
+    var index = 0
+    while index < waiting.count {
+      guard waiting[index].hop == hop, waiting[index].port == port else {
+        index += 1
+        continue
+      }
+      let kept = waiting.remove(at: index)
+      let own = ports[port].mac
+      let wasSent = surroundings.emit(on: port, payload: nil) { frame in
+        kept.octets.withUnsafeBytes { frame.fill(from: $0) }
+        frame.offload = kept.offload
+        frame.set(mac, at: 0)
+        frame.set(own, at: 6)
+      }
+      if wasSent { counters.forwarded &+= 1 } else { counters.unresolved &+= 1 }
+    }
+  }
+
+  private func ask<S: Surroundings & ~Copyable>(
+    for hop: IPv6Address, on port: Int, in surroundings: inout S
+  ) {
+    let own = ports[port]
+    if let target = hop.ipv4 {
+      guard let sender = own.address(like: hop)?.ipv4 else { return }
+      _ = surroundings.emit(on: port, payload: nil) { frame in
+        frame.setLength(14 + ARPPacket.length)
+        frame.offload = Offload()
+        EthernetHeader(destination: .broadcast, source: own.mac, type: .arp).write(to: &frame)
+        ARPPacket(.request, senderMAC: own.mac, sender: sender, target: target)
+          .write(to: &frame, at: 14)
+      }
+      return
+    }
+    let sender = own.address(like: hop) ?? IPv6Address.linkLocal(own.mac)
+    let group = hop.solicitedNode
+    _ = surroundings.emit(on: port, payload: nil) { frame in
+      frame.setLength(14 + IPv6Header.length + NeighbourMessage.length)
+      frame.offload = Offload()
+      EthernetHeader(
+        destination: MACAddress.multicast(group), source: own.mac, type: .ipv6
+      ).write(to: &frame)
+      IPv6Header(
+        source: sender, destination: group, nextHeader: .icmpv6,
+        payload: NeighbourMessage.length, hopLimit: 255
+      ).write(to: &frame, at: 14)
+      NeighbourMessage(.solicitation, target: hop, linkAddress: own.mac)
+        .write(to: &frame, at: 14 + IPv6Header.length)
+      frame.completeICMPv6(
+        at: 14 + IPv6Header.length, count: NeighbourMessage.length, from: sender, to: group)
+    }
+  }
+
+  // MARK: Datagrams
+
+  /// Sends a datagram on that came through `port`.
+  @_lifetime(frame: copy frame)
+  public mutating func forward<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
+    in surroundings: inout S
+  ) -> Verdict {
+    guard datagram.destination.isHost, !datagram.destination.isLinkLocal,
+      !datagram.source.isLinkLocal
+    else { return .drop }
+    guard datagram.hopLimit > 1 else {
+      counters.expired &+= 1
+      return tell(.timeExceeded, &frame, ethernet, datagram, on: port, in: &surroundings)
+    }
+    guard let hop = routes.find(datagram.destination), hop.port < ports.count else {
+      counters.withoutRoute &+= 1
+      return tell(.noRoute, &frame, ethernet, datagram, on: port, in: &surroundings)
+    }
+    let mtu = ports[hop.port].mtu
+    if Self.length(of: frame, ethernet) > mtu {
+      counters.tooBig &+= 1
+      guard datagram.version == .ipv6 || frame.u16(at: datagram.offset + 6) & 0x4000 != 0 else {
+        return .drop
+      }
+      return tell(.tooBig(mtu: mtu), &frame, ethernet, datagram, on: port, in: &surroundings)
+    }
+    countDown(&frame, datagram)
+    let neighbour = hop.via ?? datagram.destination
+    let mac: MACAddress
+    switch neighbours.find(neighbour, port: hop.port, at: surroundings.now) {
+    case .known(let found): mac = found
+    case .stale(let found):
+      mac = found
+      ask(for: neighbour, on: hop.port, in: &surroundings)
+    case .unknown:
+      ask(for: neighbour, on: hop.port, in: &surroundings)
+      keep(frame, for: neighbour, hop.port, at: surroundings.now)
+      return .drop
+    case .awaited:
+      keep(frame, for: neighbour, hop.port, at: surroundings.now)
+      return .drop
+    }
+    frame.set(mac, at: 0)
+    frame.set(ports[hop.port].mac, at: 6)
+    counters.forwarded &+= 1
+    return .send(port: hop.port)
+  }
+
+  /// Tells the sender of a datagram why it does not arrive, if that may be told now.
+  @_lifetime(frame: copy frame)
+  public mutating func tell<S: Surroundings & ~Copyable>(
+    _ error: ICMPError, _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    on port: Int, in surroundings: inout S
+  ) -> Verdict {
+    guard datagram.mayBeAnsweredByError(in: frame),
+      let source = ports[port].address(like: datagram.source), takeAllowance(at: surroundings.now),
+      frame.becomeError(
+        error, about: datagram, ethernet, from: source, mac: ports[port].mac)
+    else { return .drop }
+    return .send(port: port)
+  }
+
+  /// Forgets frames whose next hop did not answer.
+  /// - Returns: when to be called again at the latest.
+  public mutating func advance(at now: Instant) -> Instant {
+    let before = waiting.count
+    waiting.removeAll { now - $0.since >= Self.waitingFor }
+    counters.unresolved &+= UInt64(before - waiting.count)
+    return now + Self.waitingFor
+  }
+
+  /// Of the IP packet, or of one segment of what the card is to segment, in octets.
+  private static func length(of frame: borrowing Frame, _ ethernet: EthernetHeader) -> Int {
+    guard frame.offload.segmentation != Offload.Segmentation.none else {
+      return frame.length - ethernet.length
+    }
+    return Int(frame.offload.headerLength) - ethernet.length + Int(frame.offload.segmentSize)
+  }
+
+  @_lifetime(frame: copy frame)
+  private func countDown(_ frame: inout Frame, _ datagram: Datagram) {
+    let offset = datagram.offset
+    switch datagram.version {
+    case .ipv4:
+      let old = frame.u16(at: offset + 8)
+      let new = old - 0x100
+      frame.set(new, at: offset + 8)
+      frame.set(
+        Checksum.update(frame.u16(at: offset + 10), from: old, to: new),
+        at: offset + IPv4Header.checksumOffset)
+    case .ipv6: frame.set(datagram.hopLimit - 1, at: offset + 7)
+    }
+  }
+
+  private mutating func keep(
+    _ frame: borrowing Frame, for hop: IPv6Address, _ port: Int, at now: Instant
+  ) {
+    guard frame.length <= Self.maximumKept, frame.head == frame.length else {
+      counters.unresolved &+= 1
+      return
+    }
+    if waiting.count == Self.maximumWaiting {
+      waiting.removeFirst()
+      counters.unresolved &+= 1
+    }
+    var octets = [UInt8](repeating: 0, count: frame.length)
+    _ = octets.withUnsafeMutableBytes { frame.copy(to: $0) }
+    waiting.append(
+      Waiting(hop: hop, port: port, octets: octets, offload: frame.offload, since: now))
+  }
+
+  private mutating func takeAllowance(at now: Instant) -> Bool {
+    let earned = (now - allowedAt) / Self.errorInterval
+    if earned > 0 {
+      allowance = min(Self.burst, allowance + earned)
+      allowedAt += earned * Self.errorInterval
+    }
+    guard allowance > 0 else { return false }
+    allowance -= 1
+    return true
+  }
+}
+
+extension Configuration.Port {
+  /// An own address of the same version as another one, best of its network.
+  func address(like other: IPv6Address) -> IPv6Address? {
+    var found: IPv6Address?
+    for own in addresses where (own.address.ipv4 == nil) == (other.ipv4 == nil) {
+      if own.contains(other) { return own.address }
+      if found == nil { found = own.address }
+    }
+    return found
+  }
+}
