@@ -6,14 +6,15 @@ DEBUG := .build/debug
 
 .PHONY: setup build demo serve test check bench clean
 
-# Debian packages that are missing.
+# Debian packages that are missing, and a kernel for tiny virtual machines.
 setup:
 	@scripts/setup
 
 build: setup
 	swift build -c release --static-swift-stdlib
 
-# Real functions as containers, real packets, kills and restarts; leaves nothing behind.
+# Real functions as containers and as tiny virtual machines, real packets, kills and restarts;
+# leaves nothing behind.
 demo: build
 	$(SUDO) $(RELEASE)/martlet demo
 

@@ -168,11 +168,12 @@ let package = Package(
     tests(
       "CommandLineTests",
       [
-        "martlet", "NFVClient", "NFVModel",
+        "martlet", "NFVBenchmark", "NFVClient", "NFVModel",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
+    tests("NFVBenchmarkTests", ["NFVBenchmark", "LinuxSystem"]),
     tests("IntegrationTests", ["NFVBenchmark", "NFVClient", "LinuxSystem", system]),
   ]
 )

@@ -5,6 +5,8 @@ internal import SystemPackage
 /// network's bridge, from which real traffic is sent. It goes with `remove`, or with the process.
 public final class ClientNamespace: Sendable {
   public let namespace: NetworkNamespace
+  /// What its link is called inside.
+  public static let interface = "eth0"
   private let fabric: NetworkNamespace
   private let name: String
 

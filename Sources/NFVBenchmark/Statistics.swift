@@ -26,13 +26,3 @@ extension Duration {
     Double(components.seconds) * 1000 + Double(components.attoseconds) / 1e15
   }
 }
-
-/// The draft's results for containers (draft-natarajan-nfvrg-containers-for-nfv-03, 4.2 to 4.6).
-public enum DraftContainer {
-  public static let instantiationMilliseconds = 1711.0
-  public static let txGbps = 45.1
-  public static let rxGbps = 43.8
-  public static let rttMilliseconds = 4.0
-  public static let imageMegabytes = 61.0
-  public static let memoryMegabytes = 3.8
-}

@@ -6,32 +6,32 @@ public import LinuxSystem
 /// Raw frames, so that neither ARP's nor TCP's retransmission timers are measured. The function's
 /// MAC address is not known before it exists: it is asked for by raw ARP first, as often.
 public enum SynProbe {
-  /// Floods `address` from `client` until it answers.
+  /// Floods `address` until it answers.
   /// - Parameters:
-  ///   - source: the client's IPv4 address, in the order of the wire.
+  ///   - namespace: from where, by its interface called `interface`.
+  ///   - source: an IPv4 address of that interface, in the order of the wire.
   ///   - address: the function's IPv4 address.
-  /// - Returns: the moment of the answer; nil when `deadline` came first.
+  ///   - interval: between two frames, microseconds. Spinning would take a processor away from what
+  ///     is measured, and frames wait in a machine's tap until its guest works them all off. The
+  ///     answer is seen twice as much later at most.
+  /// - Returns: the moment of the answer; nil when the watch was over first.
   public static func firstAnswer(
-    from client: ClientNamespace, source: [UInt8], to address: [UInt8], port: UInt16,
-    until deadline: ContinuousClock.Instant
+    in namespace: NetworkNamespace, interface: String, source: [UInt8], to address: [UInt8],
+    port: UInt16, interval: UInt32 = 150, watch: Watch
   ) throws(SystemError) -> ContinuousClock.Instant? {
-    try client.namespace.run { () throws(SystemError) in
-      let socket = try LinkSocket(interface: "eth0")
+    try namespace.run { () throws(SystemError) in
+      let socket = try LinkSocket(interface: interface)
       let route = try NetlinkSocket(.route)
-      let mac = try route.links().first { $0.name == "eth0" }?.mac ?? []
+      let mac = try route.links().first { $0.name == interface }?.mac ?? []
       var target: [UInt8]?
       var sequence: UInt32 = 1
-      while ContinuousClock.now < deadline {
-        if let target {
-          sequence &+= 1
-          try socket.send(
-            syn(mac, target, source, address, port: port, sequence: sequence))
-        } else {
-          try socket.send(arpRequest(mac, source, address))
-        }
-        // Spinning would take a processor away from what is measured; so the answer is up to a
-        // fifth of a millisecond late.
-        pause(microseconds: 150)
+      while !watch.isOver {
+        sequence &+= 1
+        // A bridge without ports, as a peer's is at first, takes no frames: nobody would answer.
+        try? socket.send(
+          target.map { syn(mac, $0, source, address, port: port, sequence: sequence) }
+            ?? arpRequest(mac, source, address))
+        pause(microseconds: interval)
         while let frame = try socket.receive(timeout: .zero) {
           if let found = arpReply(frame, from: address) {
             target = found

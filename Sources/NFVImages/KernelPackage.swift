@@ -51,7 +51,7 @@ public struct KernelPackage: Sendable, Hashable {
   public static func standard(
     cache: String = standardCache, progress: (String) -> Void = { _ in }
   ) throws(NFVError) -> KernelPackage {
-    if let known = newest(in: cache) { return known }
+    if let known = try kept(in: cache) { return known }
     progress("Getting Debian's cloud kernel (27 MB, once; kept in \(cache))")
     let work = "\(cache)/download-\(UInt64.random(in: 0 ..< .max))"
     defer { try? removeTree(work) }
@@ -86,6 +86,15 @@ public struct KernelPackage: Sendable, Hashable {
   private init(name: String, folder: String) {
     self.name = name
     self.folder = folder
+  }
+
+  /// The newest kernel in the cache, where a package of `make setup` is unpacked when it is wanted
+  /// first; nil where there is none.
+  public static func kept(in cache: String = standardCache) throws(NFVError) -> KernelPackage? {
+    if let known = newest(in: cache) { return known }
+    let files = ((try? listFolder(cache)) ?? []).filter { $0.hasSuffix(".deb") }
+    guard let file = files.last else { return nil }
+    return try KernelPackage(package: "\(cache)/\(file)", cache: cache)
   }
 
   private static func newest(in cache: String) -> KernelPackage? {

@@ -30,8 +30,8 @@ struct BenchCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-      try await options.run { bench in
-        try await bench.run(count: options.count, sequence: sequence)
+      try await options.run { [count = options.count, sequence] bench in
+        try await bench.run(count: count, sequence: sequence)
       }
     }
   }
@@ -49,8 +49,8 @@ struct BenchCommand: AsyncParsableCommand {
     @OptionGroup var options: BenchOptions
 
     func run() async throws {
-      try await options.run { bench in
-        try await bench.run(count: options.count, sequence: nil)
+      try await options.run { [count = options.count] bench in
+        try await bench.run(count: count, sequence: nil)
       }
     }
   }
@@ -74,21 +74,16 @@ struct BenchOptions: ParsableArguments {
     guard (1...150).contains(count) else { throw ValidationError("--count is 1 to 150.") }
   }
 
-  func run(_ experiments: (inout Bench) async throws -> JSONValue) async throws {
+  func run(
+    _ experiments: @escaping @Sendable (inout Bench) async throws -> JSONValue
+  ) async throws {
     guard geteuid() == 0 else {
       throw Failure(
         .forbidden, "the benchmark makes namespaces and containers, which needs root",
         advice: "run it with sudo")
     }
     var bench = try Bench(examples: examples)
-    let result: JSONValue
-    do {
-      result = try await experiments(&bench)
-    } catch {
-      await bench.cleanUp()
-      throw error
-    }
-    await bench.cleanUp()
+    let result = try await bench.runAndCleanUp(experiments)
     let console = Console.current
     switch output {
     case .table: console.print(BenchReport(result).rendered())

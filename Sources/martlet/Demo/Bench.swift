@@ -8,7 +8,7 @@ internal import NFVModel
 internal import NFVPackages
 
 /// The benchmark's experiments, one after another on one private daemon.
-struct Bench {
+struct Bench: Undoable {
   private let examples: String
   private var host: DemoHost
   private var functions: Functions
@@ -34,8 +34,9 @@ struct Bench {
     _ = try await daemon.onboarded(try await daemon.upload(package), .seconds(30))
     let network = try await functions.network("inside", "10.2.0.0/20")
     // The fabric is made with its first port; from then on it is there.
-    try await functions.instantiate("warm", "responder", [("network", "inside", "10.2.15.1")])
-    let group = try host.storeGroup(with: try await functions.workload("warm"))
+    try await functions.instantiate(
+      "warm", "responder", as: "container", [("network", "inside", "10.2.15.1")])
+    let group = host.group
     client = try ClientNamespace(
       fabric: host.fabric, network: network, name: "mbench-inside", address: Self.source,
       prefixLength: 20)
@@ -55,23 +56,13 @@ struct Bench {
   mutating func cleanUp() async {
     client?.remove()
     client = nil
-    if host.daemonPID > 0 {
-      let daemon = functions.daemon
-      for vnf in (try? await daemon.list(.vnf)) ?? [] {
-        try? await functions.remove(vnf["id"].text)
-      }
-      for network in (try? await daemon.list(.network)) ?? [] {
-        _ = try? await daemon.send(.delete, "\(Kind.network.collection)/\(network["id"].text)")
-      }
-      functions.daemon.client.close()
-    }
+    if host.daemonPID > 0 { await functions.removeAll() }
+    functions.daemon.client.close()
     host.cleanUp()
   }
 
   private func build() throws -> String {
-    let path = "\(host.state)/responder.csar"
-    try Project.build("\(examples)/responder", to: path)
-    return path
+    try ExamplePackages(["responder"], from: examples, to: host.state).path(of: "responder")
   }
 
   /// Draws how far an experiment is, on a terminal; in a pipe only that it began.
@@ -97,8 +88,8 @@ struct Bench {
       progress("instantiations", round, of: count)
       all.append(
         try await functions.instantiationTimes(
-          of: "responder", network: "inside", address: [10, 2, 8, UInt8(1 + round)],
-          from: client, source: Self.source, group: group))
+          of: "responder", Form.all[0], at: [10, 2, 8, UInt8(1 + round)],
+          from: .init(client: client, source: Self.source, network: "inside", group: group)))
       try await Task.sleep(for: .milliseconds(50))
     }
     progress("instantiations", count, of: count)
@@ -133,7 +124,7 @@ struct Bench {
       let address = "10.2.\(index / 200).\(index % 200 + 1)"
       let operation = try await daemon.begin(
         "\(Kind.vnf.collection)/\(id)/instantiate",
-        functions.request([("network", "inside", address)], [:]))
+        functions.request("container", [("network", "inside", address)], [:]))
       try await Functions.awaitEnd(of: [operation], &events)
       each.append((ContinuousClock.now - began).milliseconds)
       progress("one after another", index + 1, of: count)

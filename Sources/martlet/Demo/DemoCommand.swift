@@ -8,9 +8,10 @@ struct DemoCommand: AsyncParsableCommand {
     abstract: "Show it all on this machine: functions, packets, kills, measurements.",
     discussion: """
       Runs a daemon of its own on a private socket and state folder, onboards the example packages \
-      `firewall` and `responder`, sends real traffic, kills a function and the daemon, measures \
-      what draft-natarajan-nfvrg-containers-for-nfv measures, and removes everything again. Needs \
-      root and takes less than a minute. In the source tree: make demo
+      `firewall` and `responder`, and runs them as containers and then as tiny virtual machines: sends \
+      real traffic, kills a function and the daemon, measures what \
+      draft-natarajan-nfvrg-containers-for-nfv measures, and removes everything again. Needs root \
+      and takes less than two minutes. In the source tree: make demo
       """)
 
   @Option(help: "The folder with the example packages.", completion: .directory)
@@ -25,14 +26,14 @@ struct DemoCommand: AsyncParsableCommand {
         advice: "run it with sudo, or look around without root: martletd --host simulated")
     }
     var demo = try Demo(examples: examples)
-    do {
-      try await demo.run()
-    } catch {
-      demo.say("something failed; cleaning up")
-      await demo.cleanUp()
-      throw error
+    try await demo.runAndCleanUp { (demo: inout Demo) in
+      do {
+        try await demo.run()
+      } catch {
+        if !Task.isCancelled { demo.say("something failed; cleaning up") }
+        throw error
+      }
     }
-    await demo.cleanUp()
     let leftovers = demo.leftovers()
     demo.tell(leftovers.isEmpty ? "nothing is left behind" : "left behind: \(leftovers)")
     try demo.write(report: report, leftovers: leftovers)

@@ -13,8 +13,10 @@ struct DemoHost {
   private let programs: String
   private(set) var daemonPID: Int32 = 0
   private let linksBefore: Set<String>
-  /// The daemon's store, once a workload was looked at.
-  private var store: String?
+  /// The daemons' stores, which their control groups are called by.
+  private var stores: Set<String> = []
+  /// What the paths of the control groups of the daemon that runs have in common.
+  private(set) var group = ""
 
   var socket: String { "\(run)/martletd.sock" }
   var fabric: String { "\(run)/fabric/default" }
@@ -45,6 +47,10 @@ struct DemoHost {
     let deadline = ContinuousClock.now + .seconds(10)
     while ContinuousClock.now < deadline {
       if let answer = try? await client.send(HTTPRequest(.get, "/readyz")), answer.status == 200 {
+        let info = try await client.send(HTTPRequest(.get, "/martlet/v1/info"))
+        let store = try JSONValue(parsing: info.body)["storeId"].text
+        stores.insert(store)
+        group = "/martlet/\(store)/"
         return
       }
       try await Task.sleep(for: .milliseconds(5))
@@ -62,29 +68,11 @@ struct DemoHost {
   }
 
   /// The processes whose control group has a workload's name, the first one first.
-  mutating func processes(of workload: String) -> [Int32] {
-    var found: [Int32] = []
-    for pid in processes(where: { _ in true }) {
+  func processes(of workload: String) -> [Int32] {
+    processes { pid in
       let groups = (try? readFile("/proc/\(pid)/cgroup", limit: 1 << 16)) ?? []
-      let lines = String(decoding: groups, as: UTF8.self).split(separator: "\n")
-      guard let line = lines.first(where: { $0.contains(workload) }) else { continue }
-      found.append(pid)
-      // `…/martlet/STORE/WORKLOAD`
-      let parts = line.split(separator: "/")
-      if let place = parts.firstIndex(of: "martlet"), place + 1 < parts.count {
-        store = String(parts[place + 1])
-      }
+      return String(decoding: groups, as: UTF8.self).contains(workload)
     }
-    return found
-  }
-
-  /// The path of the control group that all workloads of the daemon share, taken from one of them.
-  mutating func storeGroup(with workload: String) throws -> String {
-    _ = processes(of: workload)
-    guard let store else {
-      throw Failure(.failed, "the workload \(workload) has no process in a control group of ours")
-    }
-    return "/martlet/\(store)/"
   }
 
   private func processes(where condition: (Int32) -> Bool) -> [Int32] {
@@ -131,6 +119,13 @@ struct DemoHost {
     for pid in ownProcesses() { kill(pid, SIGTERM) }
     for _ in 0..<200 where !ownProcesses().isEmpty { usleep(5000) }
     for pid in ownProcesses() { kill(pid, SIGKILL) }
+    // What was being started when it was interrupted, and nobody keeps now.
+    for _ in 0..<200 {
+      let rest = controlGroups().flatMap(Self.members)
+      if rest.isEmpty { break }
+      for pid in rest { kill(pid, SIGKILL) }
+      usleep(5000)
+    }
     for line in mounts() {
       try? Mount.unmount(line)
     }
@@ -148,17 +143,23 @@ struct DemoHost {
     }
   }
 
-  /// The control groups of this demo's store, parents first; other daemons' are theirs.
+  /// The control groups of this demo's stores, parents first; other daemons' are theirs.
   private func controlGroups() -> [String] {
-    guard let store else { return [] }
     var found: [String] = []
     func search(_ path: String) {
       guard FileManager.default.fileExists(atPath: path + "/cgroup.procs") else { return }
       found.append(path)
       for name in (try? listFolder(path)) ?? [] { search("\(path)/\(name)") }
     }
-    for hierarchy in hierarchies() { search("\(hierarchy)/martlet/\(store)") }
+    for hierarchy in hierarchies() {
+      for store in stores.sorted() { search("\(hierarchy)/martlet/\(store)") }
+    }
     return found
+  }
+
+  private static func members(_ group: String) -> [Int32] {
+    let text = (try? readFile("\(group)/cgroup.procs", limit: 1 << 16)) ?? []
+    return String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { Int32($0) }
   }
 
   private func hierarchies() -> [String] {

@@ -26,18 +26,18 @@ struct Functions: Sendable {
 
   /// Creates and instantiates; returns when it is COMPLETED.
   func instantiate(
-    _ name: String, _ package: String,
+    _ name: String, _ package: String, as flavour: String,
     _ points: [(point: String, network: String, address: String)],
     _ parameters: [String: JSONValue] = [:]
   ) async throws {
     let id = try await daemon.create(vnfdID: package, name: name, description: nil)["id"].text
     let begun = try await daemon.begin(
-      "\(Kind.vnf.collection)/\(id)/instantiate", request(points, parameters))
+      "\(Kind.vnf.collection)/\(id)/instantiate", request(flavour, points, parameters))
     _ = try await ended(begun)
   }
 
   func request(
-    _ points: [(point: String, network: String, address: String)],
+    _ flavour: String, _ points: [(point: String, network: String, address: String)],
     _ parameters: [String: JSONValue]
   ) -> JSONValue {
     let links = points.map { point, network, address -> JSONValue in
@@ -59,7 +59,7 @@ struct Functions: Sendable {
       ]
     }
     return [
-      "flavourId": "container", "extVirtualLinks": .array(links),
+      "flavourId": .string(flavour), "extVirtualLinks": .array(links),
       "additionalParams": .object(parameters),
     ]
   }
@@ -67,7 +67,7 @@ struct Functions: Sendable {
   /// Waits until an operation has ended.
   /// - Throws: where it did not end COMPLETED.
   func ended(_ operation: String) async throws -> JSONValue {
-    let deadline = ContinuousClock.now + .seconds(20)
+    let deadline = ContinuousClock.now + .seconds(60)
     while ContinuousClock.now < deadline {
       let found = try await daemon.get(.op, operation)
       switch found["operationState"].text {
@@ -77,7 +77,7 @@ struct Functions: Sendable {
       default: try await Task.sleep(for: .milliseconds(1))
       }
     }
-    throw Failure(.timeout, "the operation \(operation) took more than 20 s")
+    throw Failure(.timeout, "the operation \(operation) took more than 60 s")
   }
 
   func remove(_ id: String) async throws {
@@ -96,11 +96,35 @@ struct Functions: Sendable {
     return info["computeResource", "resourceId"].text
   }
 
+  /// What is asked of the daemon about an instance's first Vnfc.
+  func accelerator(_ name: String) async throws -> String {
+    let vnf = try await daemon.find(.vnf, name)
+    let info = vnf["instantiatedVnfInfo", "vnfcResourceInfo"].elements.first ?? .null
+    return info["metadata", "accelerator"].string ?? "none"
+  }
+
+  /// The memory of an instance's first Vnfc, as its control group counts it.
+  func memoryBytes(_ name: String) async throws -> Int64 {
+    let vnf = try await daemon.find(.vnf, name)
+    let vnfc = vnf["instantiatedVnfInfo", "vnfcResourceInfo"].elements.first?["id"].text ?? ""
+    let usage = try await daemon.get(
+      "/martlet/v1/vnf_instances/\(vnf["id"].text)/vnfcs/\(vnfc)/usage")
+    return usage["memoryBytes"].integer ?? 0
+  }
+
+  /// Ends and deletes every instance, and every network, as far as it goes.
+  func removeAll() async {
+    for vnf in (try? await daemon.list(.vnf)) ?? [] { try? await remove(vnf["id"].text) }
+    for network in (try? await daemon.list(.network)) ?? [] {
+      _ = try? await daemon.send(.delete, "\(Kind.network.collection)/\(network["id"].text)")
+    }
+  }
+
   /// Moments of an instantiation in milliseconds, from just before the request was sent.
-  struct InstantiationTimes {
+  struct InstantiationTimes: Sendable {
     /// The first RST or SYN-ACK from its address.
     var rst: Double
-    /// Its own process began, as the kernel tells.
+    /// Its own process began: as the kernel tells; in a virtual machine, as its init tells the daemon.
     var running: Double
     /// COMPLETED, as the event stream tells.
     var ready: Double
@@ -108,62 +132,80 @@ struct Functions: Sendable {
     var phases: [String: Double]
   }
 
+  /// From where an instantiation is watched.
+  struct Vantage: Sendable {
+    var client: ClientNamespace
+    /// The client's own address.
+    var source: [UInt8]
+    /// The network that it is on.
+    var network: String
+    /// What the paths of the daemon's control groups have in common.
+    var group: String
+  }
+
   /// Instantiates a package, measures it from outside, and removes the instance again.
-  ///
-  /// - Parameter group: what the paths of the daemon's control groups have in common.
   func instantiationTimes(
-    of package: String, network: String, address: [UInt8], from client: ClientNamespace,
-    source: [UInt8], group: String
+    of package: String, _ form: Form, at address: [UInt8], from vantage: Vantage
   ) async throws -> InstantiationTimes {
-    let id = try await daemon.create(
-      vnfdID: package, name: "probe-\(address[3])-\(address[2])", description: nil)["id"].text
-    let body = request(
-      [("network", network, address.map(String.init).joined(separator: "."))], [:])
-    let deadline = ContinuousClock.now + .seconds(10)
+    let text = address.map(String.init).joined(separator: ".")
+    let id = try await daemon.create(vnfdID: package, name: "probe-\(text)", description: nil)[
+      "id"
+    ].text
+    let body = request(form.flavour, [("network", vantage.network, text)], [:])
+    let watch = Watch(.seconds(form.isSlow ? 60 : 10))
     let processes = try ProcessEvents()
     var events = daemon.client.events(vnfInstanceID: id).makeAsyncIterator()
     _ = try await events.next()
     var operation = ""
-    let times = try await withThrowingTaskGroup(
+    var times = try await withThrowingTaskGroup(
       of: (String, ContinuousClock.Instant?).self
     ) { measured in
+      // However it ends, the probes end.
+      defer { watch.end() }
       measured.addTask(executorPreference: probes) {
         (
           "rst",
           try SynProbe.firstAnswer(
-            from: client, source: source, to: address, port: 9, until: deadline)
+            in: vantage.client.namespace, interface: ClientNamespace.interface,
+            source: vantage.source, to: address, port: 9, interval: form.isSlow ? 20_000 : 150,
+            watch: watch)
         )
       }
-      measured.addTask(executorPreference: probes) {
-        (
-          "running",
-          try processes.firstExecution(until: deadline) {
-            ProcessEvents.isFirstOfContainer($0, inGroup: group)
-          }
-        )
+      // What runs in a virtual machine is no process of the host's.
+      if form.flavour == "container" {
+        measured.addTask(executorPreference: probes) {
+          (
+            "running",
+            try processes.firstExecution(watch) {
+              ProcessEvents.isFirstOfContainer($0, inGroup: vantage.group)
+            }
+          )
+        }
       }
       // The probes shall be under way before anything is asked.
       try await Task.sleep(for: .milliseconds(20))
       let start = ContinuousClock.now
       operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)/instantiate", body)
       try await Self.awaitEnd(of: [operation], &events)
-      var times = ["ready": ContinuousClock.now - start]
+      var times = ["ready": (ContinuousClock.now - start).milliseconds]
       for try await (name, moment) in measured {
-        if let moment { times[name] = moment - start }
+        if let moment { times[name] = (moment - start).milliseconds }
       }
       return times
     }
     var phases: [String: Double] = [:]
     for phase in try await daemon.get(.op, operation)["org.martlet", "phases"].elements {
-      phases[phase["name"].text] = phase["durationMicroseconds"].double
+      let duration = phase["durationMicroseconds"].double ?? 0
+      phases[phase["name"].text] = duration
+      if phase["name"].text == "startWorkload", times["running"] == nil {
+        times["running"] = ((phase["startMicroseconds"].double ?? 0) + duration) / 1000
+      }
     }
     try await remove(id)
     guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
-      throw Failure(.failed, "the function did not answer within 10 s")
+      throw Failure(.failed, "the \(form.flavour) at \(text) did not answer in time")
     }
-    return InstantiationTimes(
-      rst: rst.milliseconds, running: running.milliseconds, ready: ready.milliseconds,
-      phases: phases)
+    return InstantiationTimes(rst: rst, running: running, ready: ready, phases: phases)
   }
 
   /// Reads events until all operations are COMPLETED; events of others are passed over.
