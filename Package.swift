@@ -154,7 +154,8 @@ let package = Package(
     tests(
       "NFVDriversTests",
       [
-        "NFVDrivers", "NFVModel", "LinuxSystem", "HoldProtocol", "ControlProtocol", "Wire", system,
+        "NFVDrivers", "NFVImages", "NFVModel", "LinuxSystem", "HoldProtocol", "ControlProtocol",
+        "Wire", system,
       ]),
     tests(
       "NFVAPITests",

@@ -143,6 +143,9 @@ extension MountOperation: WireValue {
     case .unmount(let target):
       writer.put(UInt8(8))
       writer.put(target)
+    case .processes(let target):
+      writer.put(UInt8(9))
+      writer.put(target)
     }
   }
 
@@ -175,6 +178,7 @@ extension MountOperation: WireValue {
         attributes: Mount.Attributes(rawValue: try reader.get()),
         recursive: try reader.getBool())
     case 8: self = .unmount(target: try reader.getString())
+    case 9: self = .processes(target: try reader.getString())
     default: throw .unknownTag(what: "mount operation", tag: UInt16(tag))
     }
   }

@@ -152,6 +152,8 @@ public enum MountOperation: Sendable, Hashable {
     source: String, target: String, userNamespace: String, attributes: Mount.Attributes,
     recursive: Bool)
   case unmount(target: String)
+  /// The processes of the program's pid namespace, and nothing of the host (proc(5), `subset=pid`).
+  case processes(target: String)
 }
 
 /// What became of a spawn.

@@ -122,6 +122,8 @@ public struct Cgroup: Sendable, Hashable {
         return try writeFile("\(unified)/\(path)/cgroup.kill", "1")
       } catch  where error.errno == .noSuchFileOrDirectory {}
     }
+    // A frozen process of version 1 does not die.
+    if isFrozen { try setFrozen(false) }
     if let pids = folder(.pids) { try? writeFile(pids.path + "/pids.max", "0") }
     for pid in try processes() {
       // A pid may be another's by now: the pidfd is taken first, membership is read again.
@@ -129,6 +131,53 @@ public struct Cgroup: Sendable, Hashable {
       defer { try? pidfd.close() }
       if try processes().contains(pid) { try? sendSignal(SIGKILL, to: pidfd) }
     }
+  }
+
+  // MARK: Freezing
+
+  /// Stops every process of the group where it is, until ``thaw()``; returns when all stand still.
+  /// - Throws: `ETIMEDOUT` where one is in an uninterruptible wait; `ENOTSUP` where neither version 2
+  ///   nor version 1's freezer is there.
+  public func freeze() throws(SystemError) { try setFrozen(true) }
+
+  /// Lets the group's processes go on.
+  public func thaw() throws(SystemError) { try setFrozen(false) }
+
+  /// Whether the group was frozen; false where it is gone.
+  public var isFrozen: Bool {
+    guard let (file, isUnified) = freezer,
+      let text = try? readFile(isUnified ? file + "freeze" : file + "state", limit: 64)
+    else { return false }
+    return String(decoding: text, as: UTF8.self).hasPrefix(isUnified ? "1" : "FR")
+  }
+
+  /// What its files' names begin with.
+  private var freezer: (file: String, isUnified: Bool)? {
+    if let unified = hierarchies.unified, fileExists("\(unified)/\(path)/cgroup.freeze") {
+      return ("\(unified)/\(path)/cgroup.", true)
+    }
+    return hierarchies.controllers[.freezer].map { ("\($0)/\(path)/freezer.", false) }
+  }
+
+  private func setFrozen(_ wanted: Bool) throws(SystemError) {
+    guard let (file, isUnified) = freezer else {
+      throw SystemError(call: "freeze", errno: .notSupported, subject: path)
+    }
+    if isUnified {
+      try writeFile(file + "freeze", wanted ? "1" : "0")
+    } else {
+      try writeFile(file + "state", wanted ? "FROZEN" : "THAWED")
+    }
+    for pause in [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] {
+      sleepThread(milliseconds: UInt32(pause))
+      let isReached =
+        isUnified
+        ? try counter("frozen", in: file + "events") == (wanted ? 1 : 0)
+        : String(decoding: try readFile(file + "state", limit: 64), as: UTF8.self)
+          .hasPrefix(wanted ? "FROZEN" : "THAWED")
+      if isReached { return }
+    }
+    throw SystemError(call: "freeze", errno: .timedOut, subject: path)
   }
 
   /// Removes the group's folders; those that are gone already are no error.

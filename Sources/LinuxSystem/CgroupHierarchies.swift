@@ -11,6 +11,8 @@ public struct CgroupHierarchies: Sendable, Hashable {
     case cpu, memory, pids, devices
     /// Processor time; needed where there is no version 2, which counts it in every group.
     case cpuacct
+    /// Stops processes; needed where there is no version 2, where every group can.
+    case freezer
   }
 
   /// The root folder of each version 1 controller that has one; several may share a folder.
@@ -82,12 +84,12 @@ public struct CgroupHierarchies: Sendable, Hashable {
   /// The group of this path, such as `martlet/store/name`, in every hierarchy that we use.
   public func group(_ path: String) -> Cgroup { Cgroup(path: path, hierarchies: self) }
 
-  /// Every folder that a group of ours has, each once: limits, then version 2 or the accounting that
-  /// stands in for it.
+  /// Every folder that a group of ours has, each once: limits, then version 2 or the accounting and
+  /// the freezer that stand in for it.
   func folders(of path: String) -> [String] {
     var roots: [String] = []
     var wanted: [Controller] = [.memory, .cpu, .pids, .devices]
-    if unified == nil { wanted.append(.cpuacct) }
+    if unified == nil { wanted += [.cpuacct, .freezer] }
     for controller in wanted {
       if let root = controllers[controller], !roots.contains(root) { roots.append(root) }
     }

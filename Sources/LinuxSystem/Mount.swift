@@ -121,6 +121,14 @@ public enum Mount {
     }
   }
 
+  /// The processes of the caller's pid namespace and nothing else of the host (`subset=pid`, Linux
+  /// 5.8).
+  public static func processes(at target: String) throws(SystemError) {
+    try mount(
+      source: "proc", target: target, type: "proc",
+      flags: UInt(MS_NODEV) | UInt(MS_NOSUID) | UInt(MS_NOEXEC), options: "subset=pid")
+  }
+
   /// Makes one folder with exactly these permission bits; one that is there already is taken.
   public static func makeDirectory(
     _ path: String, mode: UInt32, owner: Owner? = nil

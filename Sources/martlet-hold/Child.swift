@@ -123,6 +123,7 @@ struct ChildPlan {
         source, at: target, userNamespace: namespace, attributes: attributes,
         recursive: recursive)
     case .unmount(let target): try Mount.unmount(target)
+    case .processes(let target): try Mount.processes(at: target)
     }
   }
 }
@@ -139,6 +140,7 @@ extension MountOperation {
     case .overlay: "overlay"
     case .idmappedBind: "idmappedBind"
     case .unmount: "unmount"
+    case .processes: "processes"
     }
   }
 }

@@ -1,16 +1,25 @@
 internal import Glibc
 internal import NFVClient
 internal import NFVModel
+internal import Synchronization
 
-/// One command inside a Vnfc, from its start to its exit code.
+/// One command inside a Vnfc, from its start to its exit code, or a visit to a Vnfc's console.
 struct ExecSession: Sendable {
   var target: String
-  var command: [String]
-  var environment: [String]
+  /// Empty at a console, where nothing is started.
+  var command: [String] = []
+  var environment: [String] = []
   var sendsInput: Bool
   var wantsTerminal: Bool
+  /// What ends it when it is typed.
+  var leaveKey: UInt8?
 
   static let contentType = "application/vnd.martlet.exec"
+
+  /// Whether the key to leave was typed.
+  private final class Departure: Sendable {
+    let isWanted = Mutex(false)
+  }
 
   /// What the start frame says.
   func start(_ size: TerminalSize?) -> JSONValue {
@@ -33,9 +42,10 @@ struct ExecSession: Sendable {
     let size =
       wantsTerminal
       ? TerminalSize.current(STDIN_FILENO) ?? TerminalSize(rows: 24, columns: 80) : nil
+    let first =
+      command.isEmpty ? ExecFrame.keepAlive : .start(Array(start(size).compact.utf8))
     let request = HTTPRequest(
-      .post, target, headers: ["Content-Type": Self.contentType],
-      body: ExecFrame.start(Array(start(size).compact.utf8)).encoded)
+      .post, target, headers: ["Content-Type": Self.contentType], body: first.encoded)
     let conversation: Conversation
     do throws(ClientError) {
       conversation = try await daemon.client.converse(request)
@@ -54,15 +64,21 @@ struct ExecSession: Sendable {
     } catch {
       throw Failure(.failed, "standard input cannot be read: \(error)")
     }
-    let wantsTerminal = wantsTerminal
+    let sendsSize = wantsTerminal && !command.isEmpty
+    let departure = Departure()
+    let leaveKey = leaveKey
     let result = await withTaskGroup(of: Void.self) { group async -> Result<Int32, Failure> in
-      group.addTask { await Self.send(input, to: conversation) }
+      group.addTask {
+        guard await Self.send(input, to: conversation, until: leaveKey) else { return }
+        departure.isWanted.withLock { $0 = true }
+        conversation.close()
+      }
       group.addTask {
         while (try? await Task.sleep(for: .seconds(15))) != nil {
           try? await conversation.write(ExecFrame.keepAlive.encoded)
         }
       }
-      if wantsTerminal {
+      if sendsSize {
         group.addTask {
           for await _ in windowChanges() {
             guard let size = TerminalSize.current(STDIN_FILENO) else { continue }
@@ -76,7 +92,7 @@ struct ExecSession: Sendable {
       do throws(Failure) {
         result = .success(try await Self.receive(conversation))
       } catch {
-        result = .failure(error)
+        result = departure.isWanted.withLock { $0 } ? .success(0) : .failure(error)
       }
       input?.stop()
       group.cancelAll()
@@ -87,18 +103,25 @@ struct ExecSession: Sendable {
     return try result.get()
   }
 
-  private static func send(_ input: StandardInput?, to conversation: Conversation) async {
+  /// - Returns: whether the key was typed.
+  private static func send(
+    _ input: StandardInput?, to conversation: Conversation, until leaveKey: UInt8?
+  ) async -> Bool {
     do throws(ClientError) {
       if let input {
         while let piece = await input.next() {
-          try await conversation.write(ExecFrame.input(piece).encoded)
+          let leaves = leaveKey.flatMap { piece.firstIndex(of: $0) }
+          let octets = leaves.map { Array(piece[..<$0]) } ?? piece
+          if !octets.isEmpty { try await conversation.write(ExecFrame.input(octets).encoded) }
+          if leaves != nil { return true }
         }
       }
-      guard !Task.isCancelled else { return }
+      guard !Task.isCancelled else { return false }
       try await conversation.write(ExecFrame.endOfInput.encoded)
     } catch {
       // The command has ended, and its exit says how; what it did not read is lost.
     }
+    return false
   }
 
   private static func receive(_ conversation: Conversation) async throws(Failure) -> Int32 {

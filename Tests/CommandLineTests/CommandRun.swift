@@ -95,6 +95,7 @@ enum Samples {
     case ("PATCH", 4), ("POST", 5):
       return .empty(202, headers: [("Location", "/vnflcm/v2/vnf_lcm_op_occs/\(operation)")])
     case ("PUT", 5): return .empty(202)
+    case ("POST", 7): return .empty(204)
     case ("DELETE", _): return .empty(204)
     default: return .problem(404, "no path")
     }

@@ -74,6 +74,12 @@ import Testing
         "vnfConfigurableProperties":{"p":true},"vnfInstanceName":"x"}
         """),
     Verb(
+      arguments: "vnf pause fw",
+      request: "POST /martlet/v1/vnf_instances/\(Samples.vnf)/vnfcs/\(Samples.vnfc)/pause"),
+    Verb(
+      arguments: "vnf continue fw --vnfc fw.0",
+      request: "POST /martlet/v1/vnf_instances/\(Samples.vnf)/vnfcs/\(Samples.vnfc)/continue"),
+    Verb(
       arguments: "vnf terminate fw",
       request: "POST \(instance)/terminate {\"terminationType\":\"FORCEFUL\"}"),
     Verb(

@@ -59,6 +59,23 @@ import Testing
     }
   }
 
+  @Test func theConsoleIsShownUntilItsMachineEnds() async throws {
+    let frames = [ExecFrame.output(Array("login: ".utf8)), .exit(Array(#"{"code":0}"#.utf8))]
+    try await StubServer({ request, number in
+      request.method == "POST"
+        ? .init(pieces: [frames.flatMap(\.encoded)], isStream: true)
+        : Samples.answer(request, number)
+    }).onSocket { server in
+      let run = await CommandRun.run(["console", "fw"], on: server)
+      #expect(run.code == 0 && run.output == "login: ")
+      let request = server.received.first { $0.method == "POST" }
+      #expect(
+        request?.target
+          == "/martlet/v1/vnf_instances/\(Samples.vnf)/vnfcs/\(Samples.vnfc)/console")
+      #expect(request?.body.starts(with: ExecFrame.keepAlive.encoded) == true)
+    }
+  }
+
   @Test func aCommandThatCannotStart() async throws {
     let failed = ExecFrame.failed(Array(#"{"status":404,"detail":"there is no sh"}"#.utf8))
     try await StubServer({ request, number in

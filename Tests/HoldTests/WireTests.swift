@@ -116,7 +116,7 @@ import Wire
           .makePrivate(path: "/"), .makeDirectory(path: "/d", mode: 0o700, owner: nil),
           .tmpfs(target: "/t", size: 1, mode: 2, owner: .init(user: 3, group: 4)),
           .bind(source: "/s", target: "/t", attributes: [.readOnly, .noDevices], recursive: true),
-          .move(source: "/s", target: "/t"),
+          .move(source: "/s", target: "/t"), .processes(target: "/p"),
           .overlay(lower: ["/1", "/2"], upper: "", work: "", target: "/t"),
           .idmappedBind(
             source: "/s", target: "/t", userNamespace: "n", attributes: [], recursive: false),

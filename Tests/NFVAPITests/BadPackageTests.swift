@@ -57,6 +57,33 @@ import Testing
     return try readFile(path, limit: 1 << 20)
   }
 
+  /// A virtual machine's image of these parts beside its description.
+  private func machineArchive(_ parts: [String]) throws -> [UInt8] {
+    let path = folder.path + "/machine.tar"
+    let writer = try ArchiveWriter(path: path, format: .tar)
+    let description = """
+      {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"pc",
+      "commandLine":"","minimumMemoryMiB":16,"entrypoint":["/f"],"environment":[],
+      "workingDirectory":"/"}
+      """
+    try writer.add(file: "tinyx.json", content: Array(description.utf8))
+    // What a kernel is told by (arch/x86/boot.rst).
+    var kernel = [UInt8](repeating: 0, count: 1024)
+    kernel.replaceSubrange(0x1FE..<0x200, with: [0x55, 0xAA])
+    kernel.replaceSubrange(0x202..<0x206, with: "HdrS".utf8)
+    let initramfs = try ArchiveWriter(path: folder.path + "/initramfs", format: .cpio)
+    try initramfs.add(file: "init", mode: 0o755, content: [1])
+    try initramfs.finish()
+    for part in parts {
+      try writer.add(
+        file: part,
+        content: part == "kernel"
+          ? kernel : try readFile(folder.path + "/initramfs", limit: 1 << 20))
+    }
+    try writer.finish()
+    return try readFile(path, limit: 1 << 20)
+  }
+
   /// The archive with changed files.
   /// - Parameter isHashed: whether the manifest vouches for the changes too.
   private func archive(_ changes: [String: [UInt8]], isHashed: Bool = true) throws -> [UInt8] {
@@ -134,6 +161,15 @@ import Testing
       ),
       ("aliases", try archive([Self.descriptor: Array(bomb.utf8)]), [Self.descriptor, "aliases"]),
       ("architecture", try archive([Self.image: other]), [Self.image, "s390x"]),
+      (
+        "machine without initramfs", try archive([Self.image: try machineArchive(["kernel"])]),
+        [Self.image, "lacks initramfs"]
+      ),
+      (
+        "machine's image for a container",
+        try archive([Self.image: try machineArchive(["kernel", "initramfs"])]),
+        [Self.image, "is a container", "for a tinyx"]
+      ),
     ]
     try await Fixture.run(packageBound: 64 << 20, images: images) { fixture in
       for (name, bytes, parts) in cases {
@@ -149,6 +185,8 @@ import Testing
         let detail = problem["detail"]?.text ?? ""
         for part in parts { #expect(detail.contains(part), "\(name): \(detail)") }
         #expect(fixture.archives == [], "\(name)")
+        // One that was imported before it was refused goes with the unused ones of the daemon's host.
+        if name.hasPrefix("machine's") { try await images.removeUnused(keeping: []) }
         try expectNoImages()
         #expect(try await fixture.call(.delete, path).status == 204)
       }

@@ -155,6 +155,20 @@ import Testing
     }
   }
 
+  @Test func whatTheDriverCannotDoIsRefused() async throws {
+    try await run { fixture, path, _ in
+      let frames: HTTPFields = [.contentType: "application/vnd.martlet.exec"]
+      let console = try await fixture.call(.post, "\(path)/console", "", headers: frames)
+      #expect(console.status == 501 && console.detail.contains("martlet exec"))
+      #expect(try await fixture.call(.post, "\(path)/console", "{}").status == 415)
+      #expect(try await fixture.call(.get, "\(path)/console").status == 405)
+      for name in ["pause", "continue"] {
+        let reply = try await fixture.call(.post, "\(path)/\(name)")
+        #expect(reply.status == 501 && reply.detail.contains("cannot be paused"))
+      }
+    }
+  }
+
   @Test func badFrameLaterKillsTheCommand() async throws {
     try await run { fixture, path, _ in
       let octets = frame(0x01, #"{"arguments":["cat"]}"#.utf8) + frame(0x66, [])

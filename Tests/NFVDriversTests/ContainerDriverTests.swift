@@ -55,6 +55,32 @@ struct ContainerDriverTests {
     }
   }
 
+  @Test("A paused container stands still; commands are refused until it goes on")
+  func pauses() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("loop", "while :; do echo x; done")
+      func length() async throws -> UInt64 {
+        let log = try openFile("\(fixture.folder)/log/\(id.name).log", .read)
+        defer { try? log.close() }
+        return try fileSize(log).length
+      }
+      try await eventually("it writes") { try await length() > 0 }
+      try await fixture.driver.pause(id)
+      let paused = try await length()
+      let error = await #expect(throws: NFVError.self) {
+        _ = try await fixture.driver.execute(ExecRequest(arguments: ["/bin/sh"]), in: id)
+      }
+      #expect(error?.code == .conflict && error?.message.contains("paused") == true)
+      try await Task.sleep(for: .milliseconds(50))
+      #expect(try await length() == paused)
+      try await fixture.driver.resume(id)
+      try await eventually("it goes on") { try await length() > paused }
+      try await fixture.driver.pause(id)
+      try await fixture.driver.delete(id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
   @Test("What is dangerous is refused: system calls, capabilities, /sys, /proc")
   func isConfined() async throws {
     try await withContainers { fixture in

@@ -13,6 +13,9 @@ struct DriverContract {
   func check() async throws {
     try await keepsIdempotence()
     try await deletesWhatWasOnlyPrepared()
+    #expect(driver.capabilities.pauses == (driver is any Pausing))
+    #expect(driver.capabilities.hasConsole == (driver is any ConsoleServing))
+    if let pausing = driver as? any Pausing { try await pauses(pausing) }
     if let ending { try await tellsExit(of: ending) }
   }
 
@@ -49,6 +52,29 @@ struct DriverContract {
     _ = try await driver.prepare(specification)
     try await driver.delete(specification.id)
     #expect(try await phase(of: specification.id) == nil)
+  }
+
+  /// What is paused runs, as far as its phase goes, until it goes on or is ended.
+  private func pauses(_ driver: any Pausing) async throws {
+    var specification = endless
+    specification.id.incarnation += 2
+    let id = specification.id
+    await #expect(throws: NFVError.self) { try await driver.pause(id) }
+    _ = try await driver.prepare(specification)
+    try await driver.start(specification)
+    #expect(try await !driver.isPaused(id))
+    for _ in 0..<2 { try await driver.pause(id) }
+    #expect(try await driver.isPaused(id))
+    #expect(try await phase(of: id) == .running)
+    for _ in 0..<2 { try await driver.resume(id) }
+    #expect(try await !driver.isPaused(id))
+    try await driver.pause(id)
+    try await driver.stop(id, grace: .milliseconds(1))
+    guard case .exited? = try await phase(of: id) else {
+      Issue.record("a paused workload is stopped as any other")
+      return
+    }
+    try await driver.delete(id)
   }
 
   private func tellsExit(of specification: WorkloadSpecification) async throws {

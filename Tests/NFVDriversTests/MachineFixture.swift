@@ -7,10 +7,43 @@ import TestSupport
 import Testing
 
 @testable import NFVDrivers
+@testable import NFVImages
 
 extension Facility {
   static let qemuPath = "/usr/bin/qemu-system-x86_64"
   static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
+  /// Debian's, cached or got by apt.
+  static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
+
+  static func kernelOctets() throws -> [UInt8] { try KernelPackage.standard().kernel() }
+}
+
+/// Programs in QEMU's place, which serve its sockets as it would, and then not.
+enum StubQEMU {
+  private static func program(control: String, afterGreeting: String) -> String {
+    """
+    #!/usr/bin/perl
+    exit 0 if $ARGV[0] eq '--version';
+    open(my $qmp, '+<&=\(QEMUCommandLine.Descriptor.qmp)') or die;
+    open(my $control, '+<&=\(QEMUCommandLine.Descriptor.control)') or die;
+    if (fork() == 0) {
+      while (accept(my $guest, $control)) { sysread($guest, my $x, 9); \(control) }
+      exit;
+    }
+    while (accept(my $client, $qmp)) {
+      syswrite($client, qq({"QMP":{"version":{},"capabilities":[]}}\\r\\n));
+      while (<$client>) {
+        next unless /"id":(\\d+)/;
+        syswrite($client, qq({"return":{},"id":$1}\\r\\n));
+        \(afterGreeting);
+      }
+    }
+    """
+  }
+
+  static let hangs = program(control: "sleep 100", afterGreeting: "sleep 100")
+  static let talksNonsense = program(
+    control: #"syswrite($guest, "\xFF" x 64); sleep 100"#, afterGreeting: "1")
 }
 
 /// A driver of machines with a hold and folders of its own; `end` removes them all.
@@ -43,7 +76,7 @@ final class MachineFixture: Sendable {
     }
     configuration = QEMUDriver.Configuration(
       store: store, runFolder: folder + "/run", logFolder: folder + "/log", program: qemu,
-      answerLimit: answerLimit, startLimit: startLimit)
+      answerLimit: answerLimit, startLimit: startLimit, logBytes: 128 << 10)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
     AcceleratorProbe.keep(.tcg, of: probed, in: folder + "/run/accelerator")
@@ -151,6 +184,11 @@ enum TinyKernel {
   static let saysHi: [UInt8] = [
     0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x68, 0xEE, 0xB0, 0x69, 0xEE, 0xB0, 10, 0xEE, 0xFA, 0xF4, 0xEB,
     0xFC,
+  ]
+  // mov $0x3fd, %dx; in; test $1, %al; jz back to the in; mov $0x3f8, %dx; in; out; jmp to the first.
+  static let echoes: [UInt8] = [
+    0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 1, 0x74, 0xFB, 0x66, 0xBA, 0xF8, 0x03, 0xEC, 0xEE, 0xEB,
+    0xEF,
   ]
   // mov $0x3f8, %dx; mov $'x', %al; out; jmp back to the out.
   static let floods: [UInt8] = [0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x78, 0xEE, 0xEB, 0xFD]

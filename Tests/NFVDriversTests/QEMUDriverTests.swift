@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import HoldProtocol
 import LinuxSystem
@@ -58,7 +59,25 @@ struct QEMUDriverTests {
         #expect(stat("/proc/\(pid)/ns/\(kind)", &its) == 0)
         #expect(mine.st_ino != its.st_ino, "\(kind)")
       }
-      #expect(try listFolder("/proc/\(pid)/root/root").isEmpty)
+      for folder in ["root", "sys", "var"] {
+        #expect(try listFolder("/proc/\(pid)/root/\(folder)").isEmpty, "\(folder)")
+      }
+      // Of all processes it sees its own, and nothing else of the host in /proc.
+      let seen = try listFolder("/proc/\(pid)/root/proc")
+      #expect(Set(seen) == ["1", "self", "thread-self"], "\(seen)")
+      let namespaces = values["NSpid:"]?.split(separator: "\t")
+      #expect(namespaces?.last == "1" && (namespaces?.count ?? 0) > 1)
+      let group = "martlet/\(fixture.store)/\(specification.id.name)"
+      let groups = String(
+        decoding: try readFile("/proc/\(pid)/cgroup", limit: 8192), as: UTF8.self)
+      #expect(groups.split(separator: "\n").count { $0.hasSuffix("/\(group)") } >= 1, "\(groups)")
+      for name in try listFolder("/proc/\(pid)/fd") {
+        let target = try FileManager.default.destinationOfSymbolicLink(
+          atPath: "/proc/\(pid)/fd/\(name)")
+        let isOwn = ["/dev/null", "socket:", "pipe:", "anon_inode:", "/memfd:", fixture.folder]
+          .contains(where: target.hasPrefix)
+        #expect(isOwn, "descriptor \(name) is \(target)")
+      }
       let usage = try await fixture.driver.usage(of: specification.id)
       #expect(usage.memoryBytes > 1 << 20 && usage.memoryBytes < 128 << 20 && usage.processes > 1)
       #expect(try await fixture.output(of: specification.id) == "hi\n")
@@ -116,8 +135,13 @@ struct QEMUDriverTests {
       let id = specification.id
       _ = try await fixture.driver.prepare(specification)
       try await fixture.driver.start(specification)
-      try await Task.sleep(for: .seconds(2))
+      // The daemon's own part of it: nothing.
+      let (processor, memory) = (Self.processorSeconds(), ProcessAttributes.residentBytes())
+      try await Task.sleep(for: .seconds(3))
+      #expect(Self.processorSeconds() - processor < 0.5)
+      #expect(ProcessAttributes.residentBytes() < memory + 16 << 20)
       let log = try openFile("\(fixture.folder)/log/\(id.name).log", .read)
+      #expect(try fileSize(log).length > fixture.configuration.logBytes)
       #expect(try fileSize(log).allocated <= 2 * fixture.configuration.logBytes)
       try log.close()
       try await fixture.hold.signal(key: "machine:\(id)", SIGKILL)
@@ -125,6 +149,101 @@ struct QEMUDriverTests {
         #expect(exit == WorkloadExit(id: id, status: .killed(signal: 9)))
         break
       }
+    }
+  }
+
+  @Test("A paused guest stands still, also for the next daemon, until it is let go on")
+  func pauses() async throws {
+    try await withMachines { fixture in
+      let specification = fixture.specification("vm", try fixture.image(TinyKernel.floods))
+      let id = specification.id
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      func length() throws -> UInt64 {
+        let log = try openFile("\(fixture.folder)/log/\(id.name).log", .read)
+        defer { try? log.close() }
+        return try fileSize(log).length
+      }
+      try await fixture.driver.pause(id)
+      let paused = try length()
+      fixture.driver.machines.forget(id)
+      let (next, hold) = try await fixture.successor()
+      #expect(try await next.observe() == [ObservedWorkload(id: id, phase: .running)])
+      #expect(try await next.isPaused(id))
+      let error = await #expect(throws: NFVError.self) {
+        _ = try await next.execute(ExecRequest(arguments: ["true"]), in: id)
+      }
+      #expect(error != nil)
+      #expect(try length() == paused)
+      try await next.resume(id)
+      try await eventually("the guest goes on") { try length() > paused }
+      next.machines.forget(id)
+      hold.close()
+      try await fixture.driver.delete(id)
+    }
+  }
+
+  @Test("The console is shared; who is slow there stops nobody, and the log goes on")
+  func console() async throws {
+    try await withMachines { fixture in
+      let specification = fixture.specification("vm", try fixture.image(TinyKernel.echoes))
+      let id = specification.id
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      let first = try await fixture.driver.console(of: id)
+      let second = try await fixture.driver.console(of: id)
+      try await first.write(Array("one".utf8))
+      for session in [first, second] {
+        var text = ""
+        for await case .standardOutput(let bytes) in session.output {
+          text += String(decoding: bytes, as: UTF8.self)
+          if text.count >= 3 { break }
+        }
+        #expect(text == "one")
+      }
+      // Who leaves takes nobody along; after the last the next comes to a new connection.
+      await first.cancel()
+      try await second.write(Array("two".utf8))
+      try await eventually("the log has all") {
+        try await fixture.output(of: id).hasSuffix("onetwo")
+      }
+      await second.cancel()
+      let third = try await fixture.driver.console(of: id)
+      try await fixture.driver.stop(id, grace: .zero)
+      var last: ExecOutput?
+      for await output in third.output { last = output }
+      #expect(last == .exited(.exited(code: 0)))
+      await #expect(throws: NFVError.self) { try await third.write([1]) }
+      try await fixture.driver.delete(id)
+
+      let flood = fixture.specification("flood", try fixture.image(TinyKernel.floods))
+      _ = try await fixture.driver.prepare(flood)
+      try await fixture.driver.start(flood)
+      let idle = try await fixture.driver.console(of: flood.id)
+      let log = try openFile("\(fixture.folder)/log/\(flood.id.name).log", .read)
+      let length = try fileSize(log).length
+      try await eventually(
+        "the guest goes on beside a reader that does not read", within: .seconds(30)
+      ) {
+        try fileSize(log).length > length + 4 * UInt64(ConsoleSession.limit)
+      }
+      try log.close()
+      var octets = 0
+      for await case .standardOutput(let bytes) in idle.output {
+        octets += bytes.count
+        if String(decoding: bytes, as: UTF8.self).contains("left out") { break }
+      }
+      #expect(octets <= 3 * ConsoleSession.limit)
+      await idle.cancel()
+      try await fixture.driver.delete(flood.id)
+    }
+  }
+
+  private static func processorSeconds() -> Double {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return [usage.ru_utime, usage.ru_stime].reduce(0) {
+      $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6
     }
   }
 
@@ -159,8 +278,8 @@ struct QEMUDriverTests {
   private func failure(
     _ fixture: MachineFixture, _ specification: WorkloadSpecification
   ) async throws -> NFVError {
-    _ = try await fixture.driver.prepare(specification)
     do throws(NFVError) {
+      _ = try await fixture.driver.prepare(specification)
       try await fixture.driver.start(specification)
     } catch {
       try await fixture.driver.delete(specification.id)
@@ -190,6 +309,54 @@ struct QEMUDriverTests {
       let error = try await failure(
         fixture, fixture.specification("vm", try fixture.image(TinyKernel.saysHi)))
       #expect(error.code == .timeout && error.message.contains("QMP"), "\(error)")
+    }
+  }
+
+  @Test("A QEMU that hangs later is told as such where it is asked, and is ended all the same")
+  func hangsLater() async throws {
+    try await withMachines(program: StubQEMU.hangs) { fixture in
+      let specification = fixture.specification("vm", try fixture.image(TinyKernel.saysHi))
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      let error = await #expect(throws: MachineError.self) {
+        try await fixture.driver.machines[specification.id].execute(
+          "query-status", timeout: .milliseconds(200))
+      }
+      guard case .timedOut? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+      let began = ContinuousClock.now
+      try await fixture.driver.stop(specification.id, grace: .milliseconds(300))
+      #expect(began.duration(to: .now) < .seconds(5))
+      try await fixture.driver.delete(specification.id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test("A guest that answers nonsense on the control channel is told as such")
+  func nonsense() async throws {
+    try await withMachines(program: StubQEMU.talksNonsense) { fixture in
+      let error = try await failure(
+        fixture,
+        fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
+      #expect(error.code == .failed && error.message.contains("makes no sense"), "\(error)")
+    }
+  }
+
+  @Test("An initramfs without init is told by the kernel's last words", .needs(.kernel))
+  func initramfsWithoutInit() async throws {
+    try await withMachines { fixture in
+      let image = try fixture.image(TinyKernel.saysHi, board: "pc", isControlled: true) {
+        $0 = $0.replacing(
+          #""commandLine":"""#, with: #""commandLine":"console=ttyS0 quiet panic=-1""#)
+      }
+      try replaceFile(image.root + "/kernel", try Facility.kernelOctets(), mode: 0o644)
+      try replaceFile(image.root + "/initramfs", CpioArchive().finished(), mode: 0o644)
+      let error = try await failure(
+        fixture, fixture.specification("vm", image, memory: 128 << 20))
+      #expect(error.code == .failed && error.message.contains("before its function ran"))
+      #expect(error.cause?.contains("Kernel panic") == true, "\(error)")
     }
   }
 

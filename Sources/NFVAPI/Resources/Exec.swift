@@ -7,18 +7,46 @@ extension Vnfcs {
   /// A command inside a Vnfc: frames in by the request's body, frames out by the answer's, both at
   /// once.
   func exec(_ call: Call, _ context: CallContext) async throws -> Reply {
-    guard call.headers[.contentType] == ExecFrame.contentType else {
-      throw Problem(
-        .unsupportedMediaType,
-        "the body is a stream of frames, \(ExecFrame.contentType); use: martlet exec")
-    }
+    try checkFrames(call, "martlet exec")
     let subject = try find(context)
     let workload = try subject.running()
     guard subject.driver.capabilities.executesCommands else {
       throw Problem(
         .notImplemented, "commands cannot be run inside the Vnfc \(subject.vnfc.id)")
     }
-    return Reply(
+    return stream(call, context) { frames throws in
+      try await subject.driver.execute(try await frames.start(), in: workload)
+    }
+  }
+
+  /// The console of a Vnfc that has one, shared with whoever else is there; frames as for a command,
+  /// without a start frame.
+  func console(_ call: Call, _ context: CallContext) async throws -> Reply {
+    try checkFrames(call, "martlet console")
+    let subject = try find(context)
+    let workload = try subject.running()
+    guard let driver = subject.driver as? any ConsoleServing else {
+      throw Problem(
+        .notImplemented,
+        "the Vnfc \(subject.vnfc.id) has no console, as a virtual machine has one; run a shell in "
+          + "it: martlet exec -it")
+    }
+    return stream(call, context) { _ in try await driver.console(of: workload) }
+  }
+
+  private func checkFrames(_ call: Call, _ command: String) throws(Problem) {
+    guard call.headers[.contentType] == ExecFrame.contentType else {
+      throw Problem(
+        .unsupportedMediaType,
+        "the body is a stream of frames, \(ExecFrame.contentType); use: \(command)")
+    }
+  }
+
+  private func stream(
+    _ call: Call, _ context: CallContext,
+    _ open: @escaping @Sendable (ExecFrameReader) async throws -> any ExecSession
+  ) -> Reply {
+    Reply(
       status: .ok, headers: [.contentType: ExecFrame.contentType],
       body: ResponseBody { writer in
         do {
@@ -27,7 +55,7 @@ extension Vnfcs {
             continuation.finish()
           } body: { body in
             let frames = ExecFrameReader(body)
-            try await converse(frames, end, workload, subject.driver) {
+            try await converse(frames, end, try await open(frames)) {
               try await writer.write($0)
             }
           }
@@ -42,11 +70,9 @@ extension Vnfcs {
   ///   - end: finishes when the client is gone or the daemon ends.
   ///   - tell: writes to the client; its pace is that of the command's output.
   private func converse(
-    _ frames: ExecFrameReader, _ end: AsyncStream<Void>, _ workload: WorkloadID,
-    _ driver: any WorkloadDriver, _ tell: (ByteBuffer) async throws -> Void
+    _ frames: ExecFrameReader, _ end: AsyncStream<Void>, _ session: any ExecSession,
+    _ tell: (ByteBuffer) async throws -> Void
   ) async throws {
-    let request = try await frames.start()
-    let session = try await driver.execute(request, in: workload)
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { await frames.feed(session) }
       group.addTask {

@@ -34,6 +34,13 @@ struct Vnfcs: Sendable {
     routes.on(.get, RouterPath("\(Self.path)/log"), log)
     routes.on(.get, RouterPath("\(Self.path)/usage"), usage)
     routes.on(.post, RouterPath("\(Self.path)/exec"), exec)
+    routes.on(.post, RouterPath("\(Self.path)/console"), console)
+    routes.on(.post, RouterPath("\(Self.path)/pause")) { _, context in
+      try await pausing(context) { (driver, id) throws(NFVError) in try await driver.pause(id) }
+    }
+    routes.on(.post, RouterPath("\(Self.path)/continue")) { _, context in
+      try await pausing(context) { (driver, id) throws(NFVError) in try await driver.resume(id) }
+    }
   }
 
   func find(_ context: CallContext) throws(NFVError) -> Subject {
@@ -59,10 +66,25 @@ struct Vnfcs: Sendable {
 
   // MARK: Use
 
+  private func pausing(
+    _ context: CallContext,
+    _ change: (any Pausing, WorkloadID) async throws(NFVError) -> Void
+  ) async throws -> Reply {
+    let subject = try find(context)
+    let workload = try subject.running()
+    guard let driver = subject.driver as? any Pausing else {
+      throw Problem(.notImplemented, "the Vnfc \(subject.vnfc.id) cannot be paused")
+    }
+    try await change(driver, workload)
+    return Reply(status: .noContent)
+  }
+
   private func usage(_ call: Call, _ context: CallContext) async throws -> Reply {
     let subject = try find(context)
     let workload = try subject.running()
     let usage = try await subject.driver.usage(of: workload)
+    // One that does not answer is not known to be.
+    let isPaused = try? await (subject.driver as? any Pausing)?.isPaused(workload)
     let counters = try await lifecycle.host.network.counters(
       of: subject.vnfc.ports.map { Attachment(port: $0, workload: workload) })
     return .json {
@@ -73,6 +95,7 @@ struct Vnfcs: Sendable {
         $0.field("cpuNanoseconds", usage.cpuNanoseconds)
         $0.field("memoryBytes", usage.memoryBytes)
         $0.field("processes", usage.processes)
+        $0.field("isPaused", isPaused ?? false)
         $0.objects("ports", subject.vnfc.ports) { json, port in
           let counters = counters[port.id] ?? PortCounters()
           json.field("id", port.id)

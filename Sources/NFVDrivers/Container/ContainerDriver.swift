@@ -40,7 +40,7 @@ public final class ContainerDriver: WorkloadDriver {
 
   public let capabilities = DriverCapabilities(
     technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,
-    reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: false)
+    reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: true)
   public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>
 

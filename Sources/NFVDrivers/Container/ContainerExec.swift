@@ -16,6 +16,9 @@ extension ContainerDriver {
     guard folder(workload).process != nil else {
       throw NFVError(.notFound, "there is no running container \(workload) on this host")
     }
+    guard !group(workload).isFrozen else {
+      throw NFVError(.conflict, "\(workload) is paused; continue it first: martlet vnf continue")
+    }
     let name = IdentifierSource.system.uuid()
     let key = "exec:\(workload):\(name)"
     let process = try processDocument(request, workload)

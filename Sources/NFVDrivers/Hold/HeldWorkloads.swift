@@ -81,6 +81,7 @@ struct HeldWorkloads: Sendable {
       if let pidfd = process[.process] {
         do throws(SystemError) {
           if try !waitReadable(pidfd, milliseconds: 0) {
+            if group.isFrozen { try group.thaw() }
             try await politely(pidfd)
             try Self.send(.kill, to: pidfd)
           }

@@ -214,41 +214,16 @@ extension GuestCommand.TerminalSize {
 
 /// A command in a guest.
 final class ControlSession: ExecSession {
-  private struct State {
-    var waiting: [ExecOutput] = []
-    var octets = 0
-    var reader: CheckedContinuation<ExecOutput?, Never>?
-    var hasEnded = false
-  }
-
-  private final class Shared: Sendable {
-    let state = Mutex(State())
-  }
-
   let id: UInt64
   let output: AsyncStream<ExecOutput>
   private let client: ControlClient
-  private let shared: Shared
+  private let queue = OutputQueue()
 
   init(id: UInt64, client: ControlClient) {
     self.id = id
     self.client = client
-    let shared = Shared()
-    self.shared = shared
-    output = AsyncStream {
-      let next = await withCheckedContinuation { continuation in
-        let next = shared.state.withLock { state -> ExecOutput?? in
-          guard !state.waiting.isEmpty else {
-            if state.hasEnded { return .some(nil) }
-            state.reader = continuation
-            return nil
-          }
-          let next = state.waiting.removeFirst()
-          state.octets -= next.octets
-          return next
-        }
-        if let next { continuation.resume(returning: next) }
-      }
+    output = AsyncStream { [queue] in
+      let next = await queue.next()
       if let octets = next?.octets, octets > 0 { client.acknowledge(id, octets) }
       return next
     }
@@ -256,27 +231,13 @@ final class ControlSession: ExecSession {
 
   /// - Throws: `malformed` where the guest sends more than it was allowed.
   func take(_ output: ExecOutput) throws(MachineError) {
-    let (reader, isTooMuch) = shared.state.withLock { state in
-      defer { state.reader = nil }
-      if state.hasEnded || state.reader != nil { return (state.reader, false) }
-      state.waiting.append(output)
-      state.octets += output.octets
-      return (nil, state.octets > 2 * ControlProtocol.outputWindow)
+    queue.append(output)
+    guard queue.octets <= 2 * ControlProtocol.outputWindow else {
+      throw .malformed("the guest sends output that was not asked for")
     }
-    reader?.resume(returning: output)
-    if isTooMuch { throw .malformed("the guest sends output that was not asked for") }
   }
 
-  func end(_ status: ExitStatus) {
-    let reader = shared.state.withLock { state in
-      defer { state.reader = nil }
-      if state.hasEnded { return state.reader }
-      state.hasEnded = true
-      if state.reader == nil { state.waiting.append(.exited(status)) }
-      return state.reader
-    }
-    reader?.resume(returning: .exited(status))
-  }
+  func end(_ status: ExitStatus) { queue.end(status) }
 
   func write(_ bytes: [UInt8]) async throws(NFVError) {
     var rest = bytes[...]
@@ -294,7 +255,7 @@ final class ControlSession: ExecSession {
   }
 
   func cancel() async {
-    if shared.state.withLock({ $0.hasEnded }) { return }
+    if queue.hasEnded { return }
     try? await ask(.signal(session: id, number: 9))
     client.forget(id)
     end(.killed(signal: 9))
@@ -307,16 +268,6 @@ final class ControlSession: ExecSession {
       throw NFVError(
         .conflict, "the command takes no more input: it has ended, or its guest does not answer",
         cause: error)
-    }
-  }
-}
-
-extension ExecOutput {
-  /// What it takes in memory.
-  fileprivate var octets: Int {
-    switch self {
-    case .standardOutput(let bytes), .standardError(let bytes): bytes.count
-    case .exited: 0
     }
   }
 }

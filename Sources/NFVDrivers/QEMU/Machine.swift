@@ -6,6 +6,7 @@ import Synchronization
 /// The daemon's connections to one running machine; made anew after a restart of the daemon.
 final class Machine: Sendable {
   let id: WorkloadID
+  let console: MachineConsole
   private let folder: RunFolder
   private let state = Mutex(State())
 
@@ -19,6 +20,7 @@ final class Machine: Sendable {
   init(_ id: WorkloadID, folder: RunFolder) {
     self.id = id
     self.folder = folder
+    console = MachineConsole(folder.consoleSocket)
   }
 
   /// The connection to QEMU itself; made where there is none.
@@ -108,6 +110,7 @@ final class Machine: Sendable {
     }
     qmp?.close()
     control?.close()
+    console.close()
   }
 }
 

@@ -28,10 +28,14 @@ enum MessageFraming: Sendable {
   case lines
   /// A 32-bit little-endian length stands before each.
   case lengthPrefixed
+  /// Octets as they come.
+  case none
 
   /// Takes the next whole message; nil where it has not come yet.
   func next(_ buffer: inout ByteBuffer, limit: Int) throws(MachineError) -> [UInt8]? {
     switch self {
+    case .none:
+      return buffer.readableBytes == 0 ? nil : buffer.readBytes(length: buffer.readableBytes)
     case .lines:
       guard let end = buffer.readableBytesView.firstIndex(of: UInt8(ascii: "\n")) else {
         guard buffer.readableBytes <= limit else {
@@ -92,6 +96,9 @@ final class MachineConnection: Sendable {
   func send(_ frame: [UInt8], onFailure: @escaping @Sendable (MachineError) -> Void) {
     channel.writeAndFlush(ByteBuffer(bytes: frame)).whenFailure { onFailure(.closed("\($0)")) }
   }
+
+  /// Whether what is sent goes out soon; false while a lot waits for the other side.
+  var takesMore: Bool { channel.isWritable }
 
   func close() { channel.close(promise: nil) }
 }

@@ -42,7 +42,7 @@ public final class QEMUDriver: WorkloadDriver {
 
   public let capabilities = DriverCapabilities(
     technologies: [.tinyx], attachmentKinds: [.tapDescriptor], reportsExitStatus: true,
-    reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: false)
+    reportsOutOfMemory: true, executesCommands: true, hasConsole: true, pauses: true)
   public let exits: AsyncStream<WorkloadExit>
 
   public var accelerator: String? { probe.known?.rawValue }
@@ -87,6 +87,7 @@ public final class QEMUDriver: WorkloadDriver {
     _ specification: WorkloadSpecification
   ) async throws(NFVError) -> AttachmentPoint {
     let id = specification.id
+    try check(specification, try MachineImage(specification.image))
     let folder = workloads.folder(id)
     if folder.record?.id != id {
       guard let user = users.withLock({ $0.take() }) else {
@@ -129,6 +130,8 @@ public final class QEMUDriver: WorkloadDriver {
   ) async throws(SystemError) {
     let deadline = ContinuousClock.now + grace
     let machine = machines[workload]
+    // A paused one would not hear it.
+    _ = try? await machine.execute("cont", timeout: min(grace, .seconds(1)))
     let reply = try? await machine.request(.stop, timeout: min(grace, .seconds(2)))
     if reply != nil {
       let half = deadline - grace / 2
@@ -193,6 +196,10 @@ public final class QEMUDriver: WorkloadDriver {
     } catch {
       switch error {
       case .timedOut:
+        if (try? await isPaused(workload)) == true {
+          throw NFVError(
+            .conflict, "\(workload) is paused; continue it first: martlet vnf continue")
+        }
         throw NFVError(
           .timeout, "the guest of \(workload) does not answer; is its function's init running?",
           cause: error)

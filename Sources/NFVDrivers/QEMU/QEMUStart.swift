@@ -12,7 +12,7 @@ extension QEMUDriver {
     }
     let image = try MachineImage(specification.image)
     let accelerator = await probe.value
-    let commandLine = try commandLine(specification, image, accelerator)
+    let commandLine = commandLine(specification, image, accelerator)
     machines.beginStart(of: id)
     do throws(NFVError) {
       try await start(specification, image, commandLine, record)
@@ -41,9 +41,10 @@ extension QEMUDriver {
 
   // MARK: What is asked
 
-  private func commandLine(
-    _ specification: WorkloadSpecification, _ image: MachineImage, _ accelerator: Accelerator
-  ) throws(NFVError) -> QEMUCommandLine {
+  /// Refuses what cannot run here, before anything is made for it.
+  func check(
+    _ specification: WorkloadSpecification, _ image: MachineImage
+  ) throws(NFVError) {
     let id = specification.id
     let memory = Int(specification.memoryBytes >> 20)
     guard memory >= image.minimumMemoryMiB else {
@@ -64,6 +65,12 @@ extension QEMUDriver {
         "\(id) has \(specification.ports.count) ports; a machine \(image.board.rawValue) has room "
           + "for \(ports)")
     }
+  }
+
+  private func commandLine(
+    _ specification: WorkloadSpecification, _ image: MachineImage, _ accelerator: Accelerator
+  ) -> QEMUCommandLine {
+    let memory = Int(specification.memoryBytes >> 20)
     let hasVhost = fileExists(Self.vhost)
     return QEMUCommandLine(
       board: image.board, accelerator: accelerator, memoryMiB: memory,
@@ -193,9 +200,10 @@ extension QEMUDriver {
   /// What holds others' things is empty for QEMU; what it needs beside its descriptors is its own
   /// program, libraries and firmware.
   private var masks: [MountOperation] {
-    ["/boot", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"]
+    ["/boot", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/sys", "/tmp", "/var"]
       .filter { fileExists($0) && !configuration.program.hasPrefix($0 + "/") }
       .map { .tmpfs(target: $0, size: 4096, mode: 0o555, owner: nil) }
+      + [.processes(target: "/proc")]
   }
 
   /// The group that may open /dev/kvm, where it is not root's.

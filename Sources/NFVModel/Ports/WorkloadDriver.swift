@@ -240,6 +240,26 @@ public protocol WorkloadDriver: Sendable {
     -> LogChunk
 }
 
+/// Workloads that can be stopped in the middle of whatever they do, and go on later as if no time had
+/// passed. A paused workload runs, as far as its phase goes; it may be stopped and deleted.
+public protocol Pausing: WorkloadDriver {
+  /// - Throws: `notFound` where it does not run, `timeout` where it cannot be reached.
+  func pause(_ workload: WorkloadID) async throws(NFVError)
+
+  /// Lets it go on.
+  func resume(_ workload: WorkloadID) async throws(NFVError)
+
+  func isPaused(_ workload: WorkloadID) async throws(NFVError) -> Bool
+}
+
+/// Workloads with a console of their own, as a machine has one, beside commands.
+public protocol ConsoleServing: WorkloadDriver {
+  /// Joins the console; several may. What the workload writes from now on is the session's output,
+  /// what its reader was too slow for is left out and said so. The session ends with the workload,
+  /// or by `cancel`, which leaves the workload alone.
+  func console(of workload: WorkloadID) async throws(NFVError) -> any ExecSession
+}
+
 /// A piece of a workload's output. Offsets count from its start and stay cursors after the oldest
 /// output was dropped.
 public struct LogChunk: Sendable, Hashable {

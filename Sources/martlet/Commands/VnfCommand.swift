@@ -16,8 +16,8 @@ struct VnfCommand: AsyncParsableCommand {
         martlet vnf delete fw
       """,
     subcommands: [
-      Run.self, Create.self, Instantiate.self, Scale.self, Heal.self, Operate.self,
-      Modify.self, Terminate.self, Delete.self,
+      Run.self, Create.self, Instantiate.self, Scale.self, Heal.self, Operate.self, Pause.self,
+      Continue.self, Modify.self, Terminate.self, Delete.self,
     ])
 
   struct Create: AsyncParsableCommand {
