@@ -27,10 +27,12 @@ test: setup
 	swift build
 	swift build --build-tests
 	swift test --skip-build --no-parallel
+	swift test --package-path NetworkFunctions
 
 # Format, undeclared imports, who owns which package, nothing put off without a reason.
 check: setup
-	swift format lint --strict --recursive Sources Tests Package.swift
+	swift format lint --strict --recursive Sources Tests NetworkFunctions/Sources NetworkFunctions/Tests \
+	  Package.swift NetworkFunctions/Package.swift
 	scripts/check-imports
 	swift build --explicit-target-dependency-import-check error
 
@@ -38,4 +40,4 @@ bench: build
 	$(SUDO) $(RELEASE)/martlet bench --report build/bench-report.json
 
 clean:
-	rm -rf .build build
+	rm -rf .build NetworkFunctions/.build build
