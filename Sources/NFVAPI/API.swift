@@ -35,14 +35,19 @@ public struct API: Sendable {
 
   /// Answers calls that were admitted by `access`.
   func responder(_ access: Access) -> RouterResponder<CallContext> {
+    routes(access).router.buildResponder()
+  }
+
+  func routes(_ access: Access) -> Routes {
     var known = Routes()
     register(on: &known)
     var routes = Routes()
+    routes.document = OpenAPI.document(of: known.table, version: version)
     routes.router.add(
       middleware: Boundary(
         access: access, paths: KnownPaths(table: known.table), traffic: traffic))
     register(on: &routes)
-    return routes.router.buildResponder()
+    return routes
   }
 
   private func register(on routes: inout Routes) {

@@ -81,10 +81,10 @@ struct Failure: Error, Sendable, Hashable {
   init(_ problem: ProblemDetails) {
     let code: Code =
       switch problem.status {
-      case 400, 413, 415, 422, 501: .refused
+      case 400, 406, 413, 415, 422, 501: .refused
       case 401, 403: .forbidden
       case 404: .notFound
-      case 409: .conflict
+      case 409, 412: .conflict
       case 503: .unreachable
       case 504: .timeout
       default: .failed

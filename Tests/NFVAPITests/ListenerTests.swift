@@ -1,5 +1,6 @@
 import Glibc
 import HTTPTypes
+import LinuxSystem
 import Logging
 import NFVAPI
 import NFVClient
@@ -105,6 +106,74 @@ private typealias ClientRequest = NFVClient.HTTPRequest
       while try await first.next() != nil {}
       #expect(try await log.body.collected(limit: 100).isEmpty)
     }
+  }
+
+  /// A body whose length is not told beforehand, and that does not end: it is refused when it has
+  /// become too large, the connection is closed, and nothing of it is kept.
+  @Test func aChunkedBodyIsBounded() async throws {
+    try await run { _, client, socket, _ in
+      let before = try residentBytes()
+      let outcome = try await withTaskExecutorPreference(BlockingExecutor(threads: 1, name: "t")) {
+        try sendWithoutEnd(to: socket)
+      }
+      #expect(outcome.answer.hasPrefix("HTTP/1.1 413 "), "\(outcome.answer)")
+      #expect(outcome.answer.lowercased().contains("connection: close"))
+      #expect(outcome.answer.contains("1048576"))
+      #expect(outcome.isClosed, "\(outcome.sent) octets were taken")
+      #expect(try residentBytes() < before + 24 << 20)
+      let reply = try await client.send(ClientRequest(.get, "/livez"))
+      #expect(reply.status == 200)
+    }
+  }
+
+  /// Sends chunks until the connection ends, for ten seconds at most.
+  private func sendWithoutEnd(
+    to path: String
+  ) throws -> (answer: String, isClosed: Bool, sent: Int) {
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(O_NONBLOCK), 0)
+    try #require(descriptor >= 0)
+    defer { close(descriptor) }
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+    // SAFETY: the address outlives the call, and is of the size that is given.
+    let status = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, size) }
+    }
+    try #require(status == 0)
+    let head =
+      "POST /vnflcm/v2/vnf_instances HTTP/1.1\r\nHost: localhost\r\n"
+      + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    let chunk = Array("10000\r\n".utf8) + [UInt8](repeating: 0x20, count: 0x10000) + [13, 10]
+    var waiting = Array(head.utf8)[...]
+    var answer = ""
+    var sent = 0
+    let end = ContinuousClock.now + .seconds(10)
+    while ContinuousClock.now < end {
+      var state = pollfd(fd: descriptor, events: Int16(POLLIN | POLLOUT), revents: 0)
+      _ = poll(&state, 1, 1000)
+      var buffer = [UInt8](repeating: 0, count: 4096)
+      let count = recv(descriptor, &buffer, buffer.count, 0)
+      if count > 0 { answer += String(decoding: buffer.prefix(count), as: UTF8.self) }
+      if count == 0 { return (answer, true, sent) }
+      if waiting.isEmpty { waiting = chunk[...] }
+      let written = waiting.withUnsafeBytes {
+        send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      }
+      if written > 0 {
+        sent += written
+        waiting = waiting.dropFirst(written)
+      } else if errno == EPIPE || errno == ECONNRESET {
+        return (answer, true, sent)
+      }
+    }
+    return (answer, false, sent)
+  }
+
+  private func residentBytes() throws -> Int {
+    let text = try String(decoding: readFile("/proc/self/statm", limit: 256), as: UTF8.self)
+    return (Int(text.split(separator: " ")[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
   }
 
   @Test func largeHeadersAreRefused() async throws {

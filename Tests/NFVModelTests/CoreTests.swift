@@ -238,6 +238,20 @@ import Testing
     #expect(refusal(&fixture, modify("none", [:]))?.code == .notFound)
   }
 
+  /// Two that read the same and change it at once: the second is refused.
+  @Test func aModificationOfAnotherVersionIsRefused() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    let read = try #require(fixture.core.state.instances[id])
+    func rename(_ name: String) -> Request {
+      .modifyInfo(
+        id, ModifyVnfInfoRequest(patch: ["vnfInstanceName": .string(name)], expected: read))
+    }
+    _ = try fixture.ask(rename("two"))
+    #expect(refusal(&fixture, rename("three"))?.code == .preconditionFailed)
+    #expect(fixture.core.state.instances[id]?.name == "two")
+  }
+
   /// While another operation is open, instance information is not changed.
   @Test func anOpenOperationForbidsAModification() throws {
     var fixture = try Fixture()

@@ -25,7 +25,8 @@ struct Boundary: RouterMiddleware {
       reply = unknown(call).response(to: path)
     } catch {
       let problem = Problem(error)
-      if problem.status.kind == .serverError {
+      // What does not exist yet is no failure of ours.
+      if problem.status.kind == .serverError, problem.status != .notImplemented {
         context.logger.error(
           "A request failed",
           metadata: [
@@ -34,6 +35,9 @@ struct Boundary: RouterMiddleware {
           ])
       }
       reply = problem.response(to: path)
+      if problem.status == .contentTooLarge, let channel = context.channel {
+        reply.closeAfterwards(channel)
+      }
     }
     if let version { reply.headers[.version] = version }
     traffic.count(reply.status)

@@ -31,6 +31,7 @@ struct Problem: Error, Sendable {
       case .malformed: .badRequest
       case .notFound: .notFound
       case .conflict: .conflict
+      case .preconditionFailed: .preconditionFailed
       case .unprocessable: .unprocessableContent
       case .tooLarge: .contentTooLarge
       case .exhausted: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")

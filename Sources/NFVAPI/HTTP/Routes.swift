@@ -1,25 +1,35 @@
 internal import HTTPTypes
 internal import Hummingbird
-internal import Synchronization
 
-/// The routes of the API. It keeps a list of them, so that a known path with another method is
-/// answered 405 and not 404.
+/// A route as it is known: for the answers to other methods, and for the OpenAPI document.
+struct Route: Sendable {
+  var method: HTTPRequest.Method
+  var path: RouterPath
+  var endpoint: Endpoint
+}
+
+/// The routes of the API, each with what it takes and gives. There is no route without.
 struct Routes {
   let router = Router(context: CallContext.self)
-  private(set) var table: [(path: RouterPath, method: HTTPRequest.Method)] = []
+  private(set) var table: [Route] = []
+  /// What describes all of them.
+  var document: [UInt8] = []
 
   mutating func on(
-    _ method: HTTPRequest.Method, _ path: RouterPath,
+    _ method: HTTPRequest.Method, _ path: RouterPath, _ endpoint: Endpoint,
     _ handler: @escaping @Sendable (Call, CallContext) async throws -> Reply
   ) {
-    router.on(path, method: method) { call, context in try await handler(call, context) }
-    table.append((path, method))
+    router.on(path, method: method) { call, context in
+      try endpoint.check(call)
+      return try await handler(call, context)
+    }
+    table.append(Route(method: method, path: path, endpoint: endpoint))
   }
 }
 
 /// Which methods a path has.
 struct KnownPaths: Sendable {
-  let table: [(path: RouterPath, method: HTTPRequest.Method)]
+  let table: [Route]
 
   func methods(of path: String) -> [HTTPRequest.Method] {
     let parts = path.split(separator: "/")

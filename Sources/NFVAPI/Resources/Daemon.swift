@@ -2,6 +2,7 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NFVLifecycle
 internal import NFVModel
+internal import NIOCore
 
 #if canImport(Glibc)
   internal import Glibc
@@ -17,22 +18,42 @@ struct Daemon: Sendable {
   let version: String
 
   func register(on routes: inout Routes) {
-    routes.on(.get, "/livez") { _, _ in .text("ok\n") }
-    routes.on(.get, "/readyz") { _, _ in
+    routes.on(
+      .get, "/livez", .content(["text/plain"], "Says that the daemon lives.")
+    ) { _, _ in .text("ok\n") }
+    routes.on(
+      .get, "/readyz", .content(["text/plain"], "Says whether requests are carried out.")
+    ) { _, _ in
       guard lifecycle.isReady else {
         throw Problem(
           .serviceUnavailable, "the host is being observed; nothing is carried out until then")
       }
       return .text("ready\n")
     }
-    routes.on(.get, "/metrics") { _, _ in
+    routes.on(
+      .get, "/metrics", .content(["text/plain"], "Gives counters, as Prometheus reads them.")
+    ) { _, _ in
       .text(try metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
     }
-    routes.on(.get, "/martlet/v1/info") { _, _ in try info() }
+    routes.on(
+      .get, "/martlet/v1/info", .get("Info", "Shows what this daemon is.", hasTag: false)
+    ) { _, _ in try info() }
+    let document = routes.document
+    routes.on(
+      .get, "/martlet/v1/openapi.json",
+      .get("AnyObject", "Gives this document (OpenAPI 3.0).", hasTag: false)
+    ) { _, _ in
+      Reply(
+        status: .ok, headers: [.contentType: "application/json"],
+        body: ResponseBody(byteBuffer: ByteBuffer(bytes: document)))
+    }
     for interface in StandardInterface.all {
       let name = interface.name
       for path in ["/\(name)/api_versions", "/\(name)/v2/api_versions"] {
-        routes.on(.get, RouterPath(path)) { _, _ in
+        routes.on(
+          .get, RouterPath(path),
+          .get("ApiVersionInformation", "Shows the interface's versions.", hasTag: false)
+        ) { _, _ in
           .json {
             $0.object {
               $0.field("uriPrefix", "/\(name)/v2")

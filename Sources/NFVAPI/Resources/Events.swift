@@ -22,7 +22,23 @@ struct Events: Sendable {
   }
 
   func register(on routes: inout Routes) {
-    routes.on(.get, "/martlet/v1/events", open)
+    let number = #"{"type":"integer","minimum":0}"#
+    routes.on(
+      .get, "/martlet/v1/events",
+      .content(
+        ["text/event-stream"], "Streams what happens, as server-sent events.",
+        parameters: [
+          .init(
+            name: "since", description: "After this event; after the newest by default.",
+            schema: number),
+          .init(
+            name: "Last-Event-ID", place: .header, description: "As since, which it overrides.",
+            schema: number),
+          .init(name: "vnfInstanceId", description: "Only of this VNF instance."),
+          .init(
+            name: "follow", description: "Goes on with what comes; true by default.",
+            schema: #"{"type":"boolean"}"#),
+        ]), open)
   }
 
   private func open(_ call: Call, _ context: CallContext) async throws -> Reply {

@@ -16,8 +16,10 @@ struct Networks: Sendable {
   func register(on routes: inout Routes) {
     let all = RouterPath(Path.networks)
     let one = RouterPath("\(Path.networks)/{network}")
-    routes.on(.get, all, list)
-    routes.on(.post, all) { call, context in
+    routes.on(.get, all, .list("Network", "Lists the networks.", isSelected: false), list)
+    routes.on(
+      .post, all, .create("Network", by: "NetworkRequest", "Makes a network.")
+    ) { call, context in
       let request = try NetworkRequest(try await call.json())
       let response = try await lifecycle.submit(
         .createNetwork(request), tenant: context.tenant, actor: context.actor)
@@ -26,12 +28,15 @@ struct Networks: Sendable {
         $0.network(network, ports: 0)
       }
     }
-    routes.on(.get, one) { _, context in
+    routes.on(
+      .get, one, .get("Network", "Shows a network, by its identifier or name.")
+    ) { call, context in
       let view = try find(context.parameter("network"), context.tenant)
-      return .json { $0.network(view.network, ports: view.ports) }
+      return call.resource(capacity: 512) { $0.network(view.network, ports: view.ports) }
     }
-    routes.on(.delete, one) { _, context in
+    routes.on(.delete, one, .delete("Removes a network that nothing uses.")) { call, context in
       let view = try find(context.parameter("network"), context.tenant)
+      try call.checkMatch { $0.network(view.network, ports: view.ports) }
       _ = try await lifecycle.submit(
         .deleteNetwork(view.network.id), tenant: context.tenant, actor: context.actor)
       return .empty(.noContent)

@@ -8,18 +8,30 @@ internal import NIOCore
 /// SOL003 10.4.4 to 10.4.7: what is inside of an onboarded package.
 extension VnfPackages {
   func registerContents(below base: String, on routes: inout Routes) {
-    routes.on(.get, RouterPath("\(base)/package_content")) { _, context in
+    routes.on(
+      .get, RouterPath("\(base)/package_content"),
+      .content(["application/zip"], "Gives a VNF package's archive.")
+    ) { _, context in
       try await file(try archive(context).path, context)
     }
-    routes.on(.get, RouterPath("\(base)/manifest")) { _, context in
+    routes.on(
+      .get, RouterPath("\(base)/manifest"),
+      .content(["text/plain"], "Gives a VNF package's manifest.")
+    ) { _, context in
       let archive = try archive(context)
       let manifest = try await catalogue.blocking { try archive.manifest() }
       return .text(String(decoding: manifest, as: UTF8.self))
     }
-    routes.on(.get, RouterPath("\(base)/vnfd")) { call, context in
+    routes.on(
+      .get, RouterPath("\(base)/vnfd"),
+      .content(["text/plain", "application/zip"], "Gives a VNF package's descriptor.")
+    ) { call, context in
       try await vnfd(call, context)
     }
-    routes.on(.get, RouterPath("\(base)/artifacts/**")) { _, context in
+    routes.on(
+      .get, RouterPath("\(base)/artifacts/**"),
+      .content(["application/octet-stream"], "Gives a file of a VNF package.")
+    ) { _, context in
       try await artifact(context)
     }
   }
@@ -41,8 +53,8 @@ extension VnfPackages {
   private func vnfd(_ call: Call, _ context: CallContext) async throws -> Reply {
     let archive = try archive(context)
     let accepted = call.headers[.accept] ?? "*/*"
-    let takesText = accepted.contains("text/plain") || accepted.contains("*")
-    let takesZip = accepted.contains("application/zip") || accepted.contains("*")
+    let takesText = Endpoint.accepts(accepted, "text/plain")
+    let takesZip = Endpoint.accepts(accepted, "application/zip")
     let files = try await catalogue.blocking { try archive.descriptors() }
     if takesText, files.count == 1 {
       return .text(String(decoding: files[0].content, as: UTF8.self))

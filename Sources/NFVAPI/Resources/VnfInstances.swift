@@ -10,31 +10,48 @@ struct VnfInstances: Sendable {
   func register(on routes: inout Routes) {
     let all = RouterPath(Path.instances)
     let one = RouterPath("\(Path.instances)/{vnfInstanceId}")
-    routes.on(.post, all, create)
-    routes.on(.get, all, list)
-    routes.on(.get, one, get)
-    routes.on(.delete, one, delete)
-    routes.on(.patch, one) { call, context in
-      let request = ModifyVnfInfoRequest(patch: try await call.json().members())
-      return try await submit(.modifyInfo(context.identifier("vnfInstanceId"), request), context)
+    routes.on(
+      .post, all, .create("VnfInstance", by: "CreateVnfRequest", "Creates a VNF instance."), create)
+    routes.on(.get, all, .list("VnfInstance", "Lists the VNF instances."), list)
+    routes.on(.get, one, .get("VnfInstance", "Shows a VNF instance."), get)
+    routes.on(
+      .delete, one, .delete("Deletes a VNF instance that is not instantiated."), delete)
+    routes.on(
+      .patch, one,
+      .modify(
+        by: "VnfInfoModificationRequest",
+        "Modifies a VNF instance's name, description, metadata, extensions and configurable "
+          + "properties."), modify)
+    task("instantiate", by: "InstantiateVnfRequest", on: &routes) {
+      .instantiate($0, try InstantiateVnfRequest($1))
     }
-    task("instantiate", on: &routes) { .instantiate($0, try InstantiateVnfRequest($1)) }
-    task("scale", on: &routes) { .scale($0, try ScaleVnfRequest($1)) }
-    task("scale_to_level", on: &routes) { .scaleToLevel($0, try ScaleVnfToLevelRequest($1)) }
-    task("operate", on: &routes) { .operate($0, try OperateVnfRequest($1)) }
-    task("heal", on: &routes) { .heal($0, try HealVnfRequest($1)) }
-    task("terminate", on: &routes) { .terminate($0, try TerminateVnfRequest($1)) }
+    task("scale", by: "ScaleVnfRequest", on: &routes) { .scale($0, try ScaleVnfRequest($1)) }
+    task("scale_to_level", by: "ScaleVnfToLevelRequest", on: &routes) {
+      .scaleToLevel($0, try ScaleVnfToLevelRequest($1))
+    }
+    task("operate", by: "OperateVnfRequest", on: &routes) {
+      .operate($0, try OperateVnfRequest($1))
+    }
+    task("heal", by: "HealVnfRequest", on: &routes) { .heal($0, try HealVnfRequest($1)) }
+    task("terminate", by: "TerminateVnfRequest", on: &routes) {
+      .terminate($0, try TerminateVnfRequest($1))
+    }
     for name in ["change_flavour", "change_ext_conn", "change_vnfpkg"] {
-      routes.on(.post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)"), notYet(name))
+      routes.on(
+        .post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)"), .missing(name),
+        notYet(name))
     }
   }
 
   /// A task resource: its body is a request that opens an operation.
   private func task(
-    _ name: String, on routes: inout Routes,
+    _ name: String, by schema: String, on routes: inout Routes,
     _ read: @escaping @Sendable (VnfInstanceID, JSONBody) throws -> NFVModel.Request
   ) {
-    routes.on(.post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)")) { call, context in
+    routes.on(
+      .post, RouterPath("\(Path.instances)/{vnfInstanceId}/\(name)"),
+      .task(by: schema, "Opens the operation \(name) of a VNF instance.")
+    ) { call, context in
       let request = try read(context.identifier("vnfInstanceId"), try await call.json())
       return try await submit(request, context)
     }
@@ -104,13 +121,28 @@ struct VnfInstances: Sendable {
 
   private func get(_ call: Call, _ context: CallContext) async throws -> Reply {
     let view = try view(context.identifier("vnfInstanceId"), context.tenant)
-    return .json(capacity: 4096) { view.write(to: &$0) }
+    return call.resource { view.write(to: &$0) }
+  }
+
+  private func modify(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let id: VnfInstanceID = context.identifier("vnfInstanceId")
+    var request = ModifyVnfInfoRequest(patch: try await call.json().members())
+    if call.isConditional {
+      let view = try view(id, context.tenant)
+      try call.checkMatch { view.write(to: &$0) }
+      request.expected = view.instance
+    }
+    return try await submit(.modifyInfo(id, request), context)
   }
 
   private func delete(_ call: Call, _ context: CallContext) async throws -> Reply {
+    let id: VnfInstanceID = context.identifier("vnfInstanceId")
+    if call.isConditional {
+      let view = try view(id, context.tenant)
+      try call.checkMatch { view.write(to: &$0) }
+    }
     _ = try await lifecycle.submit(
-      .deleteInstance(context.identifier("vnfInstanceId")), tenant: context.tenant,
-      actor: context.actor)
+      .deleteInstance(id), tenant: context.tenant, actor: context.actor)
     return .empty(.noContent)
   }
 

@@ -19,24 +19,37 @@ struct VnfLcmOpOccs: Sendable {
 
   func register(on routes: inout Routes) {
     let one = "\(Path.occurrences)/{vnfLcmOpOccId}"
-    routes.on(.get, RouterPath(Path.occurrences), list)
-    routes.on(.get, RouterPath(one)) { _, context in
+    routes.on(
+      .get, RouterPath(Path.occurrences),
+      .list("VnfLcmOpOcc", "Lists the occurrences of operations, the newest first."), list)
+    routes.on(
+      .get, RouterPath(one), .get("VnfLcmOpOcc", "Shows an occurrence of an operation.")
+    ) { call, context in
       let operation = try await find(context.identifier("vnfLcmOpOccId"), context.tenant)
-      return .json(capacity: 4096) { $0.operation(operation, workloads(of: operation)) }
+      return call.resource { $0.operation(operation, workloads(of: operation)) }
     }
-    routes.on(.post, RouterPath("\(one)/retry")) { _, context in
+    routes.on(
+      .post, RouterPath("\(one)/retry"),
+      .followUp(202, "Tries an operation in FAILED_TEMP again.")
+    ) { _, context in
       _ = try await submit(VnfLcmOpOccID.retry, context)
       return .empty(.accepted)
     }
-    routes.on(.post, RouterPath("\(one)/rollback")) { _, context in
+    routes.on(
+      .post, RouterPath("\(one)/rollback"),
+      .followUp(202, "Undoes an operation in FAILED_TEMP.")
+    ) { _, context in
       _ = try await submit(VnfLcmOpOccID.rollback, context)
       return .empty(.accepted)
     }
-    routes.on(.post, RouterPath("\(one)/fail")) { _, context in
+    routes.on(
+      .post, RouterPath("\(one)/fail"),
+      .followUp(200, "Ends an operation in FAILED_TEMP for good.")
+    ) { _, context in
       let operation = try await submit(VnfLcmOpOccID.fail, context)
       return .json(capacity: 4096) { $0.operation(operation, workloads(of: operation)) }
     }
-    routes.on(.post, RouterPath("\(one)/cancel")) { _, context in
+    routes.on(.post, RouterPath("\(one)/cancel"), .missing("cancel")) { _, context in
       _ = try await find(context.identifier("vnfLcmOpOccId"), context.tenant)
       throw Problem(
         .notImplemented,
@@ -119,6 +132,18 @@ struct VnfLcmOpOccs: Sendable {
       return names
     }
     return names ?? [:]
+  }
+}
+
+extension Endpoint {
+  /// What may follow a failure.
+  fileprivate static func followUp(_ status: Int, _ summary: String) -> Endpoint {
+    let answer =
+      status == 200
+      ? Answer(
+        status: status, description: "The occurrence.", types: ["application/json"],
+        schema: "VnfLcmOpOcc") : Answer(status: status, description: "Accepted.")
+    return Endpoint(summary: summary, answers: [answer])
   }
 }
 

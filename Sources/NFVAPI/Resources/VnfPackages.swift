@@ -36,8 +36,11 @@ struct VnfPackages: Sendable {
   func register(on routes: inout Routes) {
     let all = RouterPath(Path.packages)
     let one = "\(Path.packages)/{vnfPkgId}"
-    routes.on(.get, all, list)
-    routes.on(.post, all) { call, context in
+    routes.on(.get, all, .list("VnfPkgInfo", "Lists the VNF packages."), list)
+    routes.on(
+      .post, all,
+      .create("VnfPkgInfo", by: "CreateVnfPkgInfoRequest", "Makes a VNF package without content.")
+    ) { call, context in
       let data = try await call.json().object("userDefinedData")
       let response = try await lifecycle.submit(
         .createPackage(userDefinedData: data), tenant: context.tenant, actor: context.actor)
@@ -46,9 +49,20 @@ struct VnfPackages: Sendable {
         $0.package(View(package: package, isUsed: false))
       }
     }
-    routes.on(.patch, RouterPath(one), patch)
-    routes.on(.delete, RouterPath(one)) { _, context in
+    routes.on(
+      .patch, RouterPath(one),
+      .modify(
+        by: "VnfPkgInfoModifications",
+        "Modifies a VNF package's operational state and user's data.",
+        answer: "VnfPkgInfoModifications"), patch)
+    routes.on(
+      .delete, RouterPath(one), .delete("Deletes a VNF package that no instance uses.")
+    ) { call, context in
       let id: VnfPackageID = context.identifier("vnfPkgId")
+      if call.isConditional {
+        let view = try find(id, context.tenant)
+        try call.checkMatch { $0.package(view) }
+      }
       if catalogue.progress(of: id) != nil {
         throw NFVError(.conflict, "the package \(id) is being read; delete it afterwards")
       }
@@ -57,17 +71,23 @@ struct VnfPackages: Sendable {
       catalogue.remove(id)
       return .empty(.noContent)
     }
-    routes.on(.put, RouterPath("\(one)/package_content")) { call, context in
+    routes.on(
+      .put, RouterPath("\(one)/package_content"), .upload("Uploads a VNF package's archive.")
+    ) { call, context in
       let view = try find(context.identifier("vnfPkgId"), context.tenant)
       try await catalogue.receive(call.body, for: view.package)
       return .empty(.accepted)
     }
     // SOL003 10.4.3 to 10.4.7: by the descriptor's identifier as well.
-    routes.on(.get, RouterPath(Self.onboarded), list)
+    routes.on(
+      .get, RouterPath(Self.onboarded), .list("VnfPkgInfo", "Lists the onboarded VNF packages."),
+      list)
     for base in [one, "\(Self.onboarded)/{vnfdId}"] {
-      routes.on(.get, RouterPath(base)) { _, context in
+      routes.on(
+        .get, RouterPath(base), .get("VnfPkgInfo", "Shows a VNF package.")
+      ) { call, context in
         let view = try named(context)
-        return .json(capacity: 2048) { $0.package(view) }
+        return call.resource(capacity: 2048) { $0.package(view) }
       }
       registerContents(below: base, on: &routes)
     }
@@ -131,7 +151,8 @@ struct VnfPackages: Sendable {
   private func patch(_ call: Call, _ context: CallContext) async throws -> Reply {
     let id: VnfPackageID = context.identifier("vnfPkgId")
     let body = try await call.json()
-    _ = try find(id, context.tenant)
+    let view = try find(id, context.tenant)
+    try call.checkMatch { $0.package(view) }
     let known: Set<String> = ["operationalState", "userDefinedData"]
     let names = Set(try body.members().keys)
     if let other = names.subtracting(known).min() {
@@ -154,6 +175,16 @@ struct VnfPackages: Sendable {
         if !data.isEmpty { $0.field("userDefinedData", .object(data)) }
       }
     }
+  }
+}
+
+extension Endpoint {
+  fileprivate static func upload(_ summary: String) -> Endpoint {
+    Endpoint(
+      summary: summary,
+      body: Body(types: ["application/zip", "application/octet-stream"], schema: nil),
+      answers: [Answer(status: 202, description: "Accepted; the package tells what becomes of it.")]
+    )
   }
 }
 

@@ -31,14 +31,40 @@ struct Vnfcs: Sendable {
   }
 
   func register(on routes: inout Routes) {
-    routes.on(.get, RouterPath("\(Self.path)/log"), log)
-    routes.on(.get, RouterPath("\(Self.path)/usage"), usage)
-    routes.on(.post, RouterPath("\(Self.path)/exec"), exec)
-    routes.on(.post, RouterPath("\(Self.path)/console"), console)
-    routes.on(.post, RouterPath("\(Self.path)/pause")) { _, context in
+    let number = #"{"type":"integer","minimum":0}"#
+    routes.on(
+      .get, RouterPath("\(Self.path)/log"),
+      .content(
+        ["application/octet-stream"], "Gives what a Vnfc's workload wrote.",
+        parameters: [
+          .init(name: "offset", description: "From this octet on.", schema: number),
+          .init(
+            name: "limit", description: "At most so many octets.",
+            schema: #"{"type":"integer","minimum":1,"maximum":16777216}"#),
+          .init(
+            name: "follow", description: "On and on, until it ends.",
+            schema: #"{"type":"boolean"}"#),
+          .init(
+            name: "incarnation", description: "Of this run; the running or last one by default.",
+            schema: #"{"type":"integer","minimum":1,"maximum":2147483647}"#),
+        ]), log)
+    routes.on(
+      .get, RouterPath("\(Self.path)/usage"),
+      .get("Usage", "Shows what a Vnfc's workload uses.", hasTag: false), usage)
+    routes.on(
+      .post, RouterPath("\(Self.path)/exec"),
+      .frames("Runs a command inside a Vnfc, by frames in both directions."), exec)
+    routes.on(
+      .post, RouterPath("\(Self.path)/console"),
+      .frames("Joins a Vnfc's serial console, by frames in both directions."), console)
+    routes.on(
+      .post, RouterPath("\(Self.path)/pause"), .pausing("Stops a Vnfc's processors.")
+    ) { _, context in
       try await pausing(context) { (driver, id) throws(NFVError) in try await driver.pause(id) }
     }
-    routes.on(.post, RouterPath("\(Self.path)/continue")) { _, context in
+    routes.on(
+      .post, RouterPath("\(Self.path)/continue"), .pausing("Lets a paused Vnfc go on.")
+    ) { _, context in
       try await pausing(context) { (driver, id) throws(NFVError) in try await driver.resume(id) }
     }
   }
@@ -169,6 +195,21 @@ struct Vnfcs: Sendable {
       // Offsets of a body have no gaps: where output was dropped the reader asks anew.
       if chunk.bytes.isEmpty ? !wasAlive : chunk.offset != next { return }
     }
+  }
+}
+
+extension Endpoint {
+  fileprivate static func frames(_ summary: String) -> Endpoint {
+    Endpoint(
+      summary: summary, body: Body(types: [ExecFrame.contentType], schema: nil),
+      answers: [
+        Answer(
+          status: 200, description: "Frames, until it ends.", types: [ExecFrame.contentType])
+      ])
+  }
+
+  fileprivate static func pausing(_ summary: String) -> Endpoint {
+    Endpoint(summary: summary, answers: [Answer(status: 204, description: "Done.")])
   }
 }
 

@@ -6,6 +6,10 @@ extension Core {
     at now: Timestamp, _ outcome: inout Outcome
   ) throws(NFVError) -> VnfLcmOpOcc {
     var instance = try instance(id, tenant, instantiated: nil)
+    if let expected = request.expected, expected != instance {
+      throw NFVError(
+        .preconditionFailed, "\(instance.name) was changed by another; read it again")
+    }
     let before = instance.modifiableAttributes
     let known = Set(VnfInstance.Attribute.allCases.map(\.rawValue))
     let unknown = request.patch.keys.filter { !known.contains($0) }

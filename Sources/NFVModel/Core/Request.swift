@@ -86,8 +86,13 @@ public struct ModifyVnfInfoRequest: Sendable, Hashable {
   /// `vnfInstanceName`, `vnfInstanceDescription`, `vnfConfigurableProperties`, `metadata` and
   /// `extensions`.
   public var patch: [String: JSONValue]
+  /// What the caller took the instance for; nil: whatever it is.
+  public var expected: VnfInstance?
 
-  public init(patch: [String: JSONValue]) { self.patch = patch }
+  public init(patch: [String: JSONValue], expected: VnfInstance? = nil) {
+    self.patch = patch
+    self.expected = expected
+  }
 }
 
 /// SOL003 5.5.2.4.

@@ -10,6 +10,8 @@ public struct NFVError: Error, Sendable, Hashable, Codable, CustomStringConverti
     case notFound
     /// The thing's state forbids it (409).
     case conflict
+    /// It is not, or not any more, what the caller took it for (412).
+    case preconditionFailed
     /// Well formed, but it cannot be done as asked (422).
     case unprocessable
     /// Too large for a bound of ours (413).
