@@ -14,7 +14,7 @@ public struct Forwarding {
     public var unresolved: UInt64 = 0
   }
 
-  private struct Hop {
+  struct Hop: Sendable {
     var port: Int
     /// nil where the destination itself is the neighbour.
     var via: IPv6Address?
@@ -153,33 +153,70 @@ public struct Forwarding {
 
   // MARK: Datagrams
 
+  /// Whether a datagram goes on.
+  enum Admission {
+    case pass(Hop)
+    /// Its sender is told why not, or it is dropped.
+    case refused(Verdict)
+  }
+
   /// Sends a datagram on that came through `port`.
   @_lifetime(frame: copy frame)
   public mutating func forward<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
     in surroundings: inout S
   ) -> Verdict {
-    guard datagram.destination.isHost, !datagram.destination.isLinkLocal,
-      !datagram.source.isLinkLocal
-    else { return .drop }
-    guard datagram.hopLimit > 1 else {
+    let destination = datagram.destination
+    switch admit(&frame, ethernet, datagram, to: destination, from: port, in: &surroundings) {
+    case .refused(let verdict): return verdict
+    case .pass(let hop):
+      return send(&frame, datagram, to: destination, by: hop, in: &surroundings)
+    }
+  }
+
+  /// Through which port a destination is reached.
+  func port(to destination: IPv6Address) -> Int? { routes.find(destination)?.port }
+
+  /// Finds a datagram's next hop, and tells its sender where it cannot go there. Nothing of it was
+  /// changed yet: errors quote what their receiver has sent.
+  ///
+  /// - Parameter destination: where it goes, which is not what it says where addresses are
+  ///   translated.
+  @_lifetime(frame: copy frame)
+  mutating func admit<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    to destination: IPv6Address, from port: Int, in surroundings: inout S
+  ) -> Admission {
+    guard destination.isHost, !destination.isLinkLocal, !datagram.source.isLinkLocal else {
+      return .refused(.drop)
+    }
+    let error: ICMPError
+    if datagram.hopLimit <= 1 {
       counters.expired &+= 1
-      return tell(.timeExceeded, &frame, ethernet, datagram, on: port, in: &surroundings)
-    }
-    guard let hop = routes.find(datagram.destination), hop.port < ports.count else {
-      counters.withoutRoute &+= 1
-      return tell(.noRoute, &frame, ethernet, datagram, on: port, in: &surroundings)
-    }
-    let mtu = ports[hop.port].mtu
-    if Self.length(of: frame, ethernet) > mtu {
+      error = .timeExceeded
+    } else if let hop = routes.find(destination), hop.port < ports.count {
+      let mtu = ports[hop.port].mtu
+      guard Self.length(of: frame, ethernet) > mtu else { return .pass(hop) }
       counters.tooBig &+= 1
       guard datagram.version == .ipv6 || frame.u16(at: datagram.offset + 6) & 0x4000 != 0 else {
-        return .drop
+        return .refused(.drop)
       }
-      return tell(.tooBig(mtu: mtu), &frame, ethernet, datagram, on: port, in: &surroundings)
+      error = .tooBig(mtu: mtu)
+    } else {
+      counters.withoutRoute &+= 1
+      error = .noRoute
     }
+    return .refused(tell(error, &frame, ethernet, datagram, on: port, in: &surroundings))
+  }
+
+  /// Sends an admitted datagram to its next hop, or has it wait for that one's MAC.
+  @_lifetime(frame: copy frame)
+  mutating func send<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ datagram: Datagram, to destination: IPv6Address, by hop: Hop,
+    in surroundings: inout S
+  ) -> Verdict {
     countDown(&frame, datagram)
-    let neighbour = hop.via ?? datagram.destination
+    let neighbour = hop.via ?? destination
     let mac: MACAddress
     switch neighbours.find(neighbour, port: hop.port, at: surroundings.now) {
     case .known(let found): mac = found

@@ -124,6 +124,18 @@ public struct PortTranslation: ~Copyable {
     return Endpoint(inside.source, inside.sourcePort)
   }
 
+  /// The external endpoint of an internal one, to which a packet with this key was sent; without a
+  /// new flow or mapping.
+  public func outside(of key: FlowKey) -> Endpoint? {
+    let isEcho = key.protocol == .icmp
+    let inside = FlowKey(
+      source: key.destination, destination: .unspecified,
+      sourcePort: isEcho ? key.sourcePort : key.destinationPort, destinationPort: 0,
+      protocol: key.protocol)
+    guard let (mapping, isAnswer) = mappings.find(inside), !isAnswer else { return nil }
+    return Self.externalEndpoint(mappings.answersKey(of: mapping))
+  }
+
   /// Forgets flows that were idle for too long, and mappings without flows.
   public mutating func expire(at now: UInt32, limit: Int = 64) {
     // Collected first: a table may not be changed by what it tells.
