@@ -17,13 +17,6 @@ public struct Firewall: NetworkFunction, ~Copyable {
     public var full: UInt64 = 0
   }
 
-  /// What is known of a flow.
-  private struct Flow {
-    var wasAnswered = false
-    /// Who sent a FIN: the first side, the other.
-    var ended = (false, false)
-  }
-
   /// In seconds, as nftables' connection tracking has them by default.
   private static var idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32) {
     (120, 432_000, 120)
@@ -36,7 +29,7 @@ public struct Firewall: NetworkFunction, ~Copyable {
   public private(set) var counters = Counters()
   private var stack = LocalStack()
   private var forwarding = Forwarding()
-  private var flows: FlowTable<Flow>
+  private var flows: FlowTable<FlowLife>
 
   public init() { self.init(capacity: Self.capacity) }
 
@@ -75,7 +68,8 @@ public struct Firewall: NetworkFunction, ~Copyable {
     switch FlowPacket(in: frame, datagram) {
     case .flow(let key, let segment):
       if let (index, isAnswer) = flows.find(key) {
-        note(index, isAnswer: isAnswer, key, segment, at: surroundings.seconds)
+        flows.use(
+          index, flows[index].after(segment, isAnswer: isAnswer), at: surroundings.seconds)
         return pass(&frame, ethernet, datagram, from: port, in: &surroundings)
       }
       return begin(&frame, ethernet, datagram, key, segment, from: port, in: &surroundings)
@@ -105,7 +99,7 @@ public struct Firewall: NetworkFunction, ~Copyable {
     switch rules.decide(key, from: UInt8(truncatingIfNeeded: port)).action {
     case .accept:
       let added = flows.add(
-        key, answers: key.reversed, Flow(), segment == nil ? .datagrams : .transitory,
+        key, answers: key.reversed, FlowLife(), segment == nil ? .datagrams : .transitory,
         at: surroundings.seconds
       ) { _, _, _ in }
       guard added != nil else {
@@ -149,22 +143,6 @@ public struct Firewall: NetworkFunction, ~Copyable {
   ) -> Verdict {
     counters.accepted &+= 1
     return forwarding.forward(&frame, ethernet, datagram, from: port, in: &surroundings)
-  }
-
-  private mutating func note(
-    _ index: Int, isAnswer: Bool, _ key: FlowKey, _ segment: TCPHeader?, at now: UInt32
-  ) {
-    guard let segment else { return flows.use(index, .datagrams, at: now) }
-    let flags = segment.flags
-    if flags.contains(.rst) { return flows.use(index, .transitory, at: now) }
-    if isAnswer { flows[index].wasAnswered = true }
-    if flags.contains(.syn) && !flags.contains(.ack) { flows[index].ended = (false, false) }
-    if flags.contains(.fin) {
-      if isAnswer { flows[index].ended.1 = true } else { flows[index].ended.0 = true }
-    }
-    let flow = flows[index]
-    let isOpen = flow.wasAnswered && !(flow.ended.0 && flow.ended.1) && !flags.contains(.syn)
-    flows.use(index, isOpen ? .established : .transitory, at: now)
   }
 
   public mutating func advance<S: Surroundings & ~Copyable>(

@@ -1,20 +1,20 @@
+/// How long a flow may be idle. Each has a queue of its own in a ``FlowTable``, in the order of last
+/// use, so that the flows to forget stand in front.
+public enum FlowLifetime: Int, Sendable {
+  /// One packet was seen, or the end of the flow.
+  case transitory = 0
+  case established = 1
+  /// As `established`, for protocols without connections.
+  case datagrams = 2
+}
+
 /// Flows with what a function knows of each, in memory that is taken once.
 ///
 /// A flow has one key or two: that of its packets and, where addresses are translated, that of its
 /// answers. Finding, adding and forgetting take constant time. A flow is forgotten when it was
-/// idle for the time of its ``Lifetime``; where the table is full, the longest idle flow that is
+/// idle for the time of its ``FlowLifetime``; where the table is full, the longest idle flow that is
 /// not yet established makes room, and where all are established a new one finds none.
 public struct FlowTable<Value>: ~Copyable {
-  /// How long a flow may be idle. Each has a queue of its own, in the order of last use, so that
-  /// the flows to forget stand in front.
-  public enum Lifetime: Int, Sendable {
-    /// One packet was seen, or the end of the flow.
-    case transitory = 0
-    case established = 1
-    /// As `established`, for protocols without connections.
-    case datagrams = 2
-  }
-
   /// A flow's place; valid until it is forgotten.
   public typealias Index = Int
 
@@ -25,7 +25,7 @@ public struct FlowTable<Value>: ~Copyable {
     @usableFromInline var value: Value
     /// In the clock's seconds.
     @usableFromInline var usedAt: UInt32
-    @usableFromInline var lifetime: Lifetime
+    @usableFromInline var lifetime: FlowLifetime
     /// In the chain of its bucket: by ``key``, by ``answers``.
     @usableFromInline var next: Int32
     @usableFromInline var nextAnswers: Int32
@@ -34,7 +34,7 @@ public struct FlowTable<Value>: ~Copyable {
     @usableFromInline var later: Int32
   }
 
-  /// In seconds, by ``Lifetime``.
+  /// In seconds, by ``FlowLifetime``.
   public var idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
 
   @usableFromInline var entries: [Entry?]
@@ -107,7 +107,7 @@ public struct FlowTable<Value>: ~Copyable {
   /// - Parameter forgotten: is told of the flow that made room.
   /// - Returns: nil where there is no room.
   public mutating func add(
-    _ key: FlowKey, answers: FlowKey, _ value: Value, _ lifetime: Lifetime, at now: UInt32,
+    _ key: FlowKey, answers: FlowKey, _ value: Value, _ lifetime: FlowLifetime, at now: UInt32,
     forgotten: (FlowKey, FlowKey, Value) -> Void
   ) -> Index? {
     if free.isEmpty {
@@ -129,7 +129,7 @@ public struct FlowTable<Value>: ~Copyable {
   }
 
   /// Notes that a packet of the flow passed.
-  public mutating func use(_ index: Index, _ lifetime: Lifetime, at now: UInt32) {
+  public mutating func use(_ index: Index, _ lifetime: FlowLifetime, at now: UInt32) {
     // Most packets come in the second of the one before.
     let entry = entries[index]!
     if entry.usedAt == now && entry.lifetime == lifetime { return }
@@ -196,7 +196,7 @@ public struct FlowTable<Value>: ~Copyable {
     }
   }
 
-  private func ends(_ lifetime: Lifetime) -> (first: Int32, last: Int32) {
+  private func ends(_ lifetime: FlowLifetime) -> (first: Int32, last: Int32) {
     switch lifetime {
     case .transitory: (first.0, last.0)
     case .established: (first.1, last.1)
@@ -204,7 +204,7 @@ public struct FlowTable<Value>: ~Copyable {
     }
   }
 
-  private mutating func setEnds(_ lifetime: Lifetime, _ ends: (first: Int32, last: Int32)) {
+  private mutating func setEnds(_ lifetime: FlowLifetime, _ ends: (first: Int32, last: Int32)) {
     switch lifetime {
     case .transitory: (first.0, last.0) = ends
     case .established: (first.1, last.1) = ends

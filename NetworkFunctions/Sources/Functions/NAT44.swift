@@ -101,7 +101,6 @@ public struct NAT44: NetworkFunction, ~Copyable {
     let present = datagram.present(in: frame)
     switch FlowPacket(in: frame, datagram) {
     case .flow(let key, let segment):
-      let signals = PortTranslation.Signals(segment)
       var inner: PortTranslation.Endpoint?
       if isHairpin {
         // Whom it reaches is known before anything is made for it.
@@ -122,7 +121,7 @@ public struct NAT44: NetworkFunction, ~Copyable {
       case .refused(let verdict): return verdict
       case .pass(let found): hop = found
       }
-      guard let outer = translation.outbound(key, signals, at: surroundings.seconds) else {
+      guard let outer = translation.outbound(key, segment, at: surroundings.seconds) else {
         counters.full &+= 1
         return .drop
       }
@@ -169,7 +168,7 @@ public struct NAT44: NetworkFunction, ~Copyable {
       case .refused(let verdict): return verdict
       case .pass(let hop):
         guard
-          translation.inbound(key, PortTranslation.Signals(segment), at: surroundings.seconds)
+          translation.inbound(key, segment, at: surroundings.seconds)
             != nil
         else {
           counters.full &+= 1
@@ -254,15 +253,5 @@ public struct NAT44: NetworkFunction, ~Copyable {
     body("fragments", counters.fragments)
     body("flows", UInt64(translation.flowCount))
     forwarding.readCounters(body)
-  }
-}
-
-extension PortTranslation.Signals {
-  init(_ segment: TCPHeader?) {
-    self = []
-    guard let flags = segment?.flags else { return }
-    if flags.contains(.syn) { insert(.syn) }
-    if flags.contains(.fin) { insert(.fin) }
-    if flags.contains(.rst) { insert(.rst) }
   }
 }

@@ -18,15 +18,6 @@ public struct PortTranslation: ~Copyable {
     }
   }
 
-  /// What a TCP segment does to its flow.
-  public struct Signals: OptionSet, Sendable {
-    public let rawValue: UInt8
-    @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
-    public static let syn = Signals(rawValue: 1)
-    public static let fin = Signals(rawValue: 2)
-    public static let rst = Signals(rawValue: 4)
-  }
-
   /// In seconds. The defaults are what the RFCs ask for.
   public struct Times: Sendable {
     /// Of a TCP connection that is being made or ended (RFC 5382, REQ-5).
@@ -45,10 +36,7 @@ public struct PortTranslation: ~Copyable {
 
   private struct Flow {
     var mapping: Int
-    var wasAnswered: Bool
-    /// By whom a FIN was sent.
-    var endedInside: Bool
-    var endedOutside: Bool
+    var life = FlowLife()
   }
 
   /// Internal endpoint to nowhere; answers from nowhere to the external endpoint.
@@ -78,13 +66,13 @@ public struct PortTranslation: ~Copyable {
   /// The external endpoint of a packet from inside; a new flow gets one.
   /// - Returns: nil where no port or no place for a flow is left.
   public mutating func outbound(
-    _ key: FlowKey, _ signals: Signals, at now: UInt32
+    _ key: FlowKey, _ segment: TCPHeader?, at now: UInt32
   ) -> Endpoint? {
     if let (index, isAnswer) = flows.find(key) {
       // A key that is answered is one from outside: the same addresses cannot be on both sides.
       guard !isAnswer else { return nil }
       let endpoint = Self.externalEndpoint(flows.answersKey(of: index))
-      note(index, key.protocol, signals, fromInside: true, at: now)
+      note(index, segment, isAnswer: false, at: now)
       return endpoint
     }
     guard let mapping = mapping(of: key, at: now) else { return nil }
@@ -96,11 +84,11 @@ public struct PortTranslation: ~Copyable {
   /// The internal endpoint of a packet from outside to the external address.
   /// - Returns: nil where nothing inside has that port.
   public mutating func inbound(
-    _ key: FlowKey, _ signals: Signals, at now: UInt32
+    _ key: FlowKey, _ segment: TCPHeader?, at now: UInt32
   ) -> Endpoint? {
     if let (index, isAnswer) = flows.find(key), isAnswer {
       let inside = flows.key(of: index)
-      note(index, key.protocol, signals, fromInside: false, at: now)
+      note(index, segment, isAnswer: true, at: now)
       return Endpoint(inside.source, inside.sourcePort)
     }
     guard key.destination == external,
@@ -159,7 +147,7 @@ public struct PortTranslation: ~Copyable {
       sourcePort: key.protocol == .icmp ? endpoint.port : key.destinationPort,
       destinationPort: key.protocol == .icmp ? 0 : endpoint.port, protocol: key.protocol)
     var madeRoom: Int?
-    let flow = Flow(mapping: mapping, wasAnswered: false, endedInside: false, endedOutside: false)
+    let flow = Flow(mapping: mapping)
     mappings[mapping].flows += 1
     let added = flows.add(
       key, answers: answers, flow, key.protocol == .tcp ? .transitory : .datagrams, at: now
@@ -229,22 +217,8 @@ public struct PortTranslation: ~Copyable {
   // MARK: Flows
 
   private mutating func note(
-    _ index: Int, _ protocol: IPProtocol, _ signals: Signals, fromInside: Bool, at now: UInt32
+    _ index: Int, _ segment: TCPHeader?, isAnswer: Bool, at now: UInt32
   ) {
-    guard `protocol` == .tcp else { return flows.use(index, .datagrams, at: now) }
-    if signals.contains(.rst) { return flows.use(index, .transitory, at: now) }
-    if signals.contains(.syn) {
-      // A new connection over the endpoints of an old one.
-      flows[index].endedInside = false
-      flows[index].endedOutside = false
-    }
-    if !fromInside { flows[index].wasAnswered = true }
-    if signals.contains(.fin) {
-      if fromInside { flows[index].endedInside = true } else { flows[index].endedOutside = true }
-    }
-    let flow = flows[index]
-    let isOpen =
-      flow.wasAnswered && !(flow.endedInside && flow.endedOutside) && !signals.contains(.syn)
-    flows.use(index, isOpen ? .established : .transitory, at: now)
+    flows.use(index, flows[index].life.after(segment, isAnswer: isAnswer), at: now)
   }
 }

@@ -35,7 +35,7 @@ import Testing
 
   @Test func idleFlowsAreForgottenByTheirLifetime() {
     var table = Self.table(8)
-    let lifetimes: [FlowTable<Int>.Lifetime] = [.transitory, .established, .datagrams]
+    let lifetimes: [FlowLifetime] = [.transitory, .established, .datagrams]
     for (number, lifetime) in lifetimes.enumerated() {
       let key = Self.key(number)
       _ = table.add(key, answers: key.reversed, number, lifetime, at: 0) { _, _, _ in }
@@ -64,7 +64,7 @@ import Testing
   @Test func aFullTableGivesUpWhatIsNotEstablished() {
     var table = Self.table(3)
     var gone: [Int] = []
-    func add(_ number: Int, _ lifetime: FlowTable<Int>.Lifetime) -> Bool {
+    func add(_ number: Int, _ lifetime: FlowLifetime) -> Bool {
       let key = Self.key(number)
       return table.add(key, answers: key.reversed, number, lifetime, at: UInt32(number)) {
         gone.append($2)

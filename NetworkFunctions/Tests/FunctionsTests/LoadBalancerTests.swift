@@ -1,0 +1,117 @@
+import Functions
+import Packets
+import TestFrames
+import Testing
+
+@Suite struct LoadBalancerTests {
+  static let backends = [
+    IPv4Address(10, 0, 2, 2), IPv4Address(10, 0, 2, 3), IPv4Address(10, 0, 2, 4),
+  ]
+  static func mac(of backend: IPv4Address) -> MACAddress {
+    MACAddress(0x0200_0000_0200 | UInt64(backend.bits & 0xff))
+  }
+
+  /// Before three backends, whose MACs it has asked for.
+  static func balancer(_ surroundings: inout TestSurroundings) throws -> LoadBalancer {
+    var balancer = LoadBalancer(capacity: 1024)
+    try balancer.configure(Sample.configuration)
+    try balancer.setBackends(backends.map { .init($0) })
+    for number in 1...60 as ClosedRange<UInt16> {
+      _ = balancer.process(datagram(number), from: 0, &surroundings)
+    }
+    for backend in backends {
+      _ = balancer.process(
+        Sample.arpReply(backend, mac(of: backend), to: Sample.right, Sample.rightMAC), from: 1,
+        &surroundings)
+    }
+    _ = balancer.process(answer(backends[0], 1), from: 1, &surroundings)
+    _ = balancer.process(
+      Sample.arpReply(Sample.client, Sample.clientMAC, to: Sample.left, Sample.leftMAC), from: 0,
+      &surroundings)
+    surroundings.emitted = []
+    return balancer
+  }
+
+  static func datagram(_ port: UInt16) -> [UInt8] {
+    Sample.udp(to: Sample.left, ports: (port, 53))
+  }
+
+  static func answer(_ backend: IPv4Address, _ port: UInt16) -> [UInt8] {
+    Sample.udp(
+      from: backend, to: Sample.client, ports: (53, port),
+      macs: (mac(of: backend), Sample.rightMAC))
+  }
+
+  static func backend(of octets: [UInt8]) -> IPv4Address? { Seen(octets)?.destination.ipv4 }
+
+  @Test func flowsSpreadAndStay() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    var shares: [IPv4Address: Int] = [:]
+    for number in 100..<400 as Range<UInt16> {
+      let (verdict, octets) = balancer.process(Self.datagram(number), from: 0, &surroundings)
+      #expect(verdict == .send(port: 1))
+      #expect(Seen(octets)?.isRight == true)
+      guard let backend = Self.backend(of: octets) else {
+        Issue.record("no backend")
+        return
+      }
+      shares[backend, default: 0] += 1
+      let again = balancer.process(Self.datagram(number), from: 0, &surroundings)
+      #expect(Self.backend(of: again.octets) == backend)
+      // Its answer bears the service's address.
+      let back = balancer.process(Self.answer(backend, number), from: 1, &surroundings)
+      #expect(back.verdict == .send(port: 0))
+      #expect(Seen(back.octets)?.source == IPv6Address(Sample.left))
+      #expect(Seen(back.octets)?.isRight == true)
+    }
+    #expect(Set(shares.keys) == Set(Self.backends))
+    #expect(shares.values.allSatisfy { $0 > 60 })
+  }
+
+  @Test func aDrainingBackendKeepsItsFlowsAndGetsNoNewOnes() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    var before: [UInt16: IPv4Address] = [:]
+    for number in 100..<200 as Range<UInt16> {
+      before[number] = Self.backend(
+        of: balancer.process(Self.datagram(number), from: 0, &surroundings).octets)
+    }
+    let draining = Self.backends[1]
+    try balancer.setBackends(Self.backends.map { .init($0, isDraining: $0 == draining) })
+    for number in 100..<200 as Range<UInt16> {
+      let octets = balancer.process(Self.datagram(number), from: 0, &surroundings).octets
+      #expect(Self.backend(of: octets) == before[number])
+    }
+    for number in 200..<300 as Range<UInt16> {
+      let octets = balancer.process(Self.datagram(number), from: 0, &surroundings).octets
+      #expect(Self.backend(of: octets) != draining)
+    }
+    // Gone altogether: its flows go to others.
+    try balancer.setBackends(Self.backends.filter { $0 != draining }.map { .init($0) })
+    for number in 100..<200 as Range<UInt16> {
+      let octets = balancer.process(Self.datagram(number), from: 0, &surroundings).octets
+      #expect(Self.backend(of: octets) != draining)
+    }
+  }
+
+  @Test func aConnectionThatNobodyKnowsIsReset() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    let (verdict, octets) = balancer.process(
+      Sample.tcp(to: Sample.left, flags: .ack), from: 0, &surroundings)
+    #expect(verdict == .send(port: 0))
+    #expect(octets[47] == 0x04)
+    #expect(Seen(octets)?.isRight == true)
+  }
+
+  @Test func withoutBackendsTheSenderIsTold() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    try balancer.setBackends([])
+    let (verdict, octets) = balancer.process(Self.datagram(500), from: 0, &surroundings)
+    #expect(verdict == .send(port: 0))
+    #expect(Seen(octets)?.first == 3)
+    #expect(Seen(octets)?.second == 3)
+  }
+}
