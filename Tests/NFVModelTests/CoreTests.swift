@@ -105,6 +105,51 @@ import Testing
     #expect(retired == sweeps)
   }
 
+  /// A restored backup knows the Vnfc, and not that it was started again since: what runs is taken
+  /// back, and what comes next has a name that was not there.
+  @Test(arguments: [true, false])
+  func aRunThatIsLaterThanTheStoreIsTakenBack(isRunning: Bool) throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = try fixture.ask(.instantiate(id, connected))
+    let vnfc = try #require(fixture.core.state.vnfcs(of: id).first)
+    #expect(vnfc.incarnation == 1)
+    let later = fixture.core.state.workload(vnfc, incarnation: 5)
+
+    var core = Core(try fixture.store.load(), identifiers: .system, sweepsStrays: false)
+    var observation = HostObservation()
+    observation.networks.links = [.init(workload: later, port: "p", isActive: true)]
+    if isRunning {
+      observation.workloads = [ObservedWorkload(id: later, phase: .running)]
+    } else {
+      // The network of an earlier run, which is still going.
+      observation.networks.networks = Dictionary(
+        uniqueKeysWithValues: fixture.core.state.networks.keys.map { ($0, .default) })
+    }
+    let outcome = core.step(.observed(observation), at: fixture.now)
+    _ = try fixture.store.commit(outcome.changes)
+    let stored = try #require(try fixture.store.load().vnfcs.first { $0.id == vnfc.id })
+    #expect(stored.incarnation >= 5)
+    #expect(stored.ports == vnfc.ports)
+    if isRunning {
+      #expect(core.state.serving(vnfc.id) == later)
+      for case .retireWorkload(let retired, _) in outcome.actions { #expect(retired != later) }
+    }
+    var actions = outcome.actions
+    var prepared: [WorkloadID] = []
+    while !actions.isEmpty {
+      let action = actions.removeFirst()
+      if case .prepareAttachment(let workload, _) = action { prepared.append(workload) }
+      actions +=
+        core.step(
+          .actionEnded(ActionResult(action: action, started: fixture.now, ended: fixture.now)),
+          at: fixture.now
+        ).actions
+    }
+    let next = prepared.filter { $0.vnfc == vnfc.id }.map(\.incarnation)
+    #expect(next == (isRunning ? [] : [6]))
+  }
+
   @Test func whatIsNotThereIsNamed() throws {
     var fixture = try Fixture()
     let id = try fixture.instance()

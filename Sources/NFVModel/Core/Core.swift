@@ -90,6 +90,7 @@ public struct Core: Sendable {
     _ observation: HostObservation, at now: Timestamp, _ outcome: inout Outcome
   ) {
     isHostKnown = true
+    raiseIncarnations(to: observation, &outcome)
     let active = Set(observation.networks.links.filter(\.isActive).map(\.workload))
     for found in observation.workloads.sorted(by: { $0.id < $1.id }) {
       guard found.id.store == state.store else { continue }
@@ -102,7 +103,6 @@ public struct Core: Sendable {
           state.instances[vnfc.instance].map { $0.target == nil } ?? false
           && vnfc.restart?.outageSince == nil && workload.isActive
         workload.phase = isSettled ? .serving : .started
-        if found.id.incarnation > vnfc.incarnation { workload.exit = .unknown }
       } else {
         workload.exit = .unknown
       }
@@ -133,6 +133,19 @@ public struct Core: Sendable {
     let instances = Set(state.instances.keys).union(state.vnfcsOfInstance.keys)
     for id in instances.sorted() { converge(id, at: now, &outcome) }
     sweepStrays(at: now, &outcome)
+  }
+
+  /// A run that is on the host and later than the store knows of: a backup of the store was restored.
+  /// It is the Vnfc's all the same, with its ports and addresses; and no name is given twice.
+  private mutating func raiseIncarnations(
+    to observation: HostObservation, _ outcome: inout Outcome
+  ) {
+    let seen = observation.workloads.map(\.id) + observation.networks.links.map(\.workload)
+    for id in seen.sorted() where id.store == state.store {
+      guard var vnfc = state.vnfcs[id.vnfc], vnfc.incarnation < id.incarnation else { continue }
+      vnfc.incarnation = id.incarnation
+      commit(.putVnfc(vnfc), &outcome)
+    }
   }
 
   /// A workload's main process ended by itself.
