@@ -1,0 +1,138 @@
+import Foundation
+import Functions
+import Packets
+import TestFrames
+import Testing
+
+/// Damaged and invented frames: nothing traps, what is sent is well-formed, and the function goes on
+/// serving. `MARTLET_FUZZ` says how many frames each function gets; `swift test --sanitize=address`
+/// looks for accesses beside the buffers as well.
+@Suite struct FuzzTests {
+  static let count =
+    ProcessInfo.processInfo.environment["MARTLET_FUZZ"].flatMap(Int.init) ?? 20_000
+
+  /// Numbers that a seed determines (SplitMix64), so that a failure can be repeated.
+  struct Numbers: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+      state &+= 0x9e37_79b9_7f4a_7c15
+      var value = state
+      value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
+      value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
+      return value ^ value >> 31
+    }
+  }
+
+  static let seeds: [[UInt8]] = [
+    Sample.udp(), Sample.udp(to: Sample.left), Sample.udp(payload: []), Sample.udp(hopLimit: 1),
+    Sample.tcp(flags: .syn), Sample.tcp(flags: [.fin, .ack]),
+    Sample.tcp(to: Sample.left, flags: .syn),
+    Sample.echo(), Sample.echo(to: Sample.left), Sample.udp(fragment: 0x2000),
+    Sample.udp(fragment: 0x0001),
+    Sample.arpReply(Sample.client, Sample.clientMAC, to: Sample.left, Sample.leftMAC),
+    Sample.arpReply(Sample.server, Sample.serverMAC, to: Sample.right, Sample.rightMAC),
+    NAT44Tests.error(
+      about: Sample.udp(), from: Sample.server, to: Sample.right, NAT44Tests.back),
+    withFrame([]) { frame in
+      let source = IPv6Address(0xfe80_0000_0000_0000, 9)
+      frame.setLength(86)
+      EthernetHeader(destination: Sample.leftMAC, source: Sample.clientMAC, type: .ipv6)
+        .write(to: &frame)
+      IPv6Header(
+        source: source, destination: IPv6Address.linkLocal(Sample.leftMAC), nextHeader: .icmpv6,
+        payload: 32, hopLimit: 255
+      ).write(to: &frame, at: 14)
+      NeighbourMessage(
+        .solicitation, target: IPv6Address.linkLocal(Sample.leftMAC),
+        linkAddress: Sample.clientMAC
+      ).write(to: &frame, at: 54)
+    },
+  ]
+
+  /// A seed with some octets changed, cut off, or followed by others; sometimes with its checksum
+  /// set right, so that what is behind it is reached.
+  static func frame(_ numbers: inout Numbers) -> [UInt8] {
+    var octets = seeds.randomElement(using: &numbers)!
+    for _ in 0..<Int.random(in: 0...4, using: &numbers) {
+      octets[Int.random(in: 0..<octets.count, using: &numbers)] = UInt8.random(
+        in: 0...255, using: &numbers)
+    }
+    switch Int.random(in: 0..<6, using: &numbers) {
+    case 0: octets.removeLast(Int.random(in: 0..<octets.count, using: &numbers))
+    case 1:
+      octets += (0..<Int.random(in: 0...1400, using: &numbers)).map {
+        UInt8(truncatingIfNeeded: $0)
+      }
+    default: break
+    }
+    if octets.count >= 34, octets[12] == 8, octets[13] == 0, Bool.random(using: &numbers) {
+      octets[24] = 0
+      octets[25] = 0
+      let header = Int(octets[14] & 15) * 4
+      if header >= 20, octets.count >= 14 + header {
+        octets = withFrame(octets) { frame in
+          frame.set(frame.sum(from: 14, count: header).value, at: 24)
+        }
+      }
+    }
+    return octets
+  }
+
+  static func fuzz<Function: NetworkFunction & ~Copyable>(
+    _ function: consuming Function, _ seed: UInt64
+  ) throws {
+    var numbers = Numbers(state: seed)
+    var surroundings = TestSurroundings()
+    try function.configure(Sample.configuration)
+    for step in 0..<count {
+      let octets = frame(&numbers)
+      var offload = Offload()
+      if step % 5 == 0 {
+        offload = .partial(
+          start: Int.random(in: 0...100, using: &numbers),
+          offset: Int.random(in: 0...40, using: &numbers))
+        offload.segmentation = UInt8.random(in: 0...4, using: &numbers)
+        offload.segmentSize = UInt16.random(in: 0...1500, using: &numbers)
+        offload.headerLength = UInt16.random(in: 0...100, using: &numbers)
+      }
+      // The last port is none.
+      let port = Int.random(in: 0...2, using: &numbers)
+      let (verdict, after) = function.process(octets, from: port, &surroundings, offload: offload)
+      if case .send(let target) = verdict {
+        #expect(target == 0 || target == 1, "step \(step)")
+        #expect(after.count >= 14, "step \(step)")
+      }
+      surroundings.now += UInt64.random(in: 0...20_000_000, using: &numbers)
+      if step % 64 == 0 {
+        _ = function.advance(in: &surroundings)
+        surroundings.emitted = []
+      }
+    }
+    // It still answers.
+    let arp = withFrame([]) { frame in
+      frame.setLength(42)
+      EthernetHeader(destination: .broadcast, source: Sample.clientMAC, type: .arp)
+        .write(to: &frame)
+      ARPPacket(
+        .request, senderMAC: Sample.clientMAC, sender: Sample.client, target: Sample.left
+      ).write(to: &frame, at: 14)
+    }
+    #expect(function.process(arp, from: 0, &surroundings).verdict == .send(port: 0))
+  }
+
+  @Test func router() throws { try Self.fuzz(Router(), 1) }
+
+  @Test func firewall() throws {
+    var firewall = Firewall(capacity: 64)
+    firewall.rules = FirewallRules([.init(protocol: .tcp, action: .reject)], policy: .accept)
+    try Self.fuzz(firewall, 2)
+  }
+
+  @Test func nat44() throws { try Self.fuzz(NAT44(capacity: 64), 3) }
+
+  @Test func loadBalancer() throws {
+    var balancer = LoadBalancer(capacity: 64)
+    try balancer.setBackends(LoadBalancerTests.backends.map { .init($0) })
+    try Self.fuzz(balancer, 4)
+  }
+}
