@@ -34,4 +34,34 @@ func figures(_ flavour: String, accelerator: String, rst: Double, tx: Double) th
 
         """)
   }
+
+  @Test func theDraftsTables() throws {
+    var container = try figures("container", accelerator: "none", rst: 6, tx: 13)
+    container.tx = Distribution([11, 13, 14])
+    let text = DraftTables([
+      container, try figures("tinyx", accelerator: "tcg", rst: 3675, tx: 2),
+    ]).rendered()
+    let tables = text.split(separator: "\n\n")
+    #expect(tables.count == 5)
+    #expect(
+      tables[1] == """
+        4.3 Throughput, Gbit/s (medians, and least to most)
+          DRAFT'S FORM           HERE           Tx              Rx           draft Tx    Rx
+          standardvm.xen         –               –               –               23.1  24.5
+          standardvm.kvm         –               –               –               20.1  38.9
+          Container              container    13.0  11.0–14.0  6.5  6.5–6.5      45.1  43.8
+          tinyx.kvm              tinyx (tcg)   2.0    2.0–2.0  1.0  1.0–1.0      21.5  37.9
+          tinyx.xen              –               –               –               28.6  24.9
+          unikernel.osv.kvm      –               –               –               47.9  47.7
+          unikernels.minios.xen  –               –               –               49.5  32.6
+        """)
+  }
+
+  @Test func theTimeLeftIsTold() {
+    var pace = Pace(expected: 60)
+    pace.add(30)
+    #expect(
+      BenchProgress.bar("tinyx: traffic", pace, elapsed: .seconds(45)).rendered(width: 80)
+        == "tinyx: traffic [==============>               ] 50%  about 45s left  45.0s")
+  }
 }

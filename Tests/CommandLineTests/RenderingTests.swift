@@ -182,24 +182,30 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
 @Suite struct BenchReportTests {
   @Test func theFiguresOfAReport() throws {
     let text = """
-      {"instantiate": [{"flavour": "container", "count": 3,
+      {"instantiate": [{"flavour": "container", "accelerator": "none", "count": 3,
+        "draftRstMs": 1711,
         "rstMs": {"p50": 4.04, "p95": 5, "p99": 6.96},
         "runningMs": {"p50": 10, "p95": 11, "p99": 12},
         "readyMs": {"p50": 15, "p95": 16, "p99": 17.25},
         "phasesUs": {
           "startWorkload": {"p50": 5000.4, "p95": 6000, "p99": 7000},
           "prepareAttachment": {"p50": 900, "p95": 1000, "p99": 1100}}}],
+       "peers": [{"flavour": "podman", "accelerator": "none", "count": 3,
+        "rstMs": {"p50": 165, "p95": 170, "p99": 170},
+        "runningMs": {"p50": 250, "p95": 251, "p99": 252},
+        "readyMs": {"p50": 255, "p95": 256, "p99": 257}}],
+       "leftOut": [{"name": "docker", "reason": "docker: no engine"}],
        "terminate": {"oneMs": 4.5, "allSeconds": 0.273, "count": 199}}
       """
     #expect(
       try BenchReport(JSONValue(parsing: Array(text.utf8))).rendered() == """
-        container, 3 instantiations
-          ms                median   p95   p99
-          first RST            4.0   5.0   7.0
-          its process runs    10.0  11.0  12.0
-          COMPLETED           15.0  16.0  17.3
+        From the request until, ms
+                     COUNT  FIRST RST    p95  PROCESS RUNS    p95  COMPLETED    p95  DRAFT'S RST
+          container      3        4.0    5.0          10.0   11.0       15.0   16.0         1711
+          podman         3      165.0  170.0         250.0  251.0      255.0  256.0
+          without docker: docker: no engine
 
-        phases of the daemon in them
+        Phases of the daemon, container
           µs                 median   p95   p99
           startWorkload        5000  6000  7000
           prepareAttachment     900  1000  1100

@@ -1,27 +1,31 @@
 internal import ArgumentParser
 internal import FoundationEssentials
 internal import Glibc
+internal import NFVBenchmark
 internal import NFVModel
 
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure this host: instantiation, termination, memory, lists.",
+    abstract: "Measure this host: instantiation, termination, memory, lists; the draft's tables.",
     discussion: """
       Runs a daemon of its own on a private socket and state folder with the example package \
-      `responder`, and removes everything again. Needs root. Let the machine be otherwise idle.
+      `responder`, and removes everything again, also after Ctrl-C. Needs root. Let the machine be \
+      otherwise idle.
 
       Examples:
         martlet bench
-        martlet bench instantiate --count 20 -o json
+        martlet bench instantiate --count 20 --peer podman --peer lxc
+        martlet bench draft --quick
       """,
-    subcommands: [All.self, Instantiate.self], defaultSubcommand: All.self)
+    subcommands: [All.self, Instantiate.self, Draft.self], defaultSubcommand: All.self)
 
   struct All: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Every experiment, one after another; under a minute.")
+      abstract: "Every experiment with containers, one after another; about a minute.")
 
     @OptionGroup var options: BenchOptions
+    @OptionGroup var subjects: BenchSubjects
     @Option(help: "How many functions are started one after another, and ended at once.")
     var sequence = 200
 
@@ -30,9 +34,14 @@ struct BenchCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-      try await options.run { [count = options.count, sequence] bench in
-        try await bench.run(count: count, sequence: sequence)
+      // Of the others only Docker, whose figures a promise refers to, unless they are named.
+      var settings = subjects.settings(options)
+      settings.flavours = settings.flavours ?? ["container"]
+      settings.peers = settings.peers ?? (PeerRunner.find("docker") == nil ? [] : [.docker])
+      let report = try await options.run(settings) { [sequence] bench in
+        try await bench.runAll(sequence: sequence)
       }
+      try options.show(report, BenchReport(report).rendered())
     }
   }
 
@@ -40,18 +49,92 @@ struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "From the request until the first RST, the process, COMPLETED.",
       discussion: """
-        Three moments of each instantiation, from just before the request is sent: the first RST \
-        from the function's address (which its network gives), the start of its own process (as the \
-        kernel tells), and COMPLETED (as the event stream tells), when its readiness check has \
-        passed. And how long each of the daemon's phases took.
+        Every flavour and every peer (Docker, Podman, LXC) that works here, in random order in one \
+        run. Three moments of each instantiation, from just before the request is sent: the first \
+        RST from the function's address (which its network gives), the start of its own process (as \
+        the kernel tells; in a virtual machine, as its init tells the daemon), and COMPLETED (as the \
+        event stream tells), when its readiness check has passed; of a peer, when the function \
+        accepts a connection. And how long each of the daemon's phases took.
+
+        Podman and LXC run in namespaces of the benchmark's own, Docker's engine where it is.
         """)
 
     @OptionGroup var options: BenchOptions
+    @OptionGroup var subjects: BenchSubjects
 
     func run() async throws {
-      try await options.run { [count = options.count] bench in
-        try await bench.run(count: count, sequence: nil)
+      let report = try await options.run(subjects.settings(options)) { bench in
+        try await bench.runInstantiations()
       }
+      try options.show(report, BenchReport(report).rendered())
+    }
+  }
+
+  struct Draft: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "The five tables of draft-natarajan-nfvrg-containers-for-nfv, measured here.",
+      discussion: """
+        Instantiation times, throughput, round trips, image sizes and memory (4.2 to 4.6) of every \
+        form of the example function that this host runs, beside the draft's numbers.
+        """)
+
+    @OptionGroup var options: BenchOptions
+    @Flag(help: "Fewer repetitions: under three minutes.") var quick = false
+
+    func run() async throws {
+      let settings = Bench.Settings(
+        count: quick ? 20 : 100, slowCount: quick ? 3 : 10, flavours: nil, peers: [], seed: 0,
+        examples: options.examples)
+      let (report, figures) = try await options.run(settings) { [quick] bench in
+        try await bench.runDraft(trafficRounds: quick ? 3 : 10)
+      }
+      try options.show(report, DraftTables(figures).rendered())
+    }
+  }
+}
+
+/// What is measured, where that can be chosen.
+struct BenchSubjects: ParsableArguments {
+  @Option(help: "How many instantiations of each are measured.") var count = 100
+  @Option(help: "How many of those that take seconds (default: a twentieth, at least 3).")
+  var slowCount: Int?
+  @Option(help: "Only these flavours; can be given more than once (default: what runs here).")
+  var flavour: [String] = []
+  @Option(help: "Only these peers: docker, podman, lxc (default: those that work here).")
+  var peer: [PeerOption] = []
+  @Flag(help: "No peers.") var noPeers = false
+  @Option(help: "The seed of the random order (default: another one each time).")
+  var seed: UInt64?
+
+  func validate() throws {
+    guard (1...500).contains(count) else { throw ValidationError("--count is 1 to 500.") }
+    guard (1...500).contains(slowCount ?? 1) else {
+      throw ValidationError("--slow-count is 1 to 500.")
+    }
+    guard !noPeers || peer.isEmpty else {
+      throw ValidationError("--peer and --no-peers exclude each other.")
+    }
+  }
+
+  func settings(_ options: BenchOptions) -> Bench.Settings {
+    Bench.Settings(
+      count: count, slowCount: slowCount ?? max(3, count / 20),
+      flavours: flavour.isEmpty ? nil : flavour,
+      peers: noPeers ? [] : peer.isEmpty ? nil : peer.map(\.peer),
+      // Small enough to be typed again.
+      seed: seed ?? UInt64.random(in: 1...999_999), examples: options.examples)
+  }
+}
+
+/// What `--peer` names.
+enum PeerOption: String, ExpressibleByArgument, CaseIterable {
+  case docker, podman, lxc
+
+  var peer: Peer {
+    switch self {
+    case .docker: .docker
+    case .podman: .podman
+    case .lxc: .lxc
     }
   }
 }
@@ -62,7 +145,6 @@ struct BenchOptions: ParsableArguments {
     case table, json
   }
 
-  @Option(help: "How many instantiations are measured.") var count = 100
   @Option(help: "The folder with the example packages.", completion: .directory)
   var examples = "examples"
   @Option(name: [.short, .long], help: "How to print the result: table or json.")
@@ -70,23 +152,24 @@ struct BenchOptions: ParsableArguments {
   @Option(help: "Write the result to this file as well (JSON).", completion: .file())
   var report: String?
 
-  func validate() throws {
-    guard (1...150).contains(count) else { throw ValidationError("--count is 1 to 150.") }
-  }
-
-  func run(
-    _ experiments: @escaping @Sendable (inout Bench) async throws -> JSONValue
-  ) async throws {
+  func run<Result: Sendable>(
+    _ settings: Bench.Settings,
+    _ experiments: @escaping @Sendable (inout Bench) async throws -> Result
+  ) async throws -> Result {
     guard geteuid() == 0 else {
       throw Failure(
         .forbidden, "the benchmark makes namespaces and containers, which needs root",
         advice: "run it with sudo")
     }
-    var bench = try Bench(examples: examples)
-    let result = try await bench.runAndCleanUp(experiments)
+    var bench = try Bench(settings)
+    return try await bench.runAndCleanUp(experiments)
+  }
+
+  /// Prints a result and writes it.
+  func show(_ result: JSONValue, _ tables: @autoclosure () -> String) throws {
     let console = Console.current
     switch output {
-    case .table: console.print(BenchReport(result).rendered())
+    case .table: console.print(tables())
     case .json: console.print(result.pretty)
     }
     guard let report else { return }

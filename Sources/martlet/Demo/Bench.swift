@@ -9,43 +9,46 @@ internal import NFVPackages
 
 /// The benchmark's experiments, one after another on one private daemon.
 struct Bench: Undoable {
-  private let examples: String
+  /// What is measured, and how often.
+  struct Settings: Sendable {
+    /// Instantiations of each form and peer; of those that take seconds, fewer.
+    var count: Int
+    var slowCount: Int
+    /// Flavours by name; nil are all that this host runs.
+    var flavours: [String]?
+    /// Nil are all peers that work here.
+    var peers: [Peer]?
+    var seed: UInt64
+    var examples: String
+  }
+
+  private let settings: Settings
   private var host: DemoHost
   private var functions: Functions
   private var client: ClientNamespace?
-  private let started = ContinuousClock.now
+  private var peers: [PeerRunner] = []
+  private var leftOut: [(name: String, reason: String)] = []
+  private let progress = BenchProgress()
 
   private static let source: [UInt8] = [10, 2, 15, 200]
 
-  init(examples: String) throws {
-    self.examples = examples
+  init(_ settings: Settings) throws {
+    self.settings = settings
     host = try DemoHost()
     functions = Functions(Daemon(Client(.unixSocket(host.socket))))
   }
 
-  /// - Parameter sequence: how many functions of the longer experiments; nil leaves those out.
-  mutating func run(count: Int, sequence: Int?) async throws -> JSONValue {
-    var report: [String: JSONValue] = ["host": host.description]
-    let package = try build()
-    if sequence != nil { report["listP99Ms"] = .number(try await lists(package)) }
-    try await host.startDaemon()
-    functions = Functions(Daemon(Client(.unixSocket(host.socket))))
-    let daemon = functions.daemon
-    _ = try await daemon.onboarded(try await daemon.upload(package), .seconds(30))
-    let network = try await functions.network("inside", "10.2.0.0/20")
-    // The fabric is made with its first port; from then on it is there.
-    try await functions.instantiate(
-      "warm", "responder", as: "container", [("network", "inside", "10.2.15.1")])
-    let group = host.group
-    client = try ClientNamespace(
-      fabric: host.fabric, network: network, name: "mbench-inside", address: Self.source,
-      prefixLength: 20)
-    try await functions.remove(try await daemon.resolve(.vnf, "warm"))
-    try await Task.sleep(for: .milliseconds(500))
+  // MARK: What is asked for
+
+  /// Every experiment.
+  /// - Parameter sequence: how many functions of the longer ones.
+  mutating func runAll(sequence: Int) async throws -> JSONValue {
+    let packages = try build()
+    let list = try await lists(packages)
+    let forms = try await begin(packages)
     let idle = (daemon: host.residentBytes(host.daemonPID), hold: host.residentBytes(host.holdPID))
-    report["instantiate"] = .array([try await instantiations(count, group)])
-    report["peers"] = .array([])
-    guard let sequence else { return .object(report) }
+    var report = try await instantiations(forms, packages)
+    report.merge(list) { $1 }
     let (times, ended) = try await manyFunctions(sequence, idle)
     report["sequence"] = times.sequence
     report["terminate"] = ended
@@ -53,7 +56,63 @@ struct Bench: Undoable {
     return .object(report)
   }
 
+  /// Instantiations of forms and peers in turn.
+  mutating func runInstantiations() async throws -> JSONValue {
+    let packages = try build()
+    return .object(try await instantiations(try await begin(packages), packages))
+  }
+
+  /// The draft's five quantities of every form that this host runs.
+  mutating func runDraft(trafficRounds: Int) async throws -> (JSONValue, [FormFigures]) {
+    let packages = try build()
+    let forms = try await begin(packages)
+    let effort = FormEffort(trafficRounds: trafficRounds, trafficSeconds: 2)
+    progress.expect(
+      forms.reduce(0) {
+        $0 + BenchProgress.start($1)
+          + Double(rounds(of: $1)) * BenchProgress.instantiation($1)
+          + Double(trafficRounds) * BenchProgress.traffic
+      })
+    guard let vantage else { return (.null, []) }
+    var all: [FormFigures] = []
+    for (index, form) in forms.enumerated() {
+      let address: [UInt8] = [10, 2, 14, UInt8(1 + index)]
+      let text = address.map(String.init).joined(separator: ".")
+      progress.began("\(form.flavour): the function")
+      try await functions.instantiate(
+        "traffic", "responder", as: form.flavour, [("network", "inside", text)])
+      progress.did(BenchProgress.start(form))
+      let progress = progress
+      all.append(
+        try await functions.figures(
+          of: form, "responder", running: "traffic", at: address, from: vantage,
+          probes: addresses(rounds(of: form), from: UInt8(index)), effort,
+          imageBytes: packages.imageBytes["responder"]?[form.flavour] ?? 0
+        ) { step in
+          switch step {
+          case .instantiation:
+            progress.began("\(form.flavour): instantiations")
+            progress.did(BenchProgress.instantiation(form))
+          case .traffic:
+            progress.began("\(form.flavour): traffic")
+            progress.did(BenchProgress.traffic)
+          }
+        })
+      try await functions.remove(try await functions.daemon.resolve(.vnf, "traffic"))
+    }
+    progress.end()
+    return (
+      [
+        "host": host.description, "flavours": .array(all.map { .object($0.wholeJSON) }),
+        "leftOut": Self.json(leftOut),
+      ], all
+    )
+  }
+
   mutating func cleanUp() async {
+    progress.end()
+    for peer in peers { await peer.end() }
+    peers = []
     client?.remove()
     client = nil
     if host.daemonPID > 0 { await functions.removeAll() }
@@ -61,48 +120,190 @@ struct Bench: Undoable {
     host.cleanUp()
   }
 
-  private func build() throws -> String {
-    try ExamplePackages(["responder"], from: examples, to: host.state).path(of: "responder")
+  // MARK: The beginning
+
+  private func build() throws -> ExamplePackages {
+    Console.current.note("building the package")
+    return try ExamplePackages(["responder"], from: settings.examples, to: host.state)
   }
 
-  /// Draws how far an experiment is, on a terminal; in a pipe only that it began.
-  private func progress(_ what: String, _ done: Int, of count: Int) {
-    let console = Console.current
-    guard console.drawsProgress else {
-      if done == 0 { console.note("\(what): \(count)") }
-      return
+  private var vantage: Functions.Vantage? {
+    client.map { .init(client: $0, source: Self.source, network: "inside", group: host.group) }
+  }
+
+  private func rounds(of form: Form) -> Int {
+    form.isSlow ? settings.slowCount : settings.count
+  }
+
+  /// So many addresses of functions on the benchmark's network.
+  private func addresses(_ count: Int, from block: UInt8 = 0) -> [[UInt8]] {
+    (0..<count).map { [10, 2, 8 + block, UInt8(1 + $0 % 200)] }
+  }
+
+  /// Starts the daemon with everything that is made once.
+  /// - Returns: the forms that are measured here.
+  private mutating func begin(_ packages: ExamplePackages) async throws -> [Form] {
+    try await host.startDaemon()
+    functions = Functions(Daemon(Client(.unixSocket(host.socket))))
+    let daemon = functions.daemon
+    _ = try await daemon.onboarded(
+      try await daemon.upload(packages.path(of: "responder")), .seconds(30))
+    let network = try await functions.network("inside", "10.2.0.0/20")
+    // The fabric is made with its first port; from then on it is there.
+    try await functions.instantiate(
+      "warm", "responder", as: "container", [("network", "inside", "10.2.15.1")])
+    client = try ClientNamespace(
+      fabric: host.fabric, network: network, name: "mbench-inside", address: Self.source,
+      prefixLength: 20)
+    try await functions.remove(try await daemon.resolve(.vnf, "warm"))
+    try await Task.sleep(for: .milliseconds(500))
+    let runnable = try await daemon.get("/martlet/v1/info")["technologies"].elements.map(\.text)
+    var forms: [Form] = []
+    for form in packages.forms(of: "responder")
+    where settings.flavours?.contains(form.flavour) ?? true {
+      if runnable.contains(form.flavour) {
+        forms.append(form)
+      } else {
+        leaveOut(form.flavour, "QEMU is not installed; `make setup` gets it")
+      }
     }
-    let bar = ProgressBar(
-      label: what, fraction: Double(done) / Double(count), detail: "\(done)/\(count)",
-      elapsed: ContinuousClock.now - started)
-    let end = done == count ? "\n" : ""
-    console.error(Array(("\r\u{1B}[K" + bar.rendered(width: console.width()) + end).utf8))
+    if let reason = packages.withoutMachines, settings.flavours?.contains("tinyx") ?? true {
+      leaveOut("tinyx", reason)
+    }
+    for name in settings.flavours ?? []
+    where !forms.contains(where: { $0.flavour == name })
+      && !leftOut.contains(where: { $0.name == name })
+    {
+      leaveOut(name, "the package responder has no such flavour")
+    }
+    return forms
+  }
+
+  private mutating func leaveOut(_ name: String, _ reason: String) {
+    leftOut.append((name, reason))
+    Console.current.note("left out: \(name): \(reason)")
+  }
+
+  private static func json(_ leftOut: [(name: String, reason: String)]) -> JSONValue {
+    .array(leftOut.map { ["name": .string($0.name), "reason": .string($0.reason)] })
+  }
+
+  /// The peers that are installed and work.
+  private mutating func preparePeers(_ packages: ExamplePackages) async throws {
+    let asked = settings.peers ?? Peer.allCases.filter { PeerRunner.find($0.program) != nil }
+    guard !asked.isEmpty else { return }
+    let folder = "\(host.state)/peers"
+    try FileManager.default.createDirectory(
+      atPath: folder, withIntermediateDirectories: true)
+    let archive = "\(folder)/responder.tar"
+    do throws(NFVError) {
+      _ = try Project.buildImage(
+        "\(settings.examples)/responder/Files/responder.yaml", to: archive)
+    } catch {
+      throw Failure(error)
+    }
+    let image = try PeerRunner.Image(archive: archive, in: folder)
+    for peer in asked {
+      do {
+        peers.append(
+          try await PeerRunner.prepared(peer, image, label: host.peerLabel, folder: folder))
+      } catch  where !Task.isCancelled {
+        leaveOut(peer.rawValue, (error as? Failure)?.message ?? "\(error)")
+      }
+    }
   }
 
   // MARK: Experiments
 
-  private func instantiations(_ count: Int, _ group: String) async throws -> JSONValue {
-    guard let client else { return .null }
-    var all: [Functions.InstantiationTimes] = []
-    for round in 0..<count {
-      progress("instantiations", round, of: count)
-      all.append(
-        try await functions.instantiationTimes(
-          of: "responder", Form.all[0], at: [10, 2, 8, UInt8(1 + round)],
-          from: .init(client: client, source: Self.source, network: "inside", group: group)))
-      try await Task.sleep(for: .milliseconds(50))
+  private enum Subject: Sendable {
+    case form(Form)
+    case peer(PeerRunner)
+
+    var name: String {
+      switch self {
+      case .form(let form): form.flavour
+      case .peer(let runner): runner.peer.rawValue
+      }
     }
-    progress("instantiations", count, of: count)
-    let phases = Set(all.flatMap(\.phases.keys)).map { name in
-      (name, Distribution(all.compactMap { $0.phases[name] }).json)
+
+    var seconds: Double {
+      switch self {
+      case .form(let form): BenchProgress.instantiation(form)
+      case .peer: BenchProgress.peer
+      }
+    }
+  }
+
+  private mutating func instantiations(
+    _ forms: [Form], _ packages: ExamplePackages
+  ) async throws -> [String: JSONValue] {
+    try await preparePeers(packages)
+    guard let vantage else { return [:] }
+    let subjects =
+      forms.map { (Subject.form($0), count: rounds(of: $0)) }
+      + peers.map { (Subject.peer($0), count: settings.count) }
+    var schedule = Schedule(seed: settings.seed)
+    Console.current.note("in random order; --seed \(settings.seed) gives the same one")
+    progress.expect(subjects.reduce(0) { $0 + Double($1.count) * $1.0.seconds })
+    var all: [String: [Functions.InstantiationTimes]] = [:]
+    for (round, subject) in schedule.order(subjects).enumerated() {
+      progress.began("instantiations: \(subject.name)")
+      let times: Functions.InstantiationTimes
+      switch subject {
+      case .form(let form):
+        times = try await functions.instantiationTimes(
+          of: "responder", form, at: addresses(200)[round % 200], from: vantage)
+      case .peer(let runner):
+        guard !leftOut.contains(where: { $0.name == subject.name }) else { continue }
+        do {
+          times = try await runner.instantiationTimes(UInt8(10 + round % 200))
+        } catch  where !Task.isCancelled {
+          leaveOut(subject.name, (error as? Failure)?.message ?? "\(error)")
+          continue
+        }
+      }
+      all[subject.name, default: []].append(times)
+      try await Task.sleep(for: .milliseconds(50))
+      progress.did(subject.seconds)
+    }
+    progress.end()
+    let accelerators = try await functions.daemon.get("/martlet/v1/info")["accelerators"]
+    func entries(_ names: [String]) -> JSONValue {
+      .array(
+        names.compactMap { name in
+          all[name].map { Self.entry(name, accelerators[name].string ?? "none", $0) }
+        })
     }
     return [
-      "flavour": "container", "count": .integer(Int64(count)),
-      "rstMs": Distribution(all.map(\.rst)).json,
-      "runningMs": Distribution(all.map(\.running)).json,
-      "readyMs": Distribution(all.map(\.ready)).json,
-      "phasesUs": .object(Dictionary(uniqueKeysWithValues: phases)),
+      "host": host.description, "seed": .integer(Int64(bitPattern: settings.seed)),
+      "instantiate": entries(forms.map(\.flavour)),
+      "peers": entries(peers.map(\.peer.rawValue)), "leftOut": Self.json(leftOut),
     ]
+  }
+
+  private static func entry(
+    _ name: String, _ accelerator: String, _ times: [Functions.InstantiationTimes]
+  ) -> JSONValue {
+    var entry: [String: JSONValue] = [
+      "flavour": .string(name), "accelerator": .string(accelerator),
+      "count": .integer(Int64(times.count)), "rstMs": Distribution(times.map(\.rst)).json,
+      "runningMs": Distribution(times.map(\.running)).json,
+      "readyMs": Distribution(times.map(\.ready)).json,
+    ]
+    if let form = Form.all.first(where: { $0.flavour == name }) {
+      entry["draftRstMs"] = .number(form.draft.instantiationMilliseconds)
+    } else if name == "docker", let form = Form.all.first {
+      entry["draftRstMs"] = .number(form.draft.instantiationMilliseconds)
+    }
+    let phases = Set(times.flatMap(\.phases.keys))
+    if !phases.isEmpty {
+      entry["phasesUs"] = .object(
+        Dictionary(
+          uniqueKeysWithValues: phases.map { phase in
+            (phase, Distribution(times.compactMap { $0.phases[phase] }).json)
+          }))
+    }
+    return .object(entry)
   }
 
   /// Starts many, one after another, each until it is COMPLETED as the event stream tells; then ends
@@ -115,6 +316,7 @@ struct Bench: Undoable {
     _ = try await events.next()
     var ids: [String] = []
     var each: [Double] = []
+    progress.expect(Double(count) * Self.secondsOfOne)
     let start = ContinuousClock.now
     for index in 0..<count {
       let began = ContinuousClock.now
@@ -127,7 +329,8 @@ struct Bench: Undoable {
         functions.request("container", [("network", "inside", address)], [:]))
       try await Functions.awaitEnd(of: [operation], &events)
       each.append((ContinuousClock.now - began).milliseconds)
-      progress("one after another", index + 1, of: count)
+      progress.began("one after another")
+      progress.did(Self.secondsOfOne)
     }
     let total = (ContinuousClock.now - start).milliseconds / 1000
     let tail = Distribution(Array(each.suffix(10))).p50
@@ -171,30 +374,77 @@ struct Bench: Undoable {
     )
   }
 
-  /// A page of 100 of 1,000 instances on the simulated host.
-  private mutating func lists(_ package: String) async throws -> Double {
+  private static let secondsOfOne = 0.02
+  private static let listed = 1000
+
+  /// A page of 100 of 1,000 instantiated instances on the simulated host.
+  private mutating func lists(_ packages: ExamplePackages) async throws -> [String: JSONValue] {
     try await host.startDaemon(["--host", "simulated"], state: "simulated")
     let daemon = functions.daemon
-    _ = try await daemon.onboarded(try await daemon.upload(package), .seconds(30))
-    for index in 0..<1000 {
-      if index % 100 == 0 { progress("instances to be listed", index, of: 1000) }
-      _ = try await daemon.create(vnfdID: "responder", name: "list-\(index)", description: nil)
+    _ = try await daemon.onboarded(
+      try await daemon.upload(packages.path(of: "responder")), .seconds(30))
+    _ = try await functions.network("inside", "10.2.0.0/20")
+    progress.expect(Double(Self.listed) * Self.secondsOfOne)
+    let functions = functions
+    let progress = progress
+    // A few at once: they share the daemon's commits.
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for index in 0..<Self.listed {
+        if index >= 16 {
+          try await group.next()
+          progress.began("instances to be listed")
+          progress.did(Self.secondsOfOne)
+        }
+        let address = "10.2.\(index / 200).\(index % 200 + 1)"
+        group.addTask {
+          try await functions.instantiate(
+            "list-\(index)", "responder", as: "container", [("network", "inside", address)])
+        }
+      }
+      try await group.waitForAll()
     }
+    progress.end()
     var times: [Double] = []
+    var page = 0
     for _ in 0..<300 {
       let start = ContinuousClock.now
-      _ = try await daemon.get("/vnflcm/v2/vnf_instances")
+      let answer = try await daemon.get("/vnflcm/v2/vnf_instances")
       times.append((ContinuousClock.now - start).milliseconds)
+      page = answer.elements.count
     }
-    progress("instances to be listed", 1000, of: 1000)
     host.endDaemon(SIGTERM)
     daemon.client.close()
-    return Distribution(times).p99
+    return [
+      "listP99Ms": .number(Distribution(times).p99),
+      "list": [
+        "instances": .integer(Int64(Self.listed)), "page": .integer(Int64(page)),
+        "ms": Distribution(times).json,
+      ],
+    ]
   }
 }
 
 extension Distribution {
   fileprivate var json: JSONValue {
     ["p50": .number(p50), "p95": .number(p95), "p99": .number(p99)]
+  }
+}
+
+extension FormFigures {
+  /// The demo's keys, and how far the measurements lie apart.
+  fileprivate var wholeJSON: [String: JSONValue] {
+    func spread(_ value: Distribution) -> JSONValue {
+      [
+        "count": .integer(Int64(value.count)), "min": .number(value.minimum),
+        "p50": .number(value.p50), "p95": .number(value.p95), "max": .number(value.maximum),
+      ]
+    }
+    return json.merging([
+      "spread": [
+        "instantiateRstMs": spread(rst), "instantiateRunningMs": spread(running),
+        "instantiateReadyMs": spread(ready), "txGbps": spread(tx), "rxGbps": spread(rx),
+        "rttUs": spread(roundTrip),
+      ]
+    ]) { $1 }
   }
 }

@@ -18,6 +18,8 @@ struct DemoHost {
   /// What the paths of the control groups of the daemon that runs have in common.
   private(set) var group = ""
 
+  /// What peers' things are called by.
+  var peerLabel: String { "martlet-bench-\(getpid())" }
   var socket: String { "\(run)/martletd.sock" }
   var fabric: String { "\(run)/fabric/default" }
 
@@ -153,8 +155,18 @@ struct DemoHost {
     }
     for hierarchy in hierarchies() {
       for store in stores.sorted() { search("\(hierarchy)/martlet/\(store)") }
+      // LXC's stand below the group that it is started from.
+      for path in ownGroups() { search("\(hierarchy)\(path == "/" ? "" : path)/\(peerLabel)") }
     }
     return found
+  }
+
+  /// The paths of this process's control groups, and the root's.
+  private func ownGroups() -> Set<String> {
+    let text = (try? readFile("/proc/self/cgroup", limit: 1 << 16)) ?? []
+    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n")
+    return Set(
+      lines.compactMap { $0.split(separator: ":", maxSplits: 2).last.map(String.init) } + ["/"])
   }
 
   private static func members(_ group: String) -> [Int32] {

@@ -48,7 +48,7 @@ extension Functions {
 
 /// What takes time when a form is measured.
 enum FormStep: Sendable {
-  case start, instantiation, traffic
+  case instantiation, traffic
 }
 
 extension FormFigures {

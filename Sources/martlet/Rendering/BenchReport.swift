@@ -8,17 +8,23 @@ struct BenchReport {
 
   func rendered() -> String {
     var text = ""
+    let subjects = report["instantiate"].elements + report["peers"].elements
+    if !subjects.isEmpty {
+      text += "From the request until, ms\n" + comparison(subjects)
+      for left in report["leftOut"].elements {
+        text += "  without \(left["name"].text): \(left["reason"].text.printable)\n"
+      }
+      text += "\n"
+    }
     for entry in report["instantiate"].elements {
-      text += "\(entry["flavour"].text), \(entry["count"].text) instantiations\n"
-      text += distributions(entry, unit: "ms", Self.moments) + "\n"
       let phases = entry["phasesUs"].members.sorted {
         ($0.value["p50"].double ?? 0) > ($1.value["p50"].double ?? 0)
       }
-      text += "phases of the daemon in them\n"
-      text +=
-        distributions(
-          entry["phasesUs"], unit: "µs", phases.map { (key: $0.key, title: $0.key) }, digits: 0)
-        + "\n"
+      guard !phases.isEmpty else { continue }
+      text += "Phases of the daemon, \(entry["flavour"].text)\n"
+      text += distributions(
+        entry["phasesUs"], unit: "µs", phases.map { (key: $0.key, title: $0.key) }, digits: 0)
+      text += "\n"
     }
     let single = singles
     if !single.isEmpty {
@@ -27,10 +33,27 @@ struct BenchReport {
     return text
   }
 
-  private static let moments = [
-    (key: "rstMs", title: "first RST"), (key: "runningMs", title: "its process runs"),
-    (key: "readyMs", title: "COMPLETED"),
-  ]
+  /// Forms and peers, measured in one run, and what the draft has of their like.
+  private func comparison(_ subjects: [JSONValue]) -> String {
+    let moments = ["rstMs", "runningMs", "readyMs"]
+    return Table(
+      titles: [
+        "", "COUNT", "FIRST RST", "p95", "PROCESS RUNS", "p95", "COMPLETED", "p95", "DRAFT'S RST",
+      ],
+      alignedRight: Set(1...8),
+      rows: subjects.map { subject in
+        let accelerator = subject["accelerator"].string ?? "none"
+        let name = subject["flavour"].text
+        return [
+          Cell(accelerator == "none" ? name : "\(name) (\(accelerator))"),
+          Cell(subject["count"].text),
+        ]
+          + moments.flatMap { moment in
+            ["p50", "p95"].map { Cell(fixed(subject[moment, $0].double ?? 0, digits: 1)) }
+          } + [Cell(subject["draftRstMs"].double.map { fixed($0, digits: 0) } ?? "")]
+      }
+    ).rendered(indent: 2)
+  }
 
   private func distributions(
     _ values: JSONValue, unit: String, _ keys: [(key: String, title: String)], digits: Int = 1
