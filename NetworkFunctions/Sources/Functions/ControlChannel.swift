@@ -1,0 +1,141 @@
+/// The function's end of the platform's control channel: the frames of `ControlProtocol` (the
+/// platform's target of that name), of which a function knows `hello`, `configure` and counters.
+public struct ControlChannel: ~Copyable {
+  public static let version: UInt16 = 1
+  private static let maximumFrame = 1 << 20
+  /// What every `hello` begins with, after length, id and kind.
+  private static let greeting: [UInt8] = [
+    0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
+  ]
+  private static let greetingOffset = 14
+
+  private enum Kind {
+    static let hello: UInt64 = 1
+    static let stop: UInt64 = 2
+    static let configure: UInt64 = 3
+    static let functionCounters: UInt64 = 10
+    static let done: UInt16 = 101
+    static let status: UInt16 = 102
+    static let refused: UInt16 = 104
+    static let countersReply: UInt16 = 105
+  }
+
+  private var unread: [UInt8] = []
+  private var isSynchronised = false
+  /// The function was configured.
+  public private(set) var isConfigured = false
+  /// The platform has asked for the end.
+  public private(set) var mustStop = false
+  /// What is to be sent; the driver takes it away.
+  public var output: [UInt8] = []
+
+  public init() {}
+
+  /// Takes what came and does what it asks.
+  ///
+  /// - Parameter accept: sees the configuration before the function does, to find its ports.
+  public mutating func receive<F: NetworkFunction & ~Copyable>(
+    _ octet: UInt8, for function: inout F,
+    accept: (borrowing Configuration) throws(ConfigurationError) -> Void
+  ) {
+    unread.append(octet)
+    synchronise()
+    guard isSynchronised, unread.count >= 4 else { return }
+    let length = Int(number(at: 0, octets: 4))
+    guard 10...Self.maximumFrame ~= length else {
+      isSynchronised = false
+      return
+    }
+    guard unread.count == 4 + length else { return }
+    handle(for: &function, accept: accept)
+    unread.removeAll(keepingCapacity: false)
+  }
+
+  /// A `hello` begins a connection wherever it stands.
+  private mutating func synchronise() {
+    let greeting = Self.greeting
+    guard unread.last == greeting.last, unread.count >= Self.greetingOffset + greeting.count else {
+      if !isSynchronised, unread.count > 64 { unread.removeFirst(32) }
+      return
+    }
+    let start = unread.count - greeting.count
+    for index in 0..<greeting.count where unread[start + index] != greeting[index] { return }
+    unread.removeFirst(start - Self.greetingOffset)
+    isSynchronised = true
+  }
+
+  private func number(at offset: Int, octets: Int) -> UInt64 {
+    var value: UInt64 = 0
+    for index in (0..<octets).reversed() { value = value << 8 | UInt64(unread[offset + index]) }
+    return value
+  }
+
+  private mutating func handle<F: NetworkFunction & ~Copyable>(
+    for function: inout F, accept: (borrowing Configuration) throws(ConfigurationError) -> Void
+  ) {
+    let id = number(at: 4, octets: 8)
+    switch number(at: 12, octets: 2) {
+    case Kind.hello:
+      var body: [UInt8] = []
+      body.put(Self.version)
+      // The state `running`; its process is 0 as long as there is no configuration.
+      body.append(1)
+      body.put(UInt32(isConfigured ? 1 : 0))
+      reply(id, Kind.status, body)
+    case Kind.stop:
+      mustStop = true
+      reply(id, Kind.done, [])
+    case Kind.configure:
+      guard unread.count >= 18, unread.count == 18 + Int(number(at: 14, octets: 4)) else {
+        return refuse(id, "the request is cut off")
+      }
+      do throws(ConfigurationError) {
+        let configuration = try Configuration(document: Array(unread[18...]))
+        try accept(configuration)
+        try function.configure(configuration)
+        isConfigured = true
+        reply(id, Kind.done, [])
+      } catch {
+        refuse(id, error.reason)
+      }
+    case Kind.functionCounters:
+      var count: UInt16 = 0
+      var body: [UInt8] = []
+      function.readCounters { name, value in
+        count += 1
+        body.put(name)
+        body.put(value)
+      }
+      var list: [UInt8] = []
+      list.put(count)
+      reply(id, Kind.countersReply, list + body)
+    default: refuse(id, "a function does not know this request")
+    }
+  }
+
+  private mutating func refuse(_ id: UInt64, _ reason: StaticString) {
+    var body: [UInt8] = []
+    body.put(reason)
+    reply(id, Kind.refused, body)
+  }
+
+  private mutating func reply(_ id: UInt64, _ kind: UInt16, _ body: [UInt8]) {
+    output.put(UInt32(10 + body.count))
+    output.put(id)
+    output.put(kind)
+    output.append(contentsOf: body)
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func put<Value: FixedWidthInteger>(_ value: Value) {
+    for shift in stride(from: 0, to: Value.bitWidth, by: 8) {
+      append(UInt8(truncatingIfNeeded: value >> Value(shift)))
+    }
+  }
+
+  fileprivate mutating func put(_ text: StaticString) {
+    put(UInt16(text.utf8CodeUnitCount))
+    for index in 0..<text.utf8CodeUnitCount { append((text.utf8Start + index).pointee) }
+  }
+}

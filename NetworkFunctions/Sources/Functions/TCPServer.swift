@@ -1,0 +1,523 @@
+import Packets
+
+/// What a TCP port does.
+public enum TCPService: Sendable, Hashable {
+  /// RFC 862.
+  case echo
+  /// RFC 863; also what the server of iperf 2 does with a plain test.
+  case discard
+  /// RFC 864, without its lines: letters in their order.
+  case generate
+
+  init?(port: UInt16) {
+    switch port {
+    case 7: self = .echo
+    case 9, 5001: self = .discard
+    case 19: self = .generate
+    default: return nil
+    }
+  }
+}
+
+/// One end of a connection, as RFC 9293, section 3.3.1 names its variables.
+struct TCPConnection: Sendable {
+  enum State: Sendable {
+    case synReceived
+    case established
+    /// The peer has closed; what is left is sent, then our FIN.
+    case closing
+    /// Our FIN was sent.
+    case lastAck
+  }
+
+  var port: Int
+  var peer: MACAddress
+  var own: MACAddress
+  var tag: UInt16?
+  var service: TCPService
+  var state = State.synReceived
+  /// RCV.NXT
+  var expected: UInt32
+  /// The first sequence number.
+  var initial: UInt32
+  /// SND.UNA, SND.NXT, and the highest that was ever sent.
+  var unacknowledged: UInt32
+  var next: UInt32
+  var highest: UInt32
+  /// SND.WND in octets, and what shifts it.
+  var window: UInt32 = 0
+  var windowShift: UInt8
+  /// Whether the peer understood our own shift.
+  var shiftsOwn: Bool
+  /// Payload of a segment.
+  var segment: Int
+  var congestionWindow: UInt32
+  var threshold: UInt32 = .max
+  var duplicates: UInt8 = 0
+  /// When the oldest octet is sent again.
+  var retransmission = Instant.max
+  /// How often it was.
+  var retries: UInt8 = 0
+  /// What echo has taken and not yet had acknowledged; the first is `unacknowledged`'s.
+  var stored: [UInt8] = []
+
+  var inFlight: UInt32 { next &- unacknowledged }
+}
+
+/// A small TCP server (RFC 9293) for bulk one way: segmented frames both ways, Reno's windows
+/// (RFC 5681), retransmission from the oldest octet. What comes out of order is asked for again.
+struct TCPServer: Sendable {
+  struct Counters: Sendable {
+    var accepted: UInt64 = 0
+    var refused: UInt64 = 0
+    var octetsReceived: UInt64 = 0
+    var octetsSent: UInt64 = 0
+    var retransmissions: UInt64 = 0
+  }
+
+  /// Our window is counted in 64 octets.
+  private static let ownShift: UInt8 = 6
+  /// Of a discarding connection, in octets.
+  private static let ownWindow: UInt32 = 2 << 20
+  /// What echo stores.
+  private static let storage = 8192
+  private static let timeout: Instant = 200_000_000
+  private static let handshakeTime: Instant = 3_000_000_000
+  private static let idleTime: Instant = 300_000_000_000
+  private static let maximumRetries: UInt8 = 8
+  /// Letters over and over, and one largest payload more: any part of any length is in it.
+  private static let period = 26
+  private static let largestPayload = 65_000
+  // SAFETY: never written after it was made, and never freed.
+  private nonisolated(unsafe) static let pattern: UnsafeRawBufferPointer = {
+    let octets = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: largestPayload + period, alignment: 8)
+    for index in 0..<octets.count { octets[index] = 0x61 + UInt8(index % period) }
+    return UnsafeRawBufferPointer(octets)
+  }()
+
+  var counters = Counters()
+  private var connections = FlowTable<TCPConnection>(capacity: 512, seed: 0x6d61_7274_6c65_7431)
+  /// Places of connections that send or wait for an acknowledgement.
+  private var active: [Int] = []
+  /// A frame could not be emitted.
+  private var isBlocked = false
+
+  init() {}
+
+  // MARK: Receiving
+
+  @_lifetime(frame: copy frame)
+  mutating func receive<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    mtu: Int, in surroundings: inout S
+  ) -> Verdict {
+    guard let header = TCPHeader(in: frame, datagram), datagram.isTransportRight(in: frame) else {
+      return .drop
+    }
+    let key = FlowKey(
+      source: datagram.source, destination: datagram.destination, sourcePort: header.source,
+      destinationPort: header.destination, protocol: .tcp)
+    let now = surroundings.now
+    let opens = header.flags.intersection([.syn, .ack, .rst, .fin]) == .syn
+    // A SYN sent again is answered as the first was.
+    if let index = connections.find(key, at: now),
+      !(opens && connections.value(at: index)?.state == .synReceived)
+    {
+      return receive(
+        &frame, ethernet, datagram, header, connection: index, in: &surroundings)
+    }
+    guard opens, let service = TCPService(port: header.destination) else {
+      return refuse(&frame, ethernet, datagram, header, from: port)
+    }
+    return accept(
+      &frame, from: port, ethernet, datagram, header, service, key: key, mtu: mtu, at: now)
+  }
+
+  /// RFC 9293, section 3.10.7.1.
+  @_lifetime(frame: copy frame)
+  private mutating func refuse(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, _ header: TCPHeader,
+    from port: Int
+  ) -> Verdict {
+    guard !header.flags.contains(.rst) else { return .drop }
+    counters.refused &+= 1
+    let payload = datagram.transportLength - header.headerLength
+    let reply =
+      header.flags.contains(.ack)
+      ? TCPHeader(
+        source: header.destination, destination: header.source,
+        sequence: header.acknowledgement, acknowledgement: 0, flags: .rst)
+      : TCPHeader(
+        source: header.destination, destination: header.source, sequence: 0,
+        acknowledgement: header.sequence &+ header.span(payload: payload), flags: [.rst, .ack])
+    frame.writeSegment(
+      reply, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag,
+      datagram.destination, datagram.source, payload: 0, isComplete: true)
+    return .send(port: port)
+  }
+
+  @_lifetime(frame: copy frame)
+  private mutating func accept(
+    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    _ header: TCPHeader, _ service: TCPService, key: FlowKey, mtu: Int, at now: Instant
+  ) -> Verdict {
+    let options = TCPOptions(in: frame, at: datagram.transport, of: header)
+    let headers = (datagram.version == .ipv4 ? 20 : 40) + TCPHeader.minimumLength
+    // RFC 9293, section 3.7.1: what is assumed where nothing is said.
+    let offered = Int(options.maximumSegment ?? (datagram.version == .ipv4 ? 536 : 1220))
+    let segment = max(64, min(offered, mtu - headers))
+    let initial = UInt32(truncatingIfNeeded: key.hash(seed: now))
+    var connection = TCPConnection(
+      port: port, peer: ethernet.source, own: ethernet.destination, tag: ethernet.tag,
+      service: service, expected: header.sequence &+ 1, initial: initial,
+      unacknowledged: initial, next: initial &+ 1, highest: initial &+ 1,
+      windowShift: options.windowScale ?? 0, shiftsOwn: options.windowScale != nil,
+      segment: segment, congestionWindow: UInt32(10 * segment))
+    connection.window = UInt32(header.window)
+    guard
+      connections.insert(
+        key, connection, expiry: now + Self.handshakeTime, at: now,
+        mayEvict: { $0.state == .synReceived }) != nil
+    else { return refuse(&frame, ethernet, datagram, header, from: port) }
+    counters.accepted &+= 1
+    var reply = TCPHeader(
+      source: header.destination, destination: header.source, sequence: initial,
+      acknowledgement: header.sequence &+ 1, flags: [.syn, .ack],
+      window: UInt16(min(windowSize(connection), 0xffff)))
+    let answer = TCPOptions(
+      maximumSegment: UInt16(truncatingIfNeeded: mtu - headers),
+      windowScale: connection.shiftsOwn ? Self.ownShift : nil)
+    reply.headerLength += answer.length
+    frame.writeSegment(
+      reply, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag,
+      datagram.destination, datagram.source, payload: 0, options: answer, isComplete: true)
+    return .send(port: port)
+  }
+
+  @_lifetime(frame: copy frame)
+  private mutating func receive<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, _ header: TCPHeader,
+    connection index: Int, in surroundings: inout S
+  ) -> Verdict {
+    guard var connection = connections.value(at: index), let key = connections.key(at: index)
+    else { return .drop }
+    let now = surroundings.now
+    if header.flags.contains(.rst) {
+      // RFC 5961, section 3.2: only the exact number is believed.
+      if header.sequence == connection.expected { connections.remove(at: index) }
+      return .drop
+    }
+    if header.flags.contains(.syn) {
+      // RFC 5961, section 4.2.
+      return acknowledge(&frame, ethernet, datagram, header, connection)
+    }
+    guard header.flags.contains(.ack),
+      Int32(bitPattern: header.acknowledgement &- connection.unacknowledged) >= 0,
+      Int32(bitPattern: header.acknowledgement &- connection.highest) <= 0
+    else { return .drop }
+
+    let payload = datagram.transportLength - header.headerLength
+    let before = windowSize(connection)
+    takeAcknowledgement(&connection, header, payload: payload, at: now)
+    if connection.state == .lastAck, connection.unacknowledged == connection.highest {
+      connections.remove(at: index)
+      return .drop
+    }
+    // A window that opens is told, or the peer would have to probe it.
+    var answers = windowSize(connection) > before
+    if payload > 0 || header.flags.contains(.fin) {
+      answers = true
+      takePayload(&connection, frame, datagram, header, payload: payload)
+    }
+    let idle = Self.idleTime
+    connections.update(index, expiry: now + idle) { $0 = connection }
+    let sent = pump(index, key, in: &surroundings)
+    // Every segment that went out has acknowledged.
+    guard answers, !sent, let current = connections.value(at: index) else { return .drop }
+    return acknowledge(&frame, ethernet, datagram, header, current)
+  }
+
+  private func takeAcknowledgement(
+    _ connection: inout TCPConnection, _ header: TCPHeader, payload: Int, at now: Instant
+  ) {
+    if connection.state == .synReceived, header.acknowledgement != connection.initial {
+      connection.state = .established
+      connection.unacknowledged = connection.initial &+ 1
+    }
+    let window = UInt32(header.window) << UInt32(connection.windowShift)
+    let advanced = header.acknowledgement &- connection.unacknowledged
+    if advanced > 0 {
+      connection.unacknowledged = header.acknowledgement
+      // The FIN has a number and no octet.
+      let octets = min(Int(advanced), connection.stored.count)
+      if octets > 0 { connection.stored.removeFirst(octets) }
+      if Int32(bitPattern: connection.next &- connection.unacknowledged) < 0 {
+        connection.next = connection.unacknowledged
+      }
+      connection.duplicates = 0
+      connection.retries = 0
+      connection.retransmission = connection.inFlight > 0 ? now + Self.timeout : .max
+      let grown =
+        connection.congestionWindow < connection.threshold
+        ? advanced
+        : UInt32(max(1, connection.segment * connection.segment))
+          / max(1, connection.congestionWindow)
+      connection.congestionWindow = min(connection.congestionWindow &+ grown, 4 << 20)
+    } else if payload == 0, connection.inFlight > 0, window == connection.window {
+      connection.duplicates &+= 1
+      if connection.duplicates == 3 { back(&connection) }
+    }
+    connection.window = window
+  }
+
+  /// Begins again with the oldest octet that was not acknowledged.
+  private func back(_ connection: inout TCPConnection) {
+    connection.threshold = max(connection.inFlight / 2, UInt32(2 * connection.segment))
+    connection.congestionWindow = connection.threshold
+    connection.next = connection.unacknowledged
+  }
+
+  private mutating func takePayload(
+    _ connection: inout TCPConnection, _ frame: borrowing Frame, _ datagram: Datagram,
+    _ header: TCPHeader, payload: Int
+  ) {
+    guard connection.state == .established else { return }
+    // What is known already is passed over.
+    let known = Int(Int32(bitPattern: connection.expected &- header.sequence))
+    guard known >= 0, known <= payload else { return }
+    var taken = payload - known
+    if connection.service == .echo {
+      let start = datagram.transport + header.headerLength + known
+      taken = max(0, min(taken, frame.head - start, Self.storage - connection.stored.count))
+      for offset in start..<start + taken { connection.stored.append(frame.u8(at: offset)) }
+    }
+    connection.expected &+= UInt32(truncatingIfNeeded: taken)
+    counters.octetsReceived &+= UInt64(taken)
+    if header.flags.contains(.fin), known + taken == payload {
+      connection.expected &+= 1
+      connection.state = .closing
+    }
+  }
+
+  @_lifetime(frame: copy frame)
+  private func acknowledge(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, _ header: TCPHeader,
+    _ connection: TCPConnection
+  ) -> Verdict {
+    frame.writeSegment(
+      TCPHeader(
+        source: header.destination, destination: header.source, sequence: connection.next,
+        acknowledgement: connection.expected, flags: .ack, window: windowField(connection)),
+      to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, datagram.destination,
+      datagram.source, payload: 0, isComplete: true)
+    return .send(port: connection.port)
+  }
+
+  private func windowSize(_ connection: TCPConnection) -> UInt32 {
+    connection.service == .echo
+      ? UInt32(Self.storage - connection.stored.count) : Self.ownWindow
+  }
+
+  private func windowField(_ connection: TCPConnection) -> UInt16 {
+    let size = windowSize(connection) >> (connection.shiftsOwn ? UInt32(Self.ownShift) : 0)
+    return UInt16(min(size, 0xffff))
+  }
+
+  // MARK: Sending
+
+  /// Sends what the windows allow, and at last the FIN.
+  ///
+  /// - Returns: whether a segment went out.
+  private mutating func pump<S: Surroundings & ~Copyable>(
+    _ index: Int, _ key: FlowKey, in surroundings: inout S
+  ) -> Bool {
+    guard var connection = connections.value(at: index), connection.state != .synReceived else {
+      return false
+    }
+    let now = surroundings.now
+    let segments = surroundings.segments(port: connection.port)
+    var sent = false
+    while true {
+      let flight = connection.inFlight
+      let room = Int(min(connection.window, connection.congestionWindow)) - Int(flight)
+      var available: Int
+      switch connection.service {
+      case .discard: available = 0
+      case .echo: available = connection.stored.count - Int(flight)
+      case .generate:
+        // After the peer has closed only what had been sent is sent again, before the FIN.
+        let unsent = Int(Int32(bitPattern: connection.highest &- connection.next))
+        available =
+          switch connection.state {
+          case .synReceived: 0
+          case .established: Int.max
+          case .closing: unsent
+          case .lastAck: max(0, unsent - 1)
+          }
+      }
+      let limit = segments && connection.service != .echo ? Self.largestPayload : connection.segment
+      var count = max(0, min(available, room, limit))
+      if count > connection.segment { count -= count % connection.segment }
+      // Small pieces wait until more fits (RFC 9293, section 3.8.6.2.1).
+      if count < connection.segment, count < available, flight > 0 { break }
+      let ends = available - count <= 0 && isAtEnd(connection)
+      guard count > 0 || ends else { break }
+      guard emit(connection, key, count: count, ends: ends, in: &surroundings) else {
+        isBlocked = true
+        break
+      }
+      sent = true
+      if Int32(bitPattern: connection.next &- connection.highest) < 0 {
+        counters.retransmissions &+= 1
+      }
+      counters.octetsSent &+= UInt64(count)
+      connection.next &+= UInt32(count) &+ (ends ? 1 : 0)
+      if Int32(bitPattern: connection.next &- connection.highest) > 0 {
+        connection.highest = connection.next
+      }
+      if connection.retransmission == .max { connection.retransmission = now + Self.timeout }
+      if ends {
+        connection.state = .lastAck
+        break
+      }
+    }
+    // A closed window is probed by its timer.
+    if connection.window == 0, connection.service == .generate, connection.retransmission == .max {
+      connection.retransmission = now + Self.timeout
+    }
+    connections.update(index, expiry: now + Self.idleTime) { $0 = connection }
+    if connection.service != .discard || connection.state == .lastAck { activate(index) }
+    return sent
+  }
+
+  private func isAtEnd(_ connection: TCPConnection) -> Bool {
+    connection.state == .closing
+      || connection.state == .lastAck && connection.next != connection.highest
+  }
+
+  private func emit<S: Surroundings & ~Copyable>(
+    _ connection: TCPConnection, _ key: FlowKey, count: Int, ends: Bool, in surroundings: inout S
+  ) -> Bool {
+    let header = TCPHeader(
+      source: key.destinationPort, destination: key.sourcePort, sequence: connection.next,
+      acknowledgement: connection.expected,
+      flags: ends ? [.ack, .fin] : count > 0 ? [.ack, .psh] : .ack,
+      window: windowField(connection))
+    let isEcho = connection.service == .echo
+    var payload: UnsafeRawBufferPointer?
+    if !isEcho, count > 0 {
+      let start = Int((connection.next &- connection.initial &- 1) % UInt32(Self.period))
+      payload = UnsafeRawBufferPointer(rebasing: Self.pattern[start..<start + count])
+    }
+    let stored = Int(connection.inFlight)
+    let completes = surroundings.segments(port: connection.port)
+    return surroundings.emit(on: connection.port, payload: payload) { frame in
+      let start = frame.writeSegment(
+        header, to: connection.peer, from: connection.own, tag: connection.tag, key.destination,
+        key.source, payload: count, isComplete: false)
+      if isEcho {
+        frame.setLength(start + count)
+        for offset in 0..<count {
+          frame.set(connection.stored[stored + offset], at: start + offset)
+        }
+      }
+      let transport = start - TCPHeader.minimumLength
+      if completes {
+        frame.offload = Offload.partial(start: transport, offset: TCPHeader.checksumOffset)
+        if count > connection.segment {
+          frame.offload.segmentation =
+            key.source.ipv4 != nil ? Offload.Segmentation.tcp4 : Offload.Segmentation.tcp6
+          frame.offload.segmentSize = UInt16(truncatingIfNeeded: connection.segment)
+          frame.offload.headerLength = UInt16(truncatingIfNeeded: start)
+        }
+      } else {
+        var sum = frame.sum(from: transport, count: frame.length - transport)
+        if let payload { sum.add(payload) }
+        frame.set(sum.value, at: transport + TCPHeader.checksumOffset)
+      }
+    }
+  }
+
+  // MARK: Time
+
+  private mutating func activate(_ index: Int) {
+    for other in active where other == index { return }
+    active.append(index)
+  }
+
+  mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant {
+    let now = surroundings.now
+    let wasBlocked = isBlocked
+    isBlocked = false
+    var earliest = Instant.max
+    var kept = 0
+    for position in 0..<active.count {
+      let index = active[position]
+      guard var connection = connections.value(at: index), let key = connections.key(at: index)
+      else { continue }
+      var isDue = wasBlocked
+      if connection.retransmission <= now {
+        guard connection.retries < Self.maximumRetries else {
+          connections.remove(at: index)
+          continue
+        }
+        connection.retries &+= 1
+        // An answer of any kind opens the window; the octet counts as sent.
+        if connection.window == 0 { connection.window = 1 }
+        back(&connection)
+        connection.congestionWindow = UInt32(connection.segment)
+        connection.retransmission = now + Self.timeout << Instant(min(connection.retries, 6))
+        connections.update(index, expiry: now + Self.idleTime) { $0 = connection }
+        isDue = true
+      }
+      active[kept] = index
+      kept += 1
+      if isDue { _ = pump(index, key, in: &surroundings) }
+      if let current = connections.value(at: index) {
+        earliest = min(earliest, current.retransmission)
+      }
+    }
+    active.removeLast(active.count - kept)
+    return earliest
+  }
+}
+
+extension Frame {
+  /// Writes all headers of a segment and sets length and offload for what stands here.
+  ///
+  /// - Parameters:
+  ///   - payload: what follows, in octets.
+  ///   - isComplete: the checksum is made here; else the pseudo-header's sum stands in its place.
+  /// - Returns: where the payload begins.
+  @_lifetime(self: copy self)
+  @discardableResult
+  mutating func writeSegment(
+    _ header: TCPHeader, to destination: MACAddress, from source: MACAddress, tag: UInt16?,
+    _ sender: IPv6Address, _ receiver: IPv6Address, payload: Int, options: TCPOptions? = nil,
+    isComplete: Bool
+  ) -> Int {
+    let length = header.headerLength + payload
+    let start = tag == nil ? 14 : 18
+    let isIPv4 = sender.ipv4 != nil
+    let transport = start + (isIPv4 ? IPv4Header.minimumLength : IPv6Header.length)
+    setLength(transport + header.headerLength)
+    offload = Offload()
+    EthernetHeader(
+      destination: destination, source: source, type: isIPv4 ? .ipv4 : .ipv6, tag: tag
+    ).write(to: &self)
+    if let sender = sender.ipv4, let receiver = receiver.ipv4 {
+      IPv4Header(source: sender, destination: receiver, protocol: .tcp, payload: length)
+        .write(to: &self, at: start)
+    } else {
+      IPv6Header(source: sender, destination: receiver, nextHeader: .tcp, payload: length)
+        .write(to: &self, at: start)
+    }
+    header.write(to: &self, at: transport)
+    if let options { options.write(to: &self, at: transport) }
+    var sum = Checksum.pseudoHeader(sender, receiver, protocol: .tcp, length: length)
+    if isComplete { sum.add(self.sum(from: transport, count: header.headerLength)) }
+    set(isComplete ? sum.value : sum.folded, at: transport + TCPHeader.checksumOffset)
+    return transport + header.headerLength
+  }
+}

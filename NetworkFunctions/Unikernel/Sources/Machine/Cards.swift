@@ -1,0 +1,321 @@
+import Boot
+import Functions
+import Packets
+
+/// All network cards (5.1) and the buffers that they share. A buffer's number is its descriptor's
+/// number in every queue: a frame is forwarded by describing its buffers anew, without a copy.
+struct Cards: ~Copyable, Surroundings {
+  /// Of a buffer to receive; a frame of up to 64 KiB is in several.
+  private static let size = 4096
+  /// `struct virtio_net_hdr_v1`
+  private static let header = 12
+  /// Frames of our own that wait to be sent, of a card; each has a second descriptor for a payload.
+  private static let own = 32
+  private static let ownSize = 2048 + header
+  private static let none: UInt8 = 255
+
+  private struct Feature {
+    static let checksum: UInt64 = 1 << 0
+    static let receivesPartial: UInt64 = 1 << 1
+    static let mac: UInt64 = 1 << 5
+    static let receivesSegmented: UInt64 = 1 << 7 | 1 << 8
+    static let segments: UInt64 = 1 << 11 | 1 << 12
+    static let merges: UInt64 = 1 << 15
+  }
+
+  private struct Card: ~Copyable {
+    let device: VirtioDevice
+    let segments: Bool
+    var receiving: VirtioQueue
+    var sending: VirtioQueue
+    /// Buffers of our own that are free, a bit each.
+    var free: UInt32 = .max
+    /// The configuration's number of this card.
+    var port: Int?
+  }
+
+  // One to eight: a fixed array of optionals needs no heap.
+  private var cards: InlineArray<8, Card?>
+  private var macs = InlineArray<8, MACAddress>(repeating: MACAddress(0))
+  private(set) var count = 0
+  private let perCard: Int
+  // SAFETY: `received` has `perCard` * `count` buffers, `owned` `own` * `count`; never freed.
+  private let received: UInt64
+  private let owned: UInt64
+  /// In a chain of received buffers, the number after each.
+  private var chain = InlineArray<256, UInt8>(repeating: 255)
+  private var ports = InlineArray<8, Int>(repeating: -1)
+  private let clock: Clock
+  private(set) var now: Instant = 0
+  /// An emission failed; told when buffers are free again.
+  private(set) var isWaiting = false
+  private(set) var dropped: UInt64 = 0
+
+  init(_ devices: [VirtioDevice], clock: Clock) {
+    self.clock = clock
+    cards = InlineArray<8, Card?> { _ in nil }
+    let number = min(devices.count, 8)
+    let perCard = (256 - 2 * Self.own) / max(1, number)
+    self.perCard = perCard
+    received = Heap.allocate(UInt64(perCard * number * Self.size), alignment: 4096)
+    owned = Heap.allocate(UInt64(Self.own * number * Self.ownSize), alignment: 64)
+    count = number
+    for index in 0..<number {
+      let device = devices[index]
+      let features = device.begin(
+        wanted: Feature.checksum | Feature.receivesPartial | Feature.mac
+          | Feature.receivesSegmented | Feature.segments | Feature.merges)
+      guard features & Feature.merges != 0, features & Feature.mac != 0 else {
+        halt("a network card merges no buffers")
+      }
+      var mac: UInt64 = 0
+      for octet in UInt64(0)..<6 {
+        mac = mac << 8 | UInt64(Boot_load8(device.address + 0x100 + octet))
+      }
+      macs[index] = MACAddress(mac)
+      let all = Feature.checksum | Feature.segments
+      let card = Card(
+        device: device, segments: features & all == all,
+        receiving: VirtioQueue(device, index: 0), sending: VirtioQueue(device, index: 1))
+      device.end()
+      card.receiving.setInterrupts(false)
+      card.sending.setInterrupts(false)
+      cards[index] = consume card
+      for buffer in index * perCard..<(index + 1) * perCard { post(buffer) }
+      announce()
+    }
+  }
+
+  mutating func readClock() { now = clock.now }
+
+  func setAlarm(_ deadline: Instant) { clock.setAlarm(deadline, now: clock.now) }
+
+  /// Finds each port's card by its MAC.
+  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
+    var found = InlineArray<8, Int>(repeating: -1)
+    for port in 0..<configuration.ports.count {
+      for index in 0..<count where macs[index] == configuration.ports[port].mac {
+        found[port] = index
+      }
+      guard found[port] >= 0 else {
+        throw ConfigurationError("a port has a MAC that no card of the machine has")
+      }
+    }
+    ports = found
+    for index in 0..<count { cards[index]!.port = nil }
+    for port in 0..<configuration.ports.count { cards[found[port]]!.port = port }
+  }
+
+  // MARK: The loop's
+
+  var hasWork: Bool {
+    for index in 0..<count where cards[index]!.receiving.hasUsed { return true }
+    if isWaiting { for index in 0..<count where cards[index]!.sending.hasUsed { return true } }
+    return false
+  }
+
+  func setInterrupts(_ isOn: Bool) {
+    for index in 0..<count {
+      cards[index]!.receiving.setInterrupts(isOn)
+      cards[index]!.sending.setInterrupts(isOn && isWaiting)
+    }
+  }
+
+  func acknowledgeInterrupts() {
+    for index in 0..<count { cards[index]!.device.acknowledgeInterrupt() }
+  }
+
+  mutating func announce() {
+    for index in 0..<count {
+      cards[index]!.sending.announce()
+      cards[index]!.receiving.announce()
+    }
+  }
+
+  /// Takes back what was sent.
+  ///
+  /// - Returns: whether something was.
+  mutating func reclaim() -> Bool {
+    var any = false
+    for index in 0..<count {
+      while let (number, _) = cards[index]!.sending.take() {
+        any = true
+        if number < perCard * count {
+          recycle(number)
+        } else {
+          cards[index]!.free |= 1 << UInt32(number - 256 + 2 * Self.own)
+        }
+      }
+    }
+    if any { isWaiting = false }
+    return any
+  }
+
+  /// Gives up to `budget` received frames of each card to the function.
+  ///
+  /// - Returns: whether there was one.
+  mutating func receive<F: NetworkFunction & ~Copyable>(
+    into function: inout F, budget: Int
+  ) -> Bool {
+    var any = false
+    for index in 0..<count {
+      var left = budget
+      while left > 0, let (first, length) = cards[index]!.receiving.take() {
+        left -= 1
+        any = true
+        handle(first, length, card: index, for: &function)
+      }
+    }
+    return any
+  }
+
+  private mutating func handle<F: NetworkFunction & ~Copyable>(
+    _ first: Int, _ length: Int, card index: Int, for function: inout F
+  ) {
+    guard first < perCard * count, length >= Self.header, length <= Self.size else {
+      halt("a network card names no buffer that it has")
+    }
+    let address = buffer(first)
+    var total = length - Self.header
+    var last = first
+    chain[first] = Self.none
+    var left = Int(Boot_load16(address + 10)) - 1
+    var lengths = length
+    while left > 0, let (next, more) = cards[index]!.receiving.take() {
+      guard next < perCard * count, more <= Self.size else {
+        halt("a network card names no buffer that it has")
+      }
+      chain[last] = UInt8(next)
+      chain[next] = Self.none
+      last = next
+      total += more
+      lengths = more
+      left -= 1
+    }
+    var verdict = Verdict.drop
+    var sent = 0
+    if let port = cards[index]!.port {
+      // SAFETY: the buffer's octets after the header; nobody else uses them until it is offered.
+      let octets = UnsafeMutableRawBufferPointer(
+        start: UnsafeMutableRawPointer(bitPattern: UInt(address) + UInt(Self.header)),
+        count: Self.size - Self.header)
+      var frame = Frame(octets.mutableBytes, length: total, offload: offload(at: address))
+      verdict = function.process(&frame, from: port, in: &self)
+      sent = frame.length
+      if case .send = verdict { store(frame.offload, at: address) }
+    }
+    guard case .send(let port) = verdict, port >= 0, port < 8, ports[port] >= 0 else {
+      recycle(first)
+      return
+    }
+    transmit(first, count: sent, was: total, lastLength: lengths, on: ports[port])
+  }
+
+  /// Describes a chain of received buffers for sending, with `count` octets; what is too much of it
+  /// is given back.
+  private mutating func transmit(
+    _ first: Int, count: Int, was total: Int, lastLength: Int, on index: Int
+  ) {
+    var number = first
+    var left = count + Self.header
+    while true {
+      let length = min(left, Self.size)
+      left -= length
+      let next = chain[number]
+      let ends = left == 0 || next == Self.none
+      cards[index]!.sending.describe(
+        number, address: buffer(number), length: length, next: ends ? nil : Int(next),
+        isWritten: false)
+      if ends {
+        chain[number] = Self.none
+        if next != Self.none { recycle(Int(next)) }
+        break
+      }
+      number = Int(next)
+    }
+    cards[index]!.sending.offer(first)
+  }
+
+  /// Gives a chain's buffers back to the cards that they belong to.
+  private mutating func recycle(_ first: Int) {
+    var number = first
+    while true {
+      let next = chain[number]
+      chain[number] = Self.none
+      post(number)
+      guard next != Self.none else { return }
+      number = Int(next)
+    }
+  }
+
+  private mutating func post(_ number: Int) {
+    let index = number / perCard
+    cards[index]!.receiving.describe(
+      number, address: buffer(number), length: Self.size, next: nil, isWritten: true)
+    cards[index]!.receiving.offer(number)
+  }
+
+  private func buffer(_ number: Int) -> UInt64 { received + UInt64(number * Self.size) }
+
+  private func offload(at address: UInt64) -> Offload {
+    var offload = Offload()
+    offload.flags = Boot_load8(address)
+    offload.segmentation = Boot_load8(address + 1)
+    offload.headerLength = Boot_load16(address + 2)
+    offload.segmentSize = Boot_load16(address + 4)
+    offload.checksumStart = Boot_load16(address + 6)
+    offload.checksumOffset = Boot_load16(address + 8)
+    return offload
+  }
+
+  private func store(_ offload: Offload, at address: UInt64) {
+    // Only what a driver may say: whether the checksum was found right is the device's word.
+    Boot_store16(
+      address,
+      UInt16(offload.flags & Offload.needsChecksum) | UInt16(offload.segmentation) << 8)
+    Boot_store16(address + 2, offload.headerLength)
+    Boot_store16(address + 4, offload.segmentSize)
+    Boot_store16(address + 6, offload.checksumStart)
+    Boot_store16(address + 8, offload.checksumOffset)
+    Boot_store16(address + 10, 0)
+  }
+
+  // MARK: Surroundings
+
+  func segments(port: Int) -> Bool {
+    port < 8 && ports[port] >= 0 && cards[ports[port]]!.segments
+  }
+
+  mutating func emit(
+    on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
+  ) -> Bool {
+    guard port < 8, ports[port] >= 0 else { return true }
+    let index = ports[port]
+    let free = cards[index]!.free
+    guard free != 0 else {
+      isWaiting = true
+      return false
+    }
+    let slot = free.trailingZeroBitCount
+    cards[index]!.free = free & ~(1 << UInt32(slot))
+    let number = 256 - 2 * Self.own + slot
+    let address = owned + UInt64((index * Self.own + slot) * Self.ownSize)
+    // SAFETY: the slot's octets, which nobody uses while its bit was set.
+    let octets = UnsafeMutableRawBufferPointer(
+      start: UnsafeMutableRawPointer(bitPattern: UInt(address) + UInt(Self.header)),
+      count: Self.ownSize - Self.header)
+    var frame = Frame(octets.mutableBytes, length: 0)
+    fill(&frame)
+    store(frame.offload, at: address)
+    cards[index]!.sending.describe(
+      number, address: address, length: frame.length + Self.header,
+      next: payload == nil ? nil : number + Self.own, isWritten: false)
+    if let payload {
+      cards[index]!.sending.describe(
+        number + Self.own, address: UInt64(UInt(bitPattern: payload.baseAddress)),
+        length: payload.count, next: nil, isWritten: false)
+    }
+    cards[index]!.sending.offer(number)
+    return true
+  }
+}

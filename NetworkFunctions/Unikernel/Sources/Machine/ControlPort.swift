@@ -1,0 +1,65 @@
+/// A virtio console (5.3) that carries the control channel.
+struct ControlPort: ~Copyable {
+  private static let size = 2048
+  private static let buffers = 8
+
+  let device: VirtioDevice
+  private var receiving: VirtioQueue
+  private var sending: VirtioQueue
+  // SAFETY: `buffers` to receive and one to send, of `size` octets each, never freed.
+  private let memory: UInt64
+  private var isSending = false
+
+  init(_ device: VirtioDevice) {
+    self.device = device
+    _ = device.begin(wanted: 0)
+    receiving = VirtioQueue(device, index: 0)
+    sending = VirtioQueue(device, index: 1)
+    memory = Heap.allocate(UInt64((Self.buffers + 1) * Self.size), alignment: 64)
+    device.end()
+    sending.setInterrupts(false)
+    for number in 0..<Self.buffers {
+      receiving.describe(
+        number, address: memory + UInt64(number * Self.size), length: Self.size, next: nil,
+        isWritten: true)
+      receiving.offer(number)
+    }
+    receiving.announce()
+  }
+
+  var hasWork: Bool { receiving.hasUsed }
+
+  func setInterrupts(_ isOn: Bool) { receiving.setInterrupts(isOn) }
+
+  mutating func receive(_ body: (UInt8) -> Void) {
+    while let (number, length) = receiving.take() {
+      guard number < Self.buffers else { halt("the console's device names no buffer of its own") }
+      for offset in 0..<min(length, Self.size) {
+        body(octet(number * Self.size + offset).load(as: UInt8.self))
+      }
+      receiving.offer(number)
+    }
+    receiving.announce()
+  }
+
+  /// Sends the beginning of `octets` and takes it away, once the last was sent.
+  mutating func send(_ octets: inout [UInt8]) {
+    if sending.take() != nil { isSending = false }
+    guard !isSending, !octets.isEmpty else { return }
+    let count = min(octets.count, Self.size)
+    let start = Self.buffers * Self.size
+    for offset in 0..<count {
+      octet(start + offset).storeBytes(of: octets[offset], as: UInt8.self)
+    }
+    octets.removeFirst(count)
+    sending.describe(
+      0, address: memory + UInt64(start), length: count, next: nil, isWritten: false)
+    sending.offer(0)
+    sending.announce()
+    isSending = true
+  }
+
+  private func octet(_ offset: Int) -> UnsafeMutableRawPointer {
+    UnsafeMutableRawPointer(bitPattern: UInt(memory) + UInt(offset))!
+  }
+}

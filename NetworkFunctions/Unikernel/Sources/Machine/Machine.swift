@@ -1,0 +1,137 @@
+import Boot
+public import Functions
+
+/// The machine around one function: what the monitor gave, and the loop.
+public enum Machine {
+  /// How often the queues are looked at before the processor sleeps.
+  private static let spins = 2000
+  private static let budget = 64
+
+  /// Runs a function for ever.
+  ///
+  /// - Parameter start: where the monitor put `hvm_start_info`.
+  public static func run<F: NetworkFunction & ~Copyable>(_ function: consuming F, start: UInt64)
+    -> Never
+  {
+    var function = function
+    let devices = findDevices(commandLine: load64(start + 24))
+    let clock = Clock()
+    var network: [VirtioDevice] = []
+    var control: ControlPort?
+    for device in devices where device.isPresent {
+      switch device.kind {
+      case VirtioDevice.Kind.network: network.append(device)
+      case VirtioDevice.Kind.console where control == nil: control = ControlPort(device)
+      default: break
+      }
+    }
+    guard var control = control.take() else { halt("there is no control channel") }
+    var cards = Cards(network, clock: clock)
+    var channel = ControlChannel()
+    var deadline = Instant.max
+    var idle = 0
+    Console.write("martlet: ready\n")
+    while true {
+      cards.readClock()
+      var works = cards.reclaim()
+      if cards.receive(into: &function, budget: budget) { works = true }
+      if works && !cards.isWaiting || cards.now >= deadline {
+        deadline = function.advance(in: &cards)
+      }
+      if control.hasWork {
+        works = true
+        control.receive { octet in
+          channel.receive(octet, for: &function) {
+            (configuration) throws(ConfigurationError) in try cards.assign(configuration)
+          }
+        }
+      }
+      control.send(&channel.output)
+      cards.announce()
+      if works {
+        idle = 0
+        continue
+      }
+      if channel.mustStop, channel.output.isEmpty { halt("stopped as asked") }
+      idle += 1
+      guard idle > spins else {
+        Boot_pause()
+        continue
+      }
+      idle = 0
+      cards.setInterrupts(true)
+      control.setInterrupts(true)
+      cards.acknowledgeInterrupts()
+      control.device.acknowledgeInterrupt()
+      Boot_fence()
+      if !cards.hasWork, !control.hasWork {
+        if deadline != .max { cards.setAlarm(deadline) }
+        Boot_sleep()
+      }
+      cards.setInterrupts(false)
+    }
+  }
+
+  /// Prepares the heap; before anything that allocates.
+  ///
+  /// - Parameter start: as ``run(_:start:)``'s.
+  public static func prepare(start: UInt64) {
+    guard Boot_load32(start) == 0x336e_c578 else { halt("this is no PVH start") }
+    // The memory that holds the image ends where the heap ends.
+    let image = Boot_imageEnd()
+    let map = load64(start + 40)
+    var end: UInt64 = 0
+    for entry in 0..<UInt64(Boot_load32(start + 48)) {
+      let place = map + entry * 24
+      let first = load64(place)
+      let last = first + load64(place + 8)
+      if Boot_load32(place + 16) == 1, first <= image, image < last { end = last }
+    }
+    guard end > image else { halt("the memory map does not have the image") }
+    Heap.begin(at: image, end: min(end, 1 << 30))
+  }
+
+  /// The devices of `virtio_mmio.device=SIZE@ADDRESS:INTERRUPT`, which QEMU's microvm appends; those
+  /// that were named first on its command line come first.
+  private static func findDevices(commandLine: UInt64) -> [VirtioDevice] {
+    var devices: [VirtioDevice] = []
+    guard commandLine != 0 else { return devices }
+    var place = commandLine
+    while Boot_load8(place) != 0 {
+      guard Boot_load8(place) == 0x40 else {
+        place += 1
+        continue
+      }
+      place += 1
+      var address: UInt64 = 0
+      if Boot_load8(place) == 0x30, Boot_load8(place + 1) == 0x78 { place += 2 }
+      while let digit = hexadecimal(Boot_load8(place)) {
+        address = address << 4 | digit
+        place += 1
+      }
+      guard Boot_load8(place) == 0x3a else { continue }
+      place += 1
+      var interrupt: UInt32 = 0
+      while case 0x30...0x39 = Boot_load8(place) {
+        interrupt = interrupt * 10 + UInt32(Boot_load8(place) - 0x30)
+        place += 1
+      }
+      guard address >= 0xfe80_0000, address < 1 << 32 else { continue }
+      // Slots are filled from the last one.
+      devices.insert(VirtioDevice(address: address, interrupt: interrupt), at: 0)
+    }
+    return devices
+  }
+
+  private static func hexadecimal(_ octet: UInt8) -> UInt64? {
+    switch octet {
+    case 0x30...0x39: UInt64(octet - 0x30)
+    case 0x61...0x66: UInt64(octet - 0x57)
+    default: nil
+    }
+  }
+
+  private static func load64(_ address: UInt64) -> UInt64 {
+    UInt64(Boot_load32(address)) | UInt64(Boot_load32(address + 4)) << 32
+  }
+}
