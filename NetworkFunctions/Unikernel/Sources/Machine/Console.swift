@@ -3,10 +3,12 @@ import Boot
 /// Words for whoever looks at the machine from outside: QEMU's debug console and, for other
 /// monitors, the first serial port.
 enum Console {
+  @inline(never)
   static func write(_ text: StaticString) {
     for index in 0..<text.utf8CodeUnitCount { put((text.utf8Start + index).pointee) }
   }
 
+  @inline(never)
   static func write(hexadecimal value: UInt64) {
     write("0x")
     for shift in stride(from: UInt64(60), through: 0, by: -4) {
@@ -15,6 +17,7 @@ enum Console {
     }
   }
 
+  @inline(never)
   static func write(_ value: UInt64) {
     if value >= 10 { write(value / 10) }
     put(0x30 + UInt8(truncatingIfNeeded: value % 10))
@@ -27,6 +30,7 @@ enum Console {
 }
 
 /// Says why the machine can't go on, and stops it.
+@inline(never)
 func halt(_ reason: StaticString) -> Never {
   Console.write("martlet: ")
   Console.write(reason)
