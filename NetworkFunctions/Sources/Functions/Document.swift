@@ -1,4 +1,4 @@
-public import Packets
+import Packets
 
 extension Configuration {
   /// Of a document, in octets.

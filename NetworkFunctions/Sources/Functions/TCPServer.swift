@@ -66,7 +66,7 @@ struct TCPConnection: Sendable {
 
 /// A small TCP server (RFC 9293) for bulk one way: segmented frames both ways, Reno's windows
 /// (RFC 5681), retransmission from the oldest octet. What comes out of order is asked for again.
-struct TCPServer: Sendable {
+struct TCPServer: ~Copyable {
   struct Counters: Sendable {
     var accepted: UInt64 = 0
     var refused: UInt64 = 0
@@ -82,8 +82,9 @@ struct TCPServer: Sendable {
   /// What echo stores.
   private static let storage = 8192
   private static let timeout: Instant = 200_000_000
-  private static let handshakeTime: Instant = 3_000_000_000
-  private static let idleTime: Instant = 300_000_000_000
+  /// Of connections, in seconds: not yet established, and others.
+  private static let idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32) =
+    (5, 300, 300)
   private static let maximumRetries: UInt8 = 8
   /// Letters over and over, and one largest payload more: any part of any length is in it.
   private static let period = 26
@@ -97,9 +98,10 @@ struct TCPServer: Sendable {
   }()
 
   var counters = Counters()
-  private var connections = FlowTable<TCPConnection>(capacity: 512, seed: 0x6d61_7274_6c65_7431)
-  /// Places of connections that send or wait for an acknowledgement.
-  private var active: [Int] = []
+  private var connections = FlowTable<TCPConnection>(
+    capacity: 512, secret: 0x6d61_7274_6c65_7431, idleLimits: Self.idleLimits)
+  /// Connections that send or wait for an acknowledgement.
+  private var active: [FlowKey] = []
   /// A frame could not be emitted.
   private var isBlocked = false
 
@@ -118,20 +120,20 @@ struct TCPServer: Sendable {
     let key = FlowKey(
       source: datagram.source, destination: datagram.destination, sourcePort: header.source,
       destinationPort: header.destination, protocol: .tcp)
-    let now = surroundings.now
     let opens = header.flags.intersection([.syn, .ack, .rst, .fin]) == .syn
     // A SYN sent again is answered as the first was.
-    if let index = connections.find(key, at: now),
-      !(opens && connections.value(at: index)?.state == .synReceived)
-    {
-      return receive(
-        &frame, ethernet, datagram, header, connection: index, in: &surroundings)
+    if let (index, _) = connections.find(key) {
+      guard opens, connections[index].state == .synReceived else {
+        return receive(&frame, ethernet, datagram, header, key, in: &surroundings)
+      }
+      connections.remove(index)
     }
     guard opens, let service = TCPService(port: header.destination) else {
       return refuse(&frame, ethernet, datagram, header, from: port)
     }
     return accept(
-      &frame, from: port, ethernet, datagram, header, service, key: key, mtu: mtu, at: now)
+      &frame, from: port, ethernet, datagram, header, service, key: key, mtu: mtu, in: &surroundings
+    )
   }
 
   /// RFC 9293, section 3.10.7.1.
@@ -158,16 +160,16 @@ struct TCPServer: Sendable {
   }
 
   @_lifetime(frame: copy frame)
-  private mutating func accept(
+  private mutating func accept<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram,
-    _ header: TCPHeader, _ service: TCPService, key: FlowKey, mtu: Int, at now: Instant
+    _ header: TCPHeader, _ service: TCPService, key: FlowKey, mtu: Int, in surroundings: inout S
   ) -> Verdict {
     let options = TCPOptions(in: frame, at: datagram.transport, of: header)
     let headers = (datagram.version == .ipv4 ? 20 : 40) + TCPHeader.minimumLength
     // RFC 9293, section 3.7.1: what is assumed where nothing is said.
     let offered = Int(options.maximumSegment ?? (datagram.version == .ipv4 ? 536 : 1220))
     let segment = max(64, min(offered, mtu - headers))
-    let initial = UInt32(truncatingIfNeeded: key.hash(seed: now))
+    let initial = UInt32(truncatingIfNeeded: key.hash(surroundings.now))
     var connection = TCPConnection(
       port: port, peer: ethernet.source, own: ethernet.destination, tag: ethernet.tag,
       service: service, expected: header.sequence &+ 1, initial: initial,
@@ -175,10 +177,11 @@ struct TCPServer: Sendable {
       windowShift: options.windowScale ?? 0, shiftsOwn: options.windowScale != nil,
       segment: segment, congestionWindow: UInt32(10 * segment))
     connection.window = UInt32(header.window)
+    connections.expire(at: surroundings.seconds) { (_, _, _) in }
     guard
-      connections.insert(
-        key, connection, expiry: now + Self.handshakeTime, at: now,
-        mayEvict: { $0.state == .synReceived }) != nil
+      connections.add(
+        key, answers: key.reversed, connection, .transitory, at: surroundings.seconds,
+        forgotten: { (_, _, _) in }) != nil
     else { return refuse(&frame, ethernet, datagram, header, from: port) }
     counters.accepted &+= 1
     var reply = TCPHeader(
@@ -198,14 +201,13 @@ struct TCPServer: Sendable {
   @_lifetime(frame: copy frame)
   private mutating func receive<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, _ header: TCPHeader,
-    connection index: Int, in surroundings: inout S
+    _ key: FlowKey, in surroundings: inout S
   ) -> Verdict {
-    guard var connection = connections.value(at: index), let key = connections.key(at: index)
-    else { return .drop }
-    let now = surroundings.now
+    guard let (index, _) = connections.find(key) else { return .drop }
+    var connection = connections[index]
     if header.flags.contains(.rst) {
       // RFC 5961, section 3.2: only the exact number is believed.
-      if header.sequence == connection.expected { connections.remove(at: index) }
+      if header.sequence == connection.expected { connections.remove(index) }
       return .drop
     }
     if header.flags.contains(.syn) {
@@ -219,9 +221,9 @@ struct TCPServer: Sendable {
 
     let payload = datagram.transportLength - header.headerLength
     let before = windowSize(connection)
-    takeAcknowledgement(&connection, header, payload: payload, at: now)
+    takeAcknowledgement(&connection, header, payload: payload, at: surroundings.now)
     if connection.state == .lastAck, connection.unacknowledged == connection.highest {
-      connections.remove(at: index)
+      connections.remove(index)
       return .drop
     }
     // A window that opens is told, or the peer would have to probe it.
@@ -230,12 +232,14 @@ struct TCPServer: Sendable {
       answers = true
       takePayload(&connection, frame, datagram, header, payload: payload)
     }
-    let idle = Self.idleTime
-    connections.update(index, expiry: now + idle) { $0 = connection }
-    let sent = pump(index, key, in: &surroundings)
+    connections[index] = connection
+    if connection.state != .synReceived {
+      connections.use(index, .established, at: surroundings.seconds)
+    }
+    let sent = pump(key, in: &surroundings)
     // Every segment that went out has acknowledged.
-    guard answers, !sent, let current = connections.value(at: index) else { return .drop }
-    return acknowledge(&frame, ethernet, datagram, header, current)
+    guard answers, !sent else { return .drop }
+    return acknowledge(&frame, ethernet, datagram, header, connections[index])
   }
 
   private func takeAcknowledgement(
@@ -330,11 +334,12 @@ struct TCPServer: Sendable {
   ///
   /// - Returns: whether a segment went out.
   private mutating func pump<S: Surroundings & ~Copyable>(
-    _ index: Int, _ key: FlowKey, in surroundings: inout S
+    _ key: FlowKey, in surroundings: inout S
   ) -> Bool {
-    guard var connection = connections.value(at: index), connection.state != .synReceived else {
+    guard let (index, _) = connections.find(key), connections[index].state != .synReceived else {
       return false
     }
+    var connection = connections[index]
     let now = surroundings.now
     let segments = surroundings.segments(port: connection.port)
     var sent = false
@@ -386,8 +391,8 @@ struct TCPServer: Sendable {
     if connection.window == 0, connection.service == .generate, connection.retransmission == .max {
       connection.retransmission = now + Self.timeout
     }
-    connections.update(index, expiry: now + Self.idleTime) { $0 = connection }
-    if connection.service != .discard || connection.state == .lastAck { activate(index) }
+    connections[index] = connection
+    if connection.service != .discard || connection.state != .established { activate(key) }
     return sent
   }
 
@@ -441,9 +446,9 @@ struct TCPServer: Sendable {
 
   // MARK: Time
 
-  private mutating func activate(_ index: Int) {
-    for other in active where other == index { return }
-    active.append(index)
+  private mutating func activate(_ key: FlowKey) {
+    for other in active where other == key { return }
+    active.append(key)
   }
 
   mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant {
@@ -453,13 +458,13 @@ struct TCPServer: Sendable {
     var earliest = Instant.max
     var kept = 0
     for position in 0..<active.count {
-      let index = active[position]
-      guard var connection = connections.value(at: index), let key = connections.key(at: index)
-      else { continue }
+      let key = active[position]
+      guard let (index, _) = connections.find(key) else { continue }
+      var connection = connections[index]
       var isDue = wasBlocked
       if connection.retransmission <= now {
         guard connection.retries < Self.maximumRetries else {
-          connections.remove(at: index)
+          connections.remove(index)
           continue
         }
         connection.retries &+= 1
@@ -468,15 +473,13 @@ struct TCPServer: Sendable {
         back(&connection)
         connection.congestionWindow = UInt32(connection.segment)
         connection.retransmission = now + Self.timeout << Instant(min(connection.retries, 6))
-        connections.update(index, expiry: now + Self.idleTime) { $0 = connection }
+        connections[index] = connection
         isDue = true
       }
-      active[kept] = index
+      active[kept] = key
       kept += 1
-      if isDue { _ = pump(index, key, in: &surroundings) }
-      if let current = connections.value(at: index) {
-        earliest = min(earliest, current.retransmission)
-      }
+      if isDue { _ = pump(key, in: &surroundings) }
+      earliest = min(earliest, connections[index].retransmission)
     }
     active.removeLast(active.count - kept)
     return earliest
