@@ -94,6 +94,13 @@ enum Schema {
             WHERE json_type(document, '$.content.descriptor') = 'object';
           """)
     }
+    migrator.registerMigration("3 image sizes") { database in
+      try database.execute(
+        sql: """
+          UPDATE vnf_package SET document = json_set(document, '$.content.imageSizes', json('{}'))
+            WHERE json_type(document, '$.content') = 'object';
+          """)
+    }
     return migrator
   }
 }

@@ -10,21 +10,19 @@ struct OperationOptions: ParsableArguments {
 
   /// Begins an operation of an instance, waits for its end where that is wanted, and writes the
   /// instance; without waiting, the operation.
-  func perform(_ task: String, on vnf: String, _ request: JSONValue) async throws(Failure) {
+  /// - Parameter task: the task resource; nil modifies the instance itself.
+  func perform(_ task: String?, on vnf: String, _ request: JSONValue) async throws(Failure) {
     let daemon = try connection.daemon()
     let id = try await daemon.resolve(.vnf, vnf)
-    let operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)/\(task)", request)
+    let instance = "\(Kind.vnf.collection)/\(id)"
+    let operation =
+      if let task {
+        try await daemon.begin("\(instance)/\(task)", request)
+      } else {
+        try await daemon.begin(instance, request, by: .patch)
+      }
     guard waiting.wait else { return try await showBegun(operation, daemon) }
-    try await finish(operation, "\(task) \(vnf)", daemon)
-    output.write(try await daemon.get(.vnf, id), of: .vnf)
-  }
-
-  /// Modifies an instance's information and writes the instance.
-  func modify(_ vnf: String, _ request: JSONValue) async throws(Failure) {
-    let daemon = try connection.daemon()
-    let id = try await daemon.resolve(.vnf, vnf)
-    let operation = try await daemon.begin("\(Kind.vnf.collection)/\(id)", request, by: .patch)
-    try await finish(operation, "modify \(vnf)", daemon)
+    try await finish(operation, "\(task ?? "modify") \(vnf)", daemon)
     output.write(try await daemon.get(.vnf, id), of: .vnf)
   }
 

@@ -218,6 +218,7 @@ import Testing
       #expect(taken.status == 202)
       let onboarded = try await ended(fixture, other)
       #expect(try onboarded.member("onboardingState").text == "ONBOARDED")
+      #expect(try onboarded.at("softwareImages/0/size").integer > 0)
     }
   }
 }

@@ -294,6 +294,13 @@ import Testing
     }
     _ = try fixture.ask(rename("two"))
     #expect(refusal(&fixture, rename("three"))?.code == .preconditionFailed)
+    let package = try #require(fixture.core.state.packages[read.package])
+    func disable() -> Request {
+      .modifyPackage(
+        package.id, operational: .disabled, userDefinedData: [:], expected: package)
+    }
+    _ = try fixture.ask(disable())
+    #expect(refusal(&fixture, disable())?.code == .preconditionFailed)
     #expect(fixture.core.state.instances[id]?.name == "two")
   }
 

@@ -165,7 +165,7 @@ import Testing
         sql: """
           UPDATE vnf_instance SET document = json_remove(document, '$.info');
           UPDATE vnf_package SET document =
-            json_remove(document, '$.content.descriptor.modifiable');
+            json_remove(document, '$.content.descriptor.modifiable', '$.content.imageSizes');
           DELETE FROM grdb_migrations WHERE identifier <> '1 core';
           """)
     }

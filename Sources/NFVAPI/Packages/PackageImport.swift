@@ -14,6 +14,7 @@ func importPackage(
     throw error.problem
   }
   var digests: [String: ImageDigest] = [:]
+  var sizes: [String: UInt64] = [:]
   for path in package.imagePaths {
     let image = archive + ".image.part"
     try? removeFile(image)
@@ -21,8 +22,10 @@ func importPackage(
     try package.extract(path, to: image)
     do throws(NFVError) {
       let digest = try await images.importArchive(at: image)
-      try check(try await images.ensure(digest), of: path, for: package.descriptor)
+      let prepared = try await images.ensure(digest)
+      try check(prepared, of: path, for: package.descriptor)
       digests[path] = digest
+      sizes[path] = prepared.size
     } catch {
       throw NFVError(
         error.code, "the software image \(path) cannot be imported: \(error.message)",
@@ -32,7 +35,7 @@ func importPackage(
   let (digest, size) = try archiveDigest(archive)
   return VnfPackage.Content(
     descriptor: package.descriptor, digest: digest, size: size, images: digests,
-    templates: package.templates)
+    imageSizes: sizes, templates: package.templates)
 }
 
 /// Refuses an image that is not for the technology of the VDUs which name it.

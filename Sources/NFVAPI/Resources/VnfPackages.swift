@@ -167,8 +167,10 @@ struct VnfPackages: Sendable {
         .unprocessableContent, "give operationalState, userDefinedData or both to be changed")
     }
     _ = try await lifecycle.submit(
-      .modifyPackage(id, operational: state, userDefinedData: data), tenant: context.tenant,
-      actor: context.actor)
+      .modifyPackage(
+        id, operational: state, userDefinedData: data,
+        expected: call.isConditional ? view.package : nil),
+      tenant: context.tenant, actor: context.actor)
     return .json {
       $0.object {
         $0.field("operationalState", state?.rawValue)
@@ -285,7 +287,7 @@ extension JSONWriter {
       $0.field("createdAt", moment)
       $0.field("minDisk", $1.writableLayerBytes)
       $0.field("minRam", $1.memoryBytes)
-      $0.field("size", 0)
+      $0.field("size", content.imageSizes[path] ?? 0)
       $0.field("imagePath", path)
     }
   }

@@ -19,7 +19,11 @@ extension Core {
       commit(.putPackage(package), &outcome)
       notify(.packageChange, package, at: now, &outcome)
       return .package(package)
-    case .modifyPackage(let id, let operational, let data):
+    case .modifyPackage(let id, let operational, let data, let expected):
+      if let expected, expected != (try package(id, tenant)) {
+        throw NFVError(
+          .preconditionFailed, "the package \(id) was changed by another; read it again")
+      }
       return .package(try modifyPackage(id, operational, data, tenant, at: now, &outcome))
     case .deletePackage(let id):
       try deletePackage(id, tenant, at: now, &outcome)
@@ -439,8 +443,10 @@ extension Core {
   }
 }
 
-/// Names with commas, or `none`.
+/// Names with commas, not too many of them, or `none`.
 func list(_ names: some Sequence<String>) -> String {
-  let joined = names.sorted().joined(separator: ", ")
-  return joined.isEmpty ? "none" : joined
+  let sorted = names.sorted()
+  guard !sorted.isEmpty else { return "none" }
+  let joined = sorted.prefix(20).joined(separator: ", ")
+  return sorted.count > 20 ? "\(joined) and \(sorted.count - 20) more" : joined
 }

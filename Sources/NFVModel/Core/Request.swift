@@ -8,8 +8,10 @@ public enum Request: Sendable, Hashable {
   /// The archive was refused: the package says why.
   case failPackage(VnfPackageID, NFVError)
   /// Changes what is given; `userDefinedData` is merged into what is there (RFC 7396).
+  /// `expected` is what the caller took the package for; nil: whatever it is.
   case modifyPackage(
-    VnfPackageID, operational: VnfPackage.OperationalState?, userDefinedData: [String: JSONValue])
+    VnfPackageID, operational: VnfPackage.OperationalState?, userDefinedData: [String: JSONValue],
+    expected: VnfPackage? = nil)
   case deletePackage(VnfPackageID)
 
   // Networks.

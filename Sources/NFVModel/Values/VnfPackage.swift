@@ -22,17 +22,20 @@ public struct VnfPackage: Sendable, Hashable, Codable, Identifiable {
     public var size: UInt64
     /// The imported images by the artifact's path in the archive.
     public var images: [String: ImageDigest]
+    /// In octets, of the images that are there.
+    public var imageSizes: [String: UInt64]
     /// The package's template files by path; small, bounded when read.
     public var templates: [String: String]
 
     public init(
       descriptor: VnfDescriptor, digest: String, size: UInt64, images: [String: ImageDigest],
-      templates: [String: String]
+      imageSizes: [String: UInt64] = [:], templates: [String: String]
     ) {
       self.descriptor = descriptor
       self.digest = digest
       self.size = size
       self.images = images
+      self.imageSizes = imageSizes
       self.templates = templates
     }
   }

@@ -248,7 +248,7 @@ struct VnfCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-      try await operation.modify(vnf, request)
+      try await operation.perform(nil, on: vnf, request)
     }
   }
 
