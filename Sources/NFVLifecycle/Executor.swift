@@ -28,6 +28,12 @@ extension Lifecycle {
       _ = try await ensureImage(digest)
     case .prepareAttachment(let id, let isActive):
       let run = try await run(id)
+      guard run.specification.volumes.isEmpty || run.driver is any VolumeKeeping else {
+        throw NFVError(
+          .unprocessable,
+          "the VDU \(run.vdu.id) has a VirtualBlockStorage, and a \(run.vdu.technology.rawValue) "
+            + "has no block devices on this host; a virtual machine has")
+      }
       drivers.withLock { $0[id] = host.index(for: run.vdu.technology) }
       let point = try await run.driver.prepare(run.specification)
       try await host.network.attach(
@@ -44,6 +50,10 @@ extension Lifecycle {
     case .releaseAttachment(let id):
       try await driver(of: id)?.delete(id)
       drivers.withLock { $0[id] = nil }
+    case .removeVolumes(let vnfc):
+      for driver in host.workloads {
+        try await (driver as? any VolumeKeeping)?.removeVolumes(of: vnfc)
+      }
     }
   }
 
@@ -161,7 +171,8 @@ extension Lifecycle {
       environment: vdu.environment, cpuMillicores: vdu.cpuMillicores,
       memoryBytes: vdu.memoryBytes, writableLayerBytes: vdu.writableLayerBytes,
       linuxCapabilities: vdu.linuxCapabilities, document: encoded, files: files,
-      ports: vnfc.ports, forwards: vdu.forwards)
+      volumes: vdu.storages.map { .init(id: $0.id, sizeBytes: $0.sizeBytes) }, ports: vnfc.ports,
+      forwards: vdu.forwards)
     return Run(
       driver: driver, vdu: vdu, attachments: attachments(of: id), specification: specification)
   }

@@ -193,6 +193,9 @@ public final class Lifecycle: Service, Sendable {
       let found = try await driver.observe()
       drivers.withLock { drivers in for workload in found { drivers[workload.id] = index } }
       observation.workloads += found
+      if let keeping = driver as? any VolumeKeeping {
+        observation.volumes.formUnion(try await keeping.vnfcsWithVolumes())
+      }
     }
     observation.networks = try await host.network.observe()
     guard core.withLock({ $0.sweepsStrays }) else { return observation }

@@ -38,7 +38,8 @@ extension Composition {
     try QEMUDriver(
       .init(
         store: store, runFolder: "\(options.runFolder)/machines",
-        logFolder: "\(options.state)/logs"), hold: try await connect(options))
+        logFolder: "\(options.state)/logs", volumeFolder: "\(options.state)/volumes"),
+      hold: try await connect(options))
   }
 
   /// Sets the option where it may be set, and says so.

@@ -75,7 +75,8 @@ final class MachineFixture: Sendable {
       try replaceFile(qemu, Array(program.utf8), mode: 0o755)
     }
     configuration = QEMUDriver.Configuration(
-      store: store, runFolder: folder + "/run", logFolder: folder + "/log", program: qemu,
+      store: store, runFolder: folder + "/run", logFolder: folder + "/log",
+      volumeFolder: folder + "/volumes", program: qemu,
       answerLimit: answerLimit, startLimit: startLimit, logBytes: 128 << 10)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
@@ -106,13 +107,14 @@ final class MachineFixture: Sendable {
 
   func specification(
     _ name: String, _ image: PreparedImage, incarnation: Int = 1, memory: UInt64 = 16 << 20,
-    ports: [Port] = []
+    volumes: [WorkloadSpecification.Volume] = [], ports: [Port] = []
   ) -> WorkloadSpecification {
     WorkloadSpecification(
       id: WorkloadID(
         store: store, tenant: .default, vnfc: VnfcID(name), incarnation: incarnation),
       technology: .tinyx, hostName: name, image: image, memoryBytes: memory,
-      writableLayerBytes: 0, document: Array(#"{"generation":1}"#.utf8), ports: ports)
+      writableLayerBytes: 0, document: Array(#"{"generation":1}"#.utf8), volumes: volumes,
+      ports: ports)
   }
 
   func output(of id: WorkloadID) async throws -> String {

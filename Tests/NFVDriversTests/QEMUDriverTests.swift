@@ -183,6 +183,66 @@ struct QEMUDriverTests {
     }
   }
 
+  @Test("Volumes outlive their machines, are one machine's at a time, and go when they are told to")
+  func volumes() async throws {
+    try await withMachines { fixture in
+      let image = try fixture.image(TinyKernel.saysHi, board: "pc")
+      func specification(_ incarnation: Int, _ size: UInt64) -> WorkloadSpecification {
+        fixture.specification(
+          "vm", image, incarnation: incarnation,
+          volumes: [.init(id: "data", sizeBytes: size), .init(id: "a/../b", sizeBytes: 1)])
+      }
+      let driver = fixture.driver
+      let first = specification(1, 1 << 30)
+      #expect(try await driver.vnfcsWithVolumes() == [])
+      _ = try await driver.prepare(first)
+      #expect(try await driver.vnfcsWithVolumes() == ["vm"])
+      try await driver.start(first)
+      guard
+        case .array(let devices) = try await driver.machines[first.id].execute(
+          "query-named-block-nodes", timeout: .seconds(5))
+      else { return }
+      let sizes = devices.compactMap { device -> Int64? in
+        guard case .object(let members) = device, members["drv"] == .string("raw"),
+          case .object(let image)? = members["image"],
+          case .integer(let size)? = image["virtual-size"]
+        else { return nil }
+        return size
+      }
+      #expect(Set(sizes) == [1 << 30, 512])
+      let files = try listFolder(fixture.folder + "/volumes/vm")
+      try #require(files.count == 2)
+      for name in files {
+        let file = try openFile("\(fixture.folder)/volumes/vm/\(name)", .readWrite)
+        #expect(try fileSize(file).allocated <= 1 << 20)
+        try writeAll([7], to: file)
+        try file.close()
+      }
+      let second = specification(2, 2 << 30)
+      _ = try await driver.prepare(second)
+      let error = await #expect(throws: NFVError.self) { try await driver.start(second) }
+      #expect(error?.cause?.contains("lock") == true, "\(String(describing: error))")
+      for id in [first.id, second.id] { try await driver.delete(id) }
+
+      let third = specification(3, 1 << 20)
+      _ = try await driver.prepare(third)
+      try await driver.start(third)
+      try await driver.delete(third.id)
+      var lengths: Set<UInt64> = []
+      for name in files {
+        let path = "\(fixture.folder)/volumes/vm/\(name)"
+        #expect(try readFile(path, limit: 1) == [7])
+        let file = try openFile(path, .read)
+        lengths.insert(try fileSize(file).length)
+        try file.close()
+      }
+      #expect(lengths == [2 << 30, 512])
+      for _ in 0..<2 { try await driver.removeVolumes(of: "vm") }
+      #expect(try await driver.vnfcsWithVolumes() == [])
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
   @Test("The console is shared; who is slow there stops nobody, and the log goes on")
   func console() async throws {
     try await withMachines { fixture in

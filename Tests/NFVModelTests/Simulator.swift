@@ -29,6 +29,7 @@ struct Simulation {
     var workloads: [WorkloadID: ObservedWorkload.Phase] = [:]
     var active: Set<WorkloadID> = []
     var networks: [NetworkID: TenantID] = [:]
+    var volumes: Set<VnfcID> = []
     /// Every identity that ever had a name on this host.
     var used: Set<WorkloadID> = []
   }
@@ -190,7 +191,8 @@ struct Simulation {
     try step(
       .observed(
         HostObservation(
-          workloads: workloads, networks: .init(networks: world.networks, links: links))))
+          workloads: workloads, networks: .init(networks: world.networks, links: links),
+          volumes: world.volumes)))
   }
 
   private mutating func completeOne() throws {
@@ -278,6 +280,11 @@ struct Simulation {
         throw Violation(description: "\(id) was used twice")
       }
       world.workloads[id] = .prepared
+      if core.state.vnfcs[id.vnfc]?.vdu == "front" {
+        world.volumes.insert(id.vnfc)
+        guard !world.workloads.contains(where: { $0.key.vnfc == id.vnfc && $0.value == .running })
+        else { throw Violation(description: "\(id) comes while another has its volumes") }
+      }
       if isActive { world.active.insert(id) }
     case .startWorkload(let id):
       guard world.workloads[id] == .prepared else {
@@ -298,6 +305,11 @@ struct Simulation {
       }
       world.workloads[id] = nil
       world.active.remove(id)
+    case .removeVolumes(let vnfc):
+      guard core.state.vnfcs[vnfc] == nil,
+        !world.workloads.keys.contains(where: { $0.vnfc == vnfc })
+      else { throw Violation(description: "removed the volumes of \(vnfc), which is there") }
+      world.volumes.remove(vnfc)
     }
     return fails ? error : nil
   }
@@ -370,6 +382,12 @@ struct Simulation {
     guard Set(running) == wanted, running.count == wanted.count else {
       throw Violation(description: "at rest \(running.sorted()) run, wanted \(wanted.sorted())")
     }
+    let kept = Set(core.state.vnfcs.keys)
+    guard world.volumes.isSubset(of: kept),
+      wanted.filter({ core.state.vnfcs[$0]?.vdu == "front" }).isSubset(of: world.volumes)
+    else {
+      throw Violation(description: "at rest there are the volumes of \(world.volumes.sorted())")
+    }
     for (id, phase) in world.workloads {
       guard phase == .running, world.active.contains(id), core.state.serving(id.vnfc) == id else {
         throw Violation(description: "at rest \(id) is \(phase) and does not serve")
@@ -388,7 +406,8 @@ struct Simulation {
     try comeToRest()
     for network in core.state.networks.keys.sorted() { try request(.deleteNetwork(network)) }
     try comeToRest()
-    guard world.workloads.isEmpty, world.networks.isEmpty, core.state.vnfcs.isEmpty,
+    guard world.workloads.isEmpty, world.networks.isEmpty, world.volumes.isEmpty,
+      core.state.vnfcs.isEmpty,
       core.state.instances.isEmpty, core.state.networks.isEmpty
     else {
       throw Violation(
@@ -409,7 +428,8 @@ struct Simulation {
           vdus: [
             Vdu(
               id: "front", name: "front", technology: .container, imagePath: "a",
-              cpds: [VduCpd(id: "out"), VduCpd(id: "in", virtualLink: "middle")]),
+              cpds: [VduCpd(id: "out"), VduCpd(id: "in", virtualLink: "middle")],
+              storages: [VirtualBlockStorage(id: "disk", sizeBytes: 1)]),
             Vdu(
               id: "back", name: "back", technology: .container, imagePath: "a",
               cpds: [VduCpd(id: "in", virtualLink: "middle")], maximumInstances: 3),

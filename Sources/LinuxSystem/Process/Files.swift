@@ -45,6 +45,15 @@ public func readFile(_ path: String, limit: Int) throws(SystemError) -> [UInt8] 
   return try readRange(of: descriptor, from: nil, limit: limit)
 }
 
+/// Makes the file at `path`, where it is missing, and as long as `length` where it is shorter; what is
+/// added takes no room until it is written.
+public func makeSparseFile(_ path: String, length: UInt64) throws(SystemError) {
+  let file = try openFile(path, .append)
+  defer { try? file.close() }
+  guard try fileSize(file).length < length else { return }
+  try systemCall("ftruncate", path) { ftruncate(file.rawValue, off_t(clamping: length)) }
+}
+
 /// Up to `limit` bytes of an open file, from `offset` or, where that is nil, from its position.
 public func readRange(
   of descriptor: FileDescriptor, from offset: UInt64?, limit: Int

@@ -13,6 +13,7 @@ struct QEMUCommandLine: Sendable, Hashable {
     static let control: Int32 = 15
     static func tap(_ index: Int) -> Int32 { 32 + Int32(index) }
     static func vhost(_ index: Int) -> Int32 { 96 + Int32(index) }
+    static func volume(_ index: Int) -> Int32 { 160 + Int32(index) }
   }
 
   struct Network: Sendable, Hashable {
@@ -28,8 +29,10 @@ struct QEMUCommandLine: Sendable, Hashable {
   var processors: Int
   var commandLine: String
   var networks: [Network]
+  /// How many block devices there are.
+  var volumes = 0
 
-  /// What a board has room for.
+  /// What a board has room for, volumes included.
   static func maximumPorts(of board: MachineImage.Board) -> Int { board == .microvm ? 6 : 24 }
 
   var arguments: [String] {
@@ -57,6 +60,16 @@ struct QEMUCommandLine: Sendable, Hashable {
       card += ",netdev=net\(index),mac=\(network.mac),host_mtu=\(network.mtu)"
       if board != .microvm { card += ",romfile=" }
       arguments += ["-netdev", backend, "-device", card]
+    }
+    for index in 0..<volumes {
+      // Set 1 is the log's. A full disk of the host's is the guest's error, not its standstill.
+      arguments += [
+        "-add-fd", "fd=\(Descriptor.volume(index)),set=\(index + 2)",
+        "-blockdev", "driver=file,node-name=file\(index),filename=/dev/fdset/\(index + 2)",
+        "-blockdev", "driver=raw,node-name=volume\(index),file=file\(index)",
+        "-device",
+        device("virtio-blk") + ",drive=volume\(index),werror=report,rerror=report",
+      ]
     }
     return arguments
   }

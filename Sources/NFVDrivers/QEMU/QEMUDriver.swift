@@ -17,6 +17,8 @@ public final class QEMUDriver: WorkloadDriver {
     /// For what goes with the host's boot; in a file system of memory.
     public var runFolder: String
     public var logFolder: String
+    /// For block devices; what is in it outlives the host's boot.
+    public var volumeFolder: String
     public var program: String
     /// How long QEMU may take until it answers by QMP.
     public var answerLimit: Duration
@@ -26,13 +28,14 @@ public final class QEMUDriver: WorkloadDriver {
     public var logBytes: UInt64
 
     public init(
-      store: StoreID, runFolder: String, logFolder: String,
+      store: StoreID, runFolder: String, logFolder: String, volumeFolder: String,
       program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
       startLimit: Duration = .seconds(90), logBytes: UInt64 = 4 << 20
     ) {
       self.store = store
       self.runFolder = runFolder
       self.logFolder = logFolder
+      self.volumeFolder = volumeFolder
       self.program = program
       self.answerLimit = answerLimit
       self.startLimit = startLimit
@@ -51,6 +54,7 @@ public final class QEMUDriver: WorkloadDriver {
   let workloads: HeldWorkloads
   let probe: AcceleratorProbe
   let machines: Machines
+  let volumes: Volumes
   private let users: Mutex<UserRanges>
 
   var hold: HoldClient { workloads.hold }
@@ -70,6 +74,7 @@ public final class QEMUDriver: WorkloadDriver {
       logFolder: configuration.logFolder, logBytes: configuration.logBytes, hold: hold,
       processPrefix: "machine:")
     self.workloads = workloads
+    volumes = Volumes(folder: configuration.volumeFolder)
     users = Mutex(UserRanges.machines(store: configuration.store, used: try workloads.records()))
     probe = AcceleratorProbe(
       program: configuration.program, cache: configuration.runFolder + "/accelerator")
@@ -88,6 +93,9 @@ public final class QEMUDriver: WorkloadDriver {
   ) async throws(NFVError) -> AttachmentPoint {
     let id = specification.id
     try check(specification, try MachineImage(specification.image))
+    try HeldWorkloads.onHost("cannot make the volumes of \(id)") { () throws(SystemError) in
+      try volumes.make(specification.volumes, of: id.vnfc)
+    }
     let folder = workloads.folder(id)
     if folder.record?.id != id {
       guard let user = users.withLock({ $0.take() }) else {

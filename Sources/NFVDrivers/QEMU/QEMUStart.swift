@@ -59,11 +59,11 @@ extension QEMUDriver {
         "\(id) wants \(memory) MiB of memory, this host has \(host >> 20) altogether")
     }
     let ports = QEMUCommandLine.maximumPorts(of: image.board)
-    guard specification.ports.count <= ports else {
+    guard specification.ports.count + specification.volumes.count <= ports else {
       throw NFVError(
         .unprocessable,
-        "\(id) has \(specification.ports.count) ports; a machine \(image.board.rawValue) has room "
-          + "for \(ports)")
+        "\(id) has \(specification.ports.count) ports and \(specification.volumes.count) volumes; a "
+          + "machine \(image.board.rawValue) has room for \(ports)")
     }
   }
 
@@ -78,7 +78,7 @@ extension QEMUDriver {
       commandLine: image.commandLine,
       networks: specification.ports.map {
         .init(mac: $0.mac, mtu: $0.mtu, usesVhost: hasVhost)
-      })
+      }, volumes: specification.volumes.count)
   }
 
   private static let vhost = "/dev/vhost-net"
@@ -130,6 +130,9 @@ extension QEMUDriver {
       try listen(folder.qmpSocket, QEMUCommandLine.Descriptor.qmp)
       try listen(folder.consoleSocket, QEMUCommandLine.Descriptor.console)
       try listen(folder.controlSocket, QEMUCommandLine.Descriptor.control)
+      for (index, volume) in specification.volumes.enumerated() {
+        pass(try volumes.open(volume, of: id.vnfc), QEMUCommandLine.Descriptor.volume(index))
+      }
       for (index, network) in commandLine.networks.enumerated() where network.usesVhost {
         pass(
           try openFile(Self.vhost, .readWrite), QEMUCommandLine.Descriptor.vhost(index))

@@ -15,6 +15,7 @@ public final class SimulatedHost: Sendable {
 
   struct State {
     var workloads: [WorkloadID: Workload] = [:]
+    var vnfcsWithVolumes: Set<VnfcID> = []
     var networks: [NetworkID: Network] = [:]
     var links: [WorkloadID: [PortID: Bool]] = [:]
     var failures: [Fault: NFVError] = [:]
@@ -60,7 +61,15 @@ public final class SimulatedHost: Sendable {
 
 // MARK: Workloads
 
-extension SimulatedHost: WorkloadDriver {
+extension SimulatedHost: VolumeKeeping {
+  public func vnfcsWithVolumes() async throws(NFVError) -> Set<VnfcID> {
+    state.withLock(\.vnfcsWithVolumes)
+  }
+
+  public func removeVolumes(of vnfc: VnfcID) async throws(NFVError) {
+    _ = state.withLock { $0.vnfcsWithVolumes.remove(vnfc) }
+  }
+
   public var capabilities: DriverCapabilities {
     DriverCapabilities(
       technologies: Set(Technology.allCases), attachmentKinds: [.networkNamespace],
@@ -75,6 +84,9 @@ extension SimulatedHost: WorkloadDriver {
   ) async throws(NFVError) -> AttachmentPoint {
     try check(.prepare)
     state.withLock { state in
+      if !specification.volumes.isEmpty {
+        state.vnfcsWithVolumes.insert(specification.id.vnfc)
+      }
       if state.workloads[specification.id] == nil {
         state.workloads[specification.id] = Workload(
           specification: specification, phase: .prepared, log: [])

@@ -12,12 +12,15 @@ public enum Action: Sendable, Hashable {
   case retireWorkload(WorkloadID, grace: Duration)
   /// All that is left is removed; then the addresses are free.
   case releaseAttachment(WorkloadID)
+  /// The block devices of a Vnfc that is no more.
+  case removeVolumes(VnfcID)
 
   /// What it acts on: one action at a time per subject.
   public enum Subject: Sendable, Hashable, Comparable {
     case network(NetworkID)
     case image(ImageDigest)
     case workload(WorkloadID)
+    case volumes(VnfcID)
   }
 
   public var subject: Subject {
@@ -28,6 +31,7 @@ public enum Action: Sendable, Hashable {
     case .prepareAttachment(let id, _), .startWorkload(let id), .awaitReady(let id),
       .activateAttachment(let id), .retireWorkload(let id, _), .releaseAttachment(let id):
       .workload(id)
+    case .removeVolumes(let vnfc): .volumes(vnfc)
     }
   }
 
@@ -43,6 +47,7 @@ public enum Action: Sendable, Hashable {
     case .activateAttachment: "activateAttachment"
     case .retireWorkload: "retireWorkload"
     case .releaseAttachment: "releaseAttachment"
+    case .removeVolumes: "removeVolumes"
     }
   }
 }
@@ -67,10 +72,16 @@ public struct ActionResult: Sendable, Hashable {
 public struct HostObservation: Sendable, Hashable {
   public var workloads: [ObservedWorkload]
   public var networks: ObservedNetworks
+  /// The Vnfcs that have block devices.
+  public var volumes: Set<VnfcID>
 
-  public init(workloads: [ObservedWorkload] = [], networks: ObservedNetworks = .init()) {
+  public init(
+    workloads: [ObservedWorkload] = [], networks: ObservedNetworks = .init(),
+    volumes: Set<VnfcID> = []
+  ) {
     self.workloads = workloads
     self.networks = networks
+    self.volumes = volumes
   }
 }
 

@@ -119,6 +119,7 @@ public struct Core: Sendable {
     for (network, tenant) in observation.networks.networks where state.networks[network] == nil {
       state.strayNetworks[network] = tenant
     }
+    for vnfc in observation.volumes { state.volumePhases[vnfc] = .present }
     // Functions that run on use these networks; what became of an uplink meanwhile is mended.
     for network in state.networks.values.sorted(by: { $0.id < $1.id })
     where network.uplink != .none && observation.networks.networks[network.id] != nil {
@@ -177,6 +178,12 @@ public struct Core: Sendable {
     case .removeNetwork(let network, let tenant):
       state.networkPhases[network] = nil
       state.strayNetworks[network] = result.error == nil ? nil : tenant
+      if result.error != nil {
+        let due = now + .seconds(1)
+        straysDue = min(straysDue ?? due, due)
+      }
+    case .removeVolumes(let vnfc):
+      state.volumePhases[vnfc] = result.error == nil ? nil : .present
       if result.error != nil {
         let due = now + .seconds(1)
         straysDue = min(straysDue ?? due, due)
@@ -288,6 +295,7 @@ public struct Core: Sendable {
       case .network(let id): "network \(state.networks[id]?.name ?? id.rawValue)"
       case .image(let digest): "image \(digest.rawValue.prefix(19))"
       case .workload(let id): "vnfc \(id.vnfc.rawValue.prefix(8))#\(id.incarnation)"
+      case .volumes(let vnfc): "vnfc \(vnfc.rawValue.prefix(8))"
       }
     func phase(since start: Timestamp) -> OperationPhase {
       OperationPhase(

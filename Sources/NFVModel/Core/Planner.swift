@@ -54,6 +54,7 @@ extension Core {
     }
     if let instance, isReached { settle(instance, at: now, &outcome) }
     removeUnusedLinks(of: id, &outcome)
+    removeUnusedVolumes(&outcome)
   }
 
   /// Brings a wanted Vnfc one step nearer to serving.
@@ -79,13 +80,15 @@ extension Core {
         }
       default: break
       }
-    } else {
+    } else if !hasVolumes(vnfc) || all.allSatisfy(isEnded) {
       start(vnfc, at: now, &outcome)
     }
+    // Volumes have one user at a time: the successor comes when the predecessor has gone.
+    let endsFirst = best == nil && hasVolumes(vnfc)
     for id in all where id != best {
       guard let workload = state.workloads[id] else { continue }
       // The predecessor serves until its successor does.
-      if workload.isAlive, !isReached || !sweeps {
+      if workload.isAlive, !endsFirst, !isReached || !sweeps {
         if workload.phase != .serving, sweeps {
           windDown(id, grace: .zero, vnfc, at: now, &outcome)
         }
@@ -124,6 +127,7 @@ extension Core {
     var started = vnfc
     started.incarnation += 1
     commit(.putVnfc(started), &outcome)
+    if hasVolumes(vnfc) { state.volumePhases[vnfc.id] = .present }
     let id = state.workload(started, incarnation: started.incarnation)
     // Only what replaces a serving workload waits aside; all else takes traffic from the beginning.
     let isActive = serving(vnfc.id) == nil
@@ -132,6 +136,13 @@ extension Core {
   }
 
   private func serving(_ vnfc: VnfcID) -> WorkloadID? { state.serving(vnfc) }
+
+  private func isEnded(_ id: WorkloadID) -> Bool {
+    switch state.workloads[id]?.phase {
+    case .retired, .releasing, nil: true
+    default: false
+    }
+  }
 
   private mutating func act(
     _ action: Action, _ phase: State.Workload.Phase, _ outcome: inout Outcome
@@ -196,6 +207,19 @@ extension Core {
       state.networkPhases[network] = .removing
       outcome.actions.append(.removeNetwork(network, tenant))
     }
+    removeUnusedVolumes(&outcome)
+  }
+
+  /// Removes block devices of Vnfcs that are no more, once nothing of them is left that has them open.
+  private mutating func removeUnusedVolumes(_ outcome: inout Outcome) {
+    guard sweepsStrays else { return }
+    for vnfc in state.volumePhases.keys.sorted()
+    where state.vnfcs[vnfc] == nil && state.volumePhases[vnfc] == .present
+      && state.incarnations[vnfc] == nil
+    {
+      state.volumePhases[vnfc] = .removing
+      outcome.actions.append(.removeVolumes(vnfc))
+    }
   }
 
   mutating func wait(_ id: VnfInstanceID, until moment: Timestamp) {
@@ -258,6 +282,12 @@ extension Core {
   }
 
   // MARK: What is needed
+
+  private func hasVolumes(_ vnfc: Vnfc) -> Bool {
+    let package = (state.instances[vnfc.instance]?.package).flatMap { state.packages[$0] }
+    let flavour = package?.content?.descriptor.flavour(vnfc.flavour)
+    return flavour?.vdu(vnfc.vdu)?.storages.isEmpty == false
+  }
 
   func image(of vnfc: Vnfc) -> ImageDigest? {
     guard let instance = state.instances[vnfc.instance],

@@ -14,6 +14,9 @@ public struct State: Sendable {
   /// Networks that are on the host and in no state of ours: to be swept.
   var strayNetworks: [NetworkID: TenantID] = [:]
 
+  /// Vnfcs that have, or may have, block devices on the host.
+  var volumePhases: [VnfcID: ResourcePhase] = [:]
+
   /// Derived: the Vnfcs of an instance, and the incarnations of a Vnfc that the host may have.
   private(set) var vnfcsOfInstance: [VnfInstanceID: Set<VnfcID>] = [:]
   var incarnations: [VnfcID: Set<WorkloadID>] = [:]

@@ -43,6 +43,17 @@ public struct WorkloadSpecification: Sendable, Hashable {
     }
   }
 
+  /// A block device that outlives its workloads (VirtualBlockStorage), kept by Vnfc and id.
+  public struct Volume: Sendable, Hashable {
+    public var id: String
+    public var sizeBytes: UInt64
+
+    public init(id: String, sizeBytes: UInt64) {
+      self.id = id
+      self.sizeBytes = sizeBytes
+    }
+  }
+
   public var id: WorkloadID
   public var technology: Technology
   /// For people: the host name inside.
@@ -64,6 +75,8 @@ public struct WorkloadSpecification: Sendable, Hashable {
   /// The document of the contract between platform and function: `/run/martlet/config.json`.
   public var document: [UInt8]
   public var files: [File]
+  /// In the order of the devices.
+  public var volumes: [Volume]
   /// In the order of the interfaces; their links are the network driver's.
   public var ports: [Port]
   /// Whether it forwards packets between its ports.
@@ -73,8 +86,8 @@ public struct WorkloadSpecification: Sendable, Hashable {
     id: WorkloadID, technology: Technology, hostName: String, image: PreparedImage,
     command: [String]? = nil, environment: [String] = [], cpuMillicores: Int? = nil,
     memoryBytes: UInt64, writableLayerBytes: UInt64, maximumProcesses: Int = 512,
-    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [], ports: [Port] = [],
-    forwards: Bool = false
+    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [],
+    volumes: [Volume] = [], ports: [Port] = [], forwards: Bool = false
   ) {
     self.id = id
     self.technology = technology
@@ -89,6 +102,7 @@ public struct WorkloadSpecification: Sendable, Hashable {
     self.linuxCapabilities = linuxCapabilities
     self.document = document
     self.files = files
+    self.volumes = volumes
     self.ports = ports
     self.forwards = forwards
   }
@@ -258,6 +272,16 @@ public protocol ConsoleServing: WorkloadDriver {
   /// what its reader was too slow for is left out and said so. The session ends with the workload,
   /// or by `cancel`, which leaves the workload alone.
   func console(of workload: WorkloadID) async throws(NFVError) -> any ExecSession
+}
+
+/// Drivers that give workloads block devices which outlive them. `prepare` makes what is missing, and
+/// never more than one workload that runs has a Vnfc's volumes.
+public protocol VolumeKeeping: WorkloadDriver {
+  /// The Vnfcs of our store that have volumes on this host.
+  func vnfcsWithVolumes() async throws(NFVError) -> Set<VnfcID>
+
+  /// Removes all volumes of a Vnfc, none of whose workloads is there any more.
+  func removeVolumes(of vnfc: VnfcID) async throws(NFVError)
 }
 
 /// A piece of a workload's output. Offsets count from its start and stay cursors after the oldest
