@@ -3,7 +3,8 @@ internal import NFVModel
 /// The JSON schemas of bodies. Attributes of the standard that are not named here are taken and kept
 /// where a request's description says so, and never given.
 enum OpenAPISchemas {
-  static let all = parsed(text)
+  /// Not kept: it is wanted once, when the document is made.
+  static var all: JSONValue { parsed(text) }
 
   /// A schema that stands in this program.
   static func parsed(_ text: String) -> JSONValue {
