@@ -4,7 +4,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 RELEASE := .build/release
 DEBUG := .build/debug
 
-.PHONY: setup build demo serve test check bench clean
+.PHONY: setup build demo serve functions functions-check test check bench clean
 
 # Debian packages that are missing, and a kernel for tiny virtual machines.
 setup:
@@ -22,6 +22,15 @@ demo: build
 serve: build
 	$(SUDO) $(RELEASE)/martletd
 
+# The network functions in Swift: as static programs for Linux, and as unikernels.
+functions: setup
+	NetworkFunctions/build responder
+	NetworkFunctions/Unikernel/build responder
+
+# Boots the unikernel under QEMU in a namespace of its own, and measures it.
+functions-check: functions
+	$(SUDO) NetworkFunctions/Unikernel/check
+
 # One after another: on two processors tests that wait for the host would keep the others' tasks.
 test: setup
 	swift build
@@ -32,7 +41,7 @@ test: setup
 # Format, undeclared imports, who owns which package, nothing put off without a reason.
 check: setup
 	swift format lint --strict --recursive Sources Tests NetworkFunctions/Sources NetworkFunctions/Tests \
-	  Package.swift NetworkFunctions/Package.swift
+	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/Package.swift Package.swift NetworkFunctions/Package.swift
 	scripts/check-imports
 	swift build --explicit-target-dependency-import-check error
 
@@ -40,4 +49,4 @@ bench: build
 	$(SUDO) $(RELEASE)/martlet bench --report build/bench-report.json
 
 clean:
-	rm -rf .build NetworkFunctions/.build build
+	rm -rf .build NetworkFunctions/.build NetworkFunctions/Unikernel/.build build

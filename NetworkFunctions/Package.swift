@@ -22,6 +22,12 @@ let package = Package(
   targets: [
     .target(name: "Packets", swiftSettings: settings),
     .target(name: "Functions", dependencies: ["Packets"], swiftSettings: settings),
+    .target(name: "CHosted"),
+    .target(
+      name: "Hosting", dependencies: ["CHosted", "Functions", "Packets"], swiftSettings: settings),
+    .executableTarget(
+      name: "responder", dependencies: ["Functions", "Hosting"],
+      swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]),
     .target(
       name: "TestFrames", dependencies: ["Packets"], path: "Tests/TestFrames",
       swiftSettings: settings),

@@ -13,6 +13,8 @@ public struct Configuration: ~Copyable {
   }
 
   public struct Port: Sendable, Hashable {
+    /// What the interface is named where there is an operating system.
+    public var interface: [UInt8]
     public var mac: MACAddress
     /// Of the IP packet, in octets.
     public var mtu: Int
@@ -20,8 +22,10 @@ public struct Configuration: ~Copyable {
     public var routes: [Route]
 
     public init(
-      mac: MACAddress, mtu: Int = 1500, addresses: [Prefix] = [], routes: [Route] = []
+      interface: [UInt8] = [], mac: MACAddress, mtu: Int = 1500, addresses: [Prefix] = [],
+      routes: [Route] = []
     ) {
+      self.interface = interface
       self.mac = mac
       self.mtu = mtu
       self.addresses = addresses

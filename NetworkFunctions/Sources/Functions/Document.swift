@@ -41,6 +41,7 @@ extension Configuration {
 
 extension Configuration.Port {
   init(from reader: inout JSONReader) throws(JSONError) {
+    var interface: [UInt8] = []
     var mac: MACAddress?
     var mtu = 1500
     var addresses: [Prefix] = []
@@ -49,6 +50,9 @@ extension Configuration.Port {
       if name.equals("mac") {
         mac = MACAddress(text: try reader.string())
         if mac == nil { throw .unexpected }
+      } else if name.equals("interface") {
+        interface = try reader.string()
+        guard 1...15 ~= interface.count, !interface.contains(0) else { throw .unexpected }
       } else if name.equals("mtu") {
         mtu = try reader.integer()
         guard 576...65_535 ~= mtu else { throw .unexpected }
@@ -66,7 +70,8 @@ extension Configuration.Port {
       }
     }
     guard let mac else { throw .unexpected }
-    self.init(mac: mac, mtu: mtu, addresses: addresses, routes: routes)
+    self.init(
+      interface: interface, mac: mac, mtu: mtu, addresses: addresses, routes: routes)
   }
 }
 

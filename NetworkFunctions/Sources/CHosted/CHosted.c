@@ -1,0 +1,1 @@
+#include "CHosted.h"
