@@ -2,13 +2,11 @@ import ControlProtocol
 import LinuxSystem
 import NFVImages
 import NFVModel
+import TestSupport
 import Testing
 
 /// A built image under QEMU, without any driver.
-@Suite(
-  .serialized,
-  .enabled(if: Facility.qemu, "qemu-system-x86_64 is missing"),
-  .enabled(if: Facility.kernel, "there is no kernel: none is cached, and apt brings none"))
+@Suite(.serialized, .needs(.qemu, .kernel))
 struct BootTests {
   @Test(.timeLimit(.minutes(2)))
   func aFunctionRunsIsServedAndEndsWithTheMachine() throws {

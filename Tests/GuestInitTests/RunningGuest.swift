@@ -6,19 +6,12 @@ import LinuxSystem
 import NFVImages
 import NFVModel
 import SystemPackage
+import TestSupport
 import Testing
 
-/// What the machine has, for `.enabled(if:)`; named in MARTLET_REQUIRE, a facility counts as there,
-/// and its test fails where it is not.
-enum Facility {
-  static let qemuPath = "/usr/bin/qemu-system-x86_64"
-  static let qemu = access(qemuPath, X_OK) == 0 || required("qemu")
-  static let kernel = (try? KernelPackage.standard()) != nil || required("qemu")
-
-  private static func required(_ name: String) -> Bool {
-    guard let value = getenv("MARTLET_REQUIRE") else { return false }
-    return String(cString: value).split(separator: ",").contains { $0 == name }
-  }
+extension Facility {
+  /// A kernel for guests: one that is cached, or that apt brings.
+  static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
 }
 
 /// A virtual machine of a recipe, interpreted, with one port that leads nowhere; from one thread.
@@ -31,13 +24,20 @@ final class RunningGuest {
   private var nextID: UInt64 = 1
   private var events: [ControlEvent] = []
   /// How long one answer may take, in milliseconds.
-  private static let patience: Int32 = 60_000
+  private let patience: Int32
 
-  init(_ recipe: ImageRecipe) throws {
+  /// - Parameters:
+  ///   - memoryMiB: more than the image says that it needs.
+  ///   - devices: further options of QEMU's.
+  init(
+    _ recipe: ImageRecipe, memoryMiB: Int = 0, processors: Int = 1, devices: [String] = [],
+    patience: Duration = .seconds(60)
+  ) throws {
+    self.patience = Int32(patience.components.seconds * 1000)
     var template = Array("/tmp/boot-test-XXXXXX".utf8CString)
     folder = String(cString: try #require(mkdtemp(&template)))
     let form = ImageForm.tinyx(
-      kernel: try KernelPackage.standard(), initProgram: try Self.initProgram())
+      kernel: try KernelPackage.standard(), initProgram: Built.program("martlet-init"))
     _ = try ImageBuilder.build(recipe, as: form, in: folder, to: "\(folder)/image.tar")
     let archive = try ArchiveReader(path: "\(folder)/image.tar")
     while let entry = try archive.next() {
@@ -52,14 +52,15 @@ final class RunningGuest {
       arguments: [
         Facility.qemuPath, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "pc,usb=off,vmport=off", "-accel", "tcg", "-cpu", "max",
-        "-m", "\(configuration.minimumMemoryMiB)", "-kernel", "\(folder)/kernel",
+        "-m", "\(max(configuration.minimumMemoryMiB, memoryMiB))", "-smp", "\(processors)",
+        "-kernel", "\(folder)/kernel",
         "-initrd", "\(folder)/initramfs", "-append", configuration.commandLine,
         "-serial", "file:\(folder)/console", "-device", "virtio-serial-pci",
         "-chardev", "socket,id=control,path=\(folder)/control,server=on,wait=off",
         "-device", "virtserialport,chardev=control,name=\(ControlProtocol.portName)",
         "-netdev", "hubport,id=net,hubid=0",
         "-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:00:01,romfile=",
-      ], environment: ["PATH=/usr/bin:/bin"])
+      ] + devices, environment: ["PATH=/usr/bin:/bin"])
     try connect()
   }
 
@@ -68,17 +69,6 @@ final class RunningGuest {
     var minimumMemoryMiB: Int
     var entrypoint: [String]
     var environment: [String]
-  }
-
-  /// Beside the tests' own program.
-  private static func initProgram() throws -> String {
-    let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-    for argument in [own] + CommandLine.arguments {
-      let folder = argument.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
-      if fileExists("\(folder)/martlet-init") { return "\(folder)/martlet-init" }
-    }
-    let sources = #filePath.split(separator: "/").dropLast(3).reduce("") { "\($0)/\($1)" }
-    return "\(sources)/.build/debug/martlet-init"
   }
 
   /// As a driver does it: an archive more, behind the image's.
@@ -154,7 +144,7 @@ final class RunningGuest {
       if let body = try reader.next() { return try ControlMessage(body) }
       let descriptor = FileDescriptor(rawValue: socket)
       try #require(
-        try waitReadable(descriptor, milliseconds: Self.patience), "no answer: \(console)")
+        try waitReadable(descriptor, milliseconds: patience), "no answer: \(console)")
       let bytes = try readSome(of: descriptor, limit: 1 << 16)
       try #require(!bytes.isEmpty, "the machine went off: \(console)")
       reader.append(bytes)

@@ -68,8 +68,18 @@ final class Platform {
   }
 
   var socket: String { "\(run)/martletd.sock" }
-  /// The package project of the responder.
-  var responder: String { "\(Built.project)/examples/responder" }
+  /// The responder's package: MARTLET_TEST_RESPONDER, or made once for all tests of a run.
+  static let responder = Result {
+    if let given = getenv("MARTLET_TEST_RESPONDER") { return String(cString: given) }
+    let path = try TemporaryFolder.ofRun.get().path + "/responder.csar"
+    let result = try runProgram(
+      Built.program("martlet"),
+      arguments: [
+        "martlet", "package", "build", "\(Built.project)/examples/responder", "-o", path,
+      ])
+    guard result.status == 0 else { throw Failed(String(decoding: result.output, as: UTF8.self)) }
+    return path
+  }
 
   func startDaemon() async throws {
     let program = Built.program("martletd")
@@ -119,7 +129,7 @@ final class Platform {
 
   /// Runs a responder; the first brings its package and the client with it.
   func runResponder(_ name: String, _ connection: String) async throws {
-    let package = client == nil ? responder : "responder"
+    let package = client == nil ? try Self.responder.get() : "responder"
     try martlet(["vnf", "run", package, "--name", name, "--connect", connection])
     if client == nil {
       struct Network: Decodable { var id: String }
@@ -133,7 +143,7 @@ final class Platform {
 
   func connects(to last: UInt8, within time: Duration = .seconds(5)) throws -> Bool {
     try #require(client).firstConnection(
-      to: [10, 9, 0, last], port: 5001, until: .now + time) != nil
+      to: [10, 9, 0, last], port: 5001, until: .now + time * slowness) != nil
   }
 
   /// Begins pings 1 ms apart that end by themselves.
@@ -196,7 +206,8 @@ final class Platform {
     for group in groups {
       // The daemon's own groups go with their last workload.
       for folder in hierarchies.allFolders(of: group) {
-        for name in try listFolder(folder) where access("\(folder)/\(name)/tasks", F_OK) == 0 {
+        for name in try listFolder(folder) where access("\(folder)/\(name)/cgroup.procs", F_OK) == 0
+        {
           left.append("\(folder)/\(name)")
         }
       }

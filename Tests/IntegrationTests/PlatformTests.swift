@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// Real functions outlive what carries them, and go without a trace. Time is the host's own.
-@Suite(.needs(.root, .crun), .serialized, .timeLimit(.minutes(2)))
+@Suite(.needs(.root, .crun), .serialized, .timeLimit(.minutes(2 * slowness)))
 struct PlatformTests {
   /// System calls here may wait; they stay off the cooperative pool.
   private static let threads = BlockingExecutor(threads: 1, name: "martlet-test")
@@ -101,8 +101,10 @@ struct PlatformTests {
         ["network", "create", "dmz", "--subnet", "10.9.1.0/24", "--uplink", "routed"])
       try platform.martlet(
         ["network", "create", "wan", "--subnet", "10.9.2.0/24", "--uplink", "nat"])
-      try platform.martlet(
-        ["vnf", "run", platform.responder, "--name", "open", "--connect", "network=dmz,10.9.1.10"])
+      try platform.martlet([
+        "vnf", "run", try Platform.responder.get(), "--name", "open", "--connect",
+        "network=dmz,10.9.1.10",
+      ])
       try platform.martlet([
         "vnf", "run", "responder", "--name", "inner", "--connect", "network=wan",
       ])

@@ -370,7 +370,8 @@ struct ContainerDriverTests {
 
   @Test("runc runs it as well, as confined", .needs(.runc))
   func runc() async throws {
-    try await withContainers(runtime: .runc, runtimePath: "/usr/sbin/runc") { fixture in
+    let path = try #require(Facility.path(of: "runc"))
+    try await withContainers(runtime: .runc, runtimePath: path) { fixture in
       let (status, output) = try await fixture.output(
         """
         mount -t tmpfs none /tmp 2>/dev/null && echo MOUNTED

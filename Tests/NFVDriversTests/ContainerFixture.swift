@@ -14,6 +14,7 @@ final class ContainerFixture: Sendable {
   let driver: ContainerDriver
   let configuration: ContainerDriver.Configuration
   let store: StoreID
+  private let imageRoot: String
 
   init(
     runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
@@ -30,14 +31,14 @@ final class ContainerFixture: Sendable {
       store: store, runFolder: folder + "/run", logFolder: folder + "/log", runtime: runtime,
       runtimePath: runtimePath, startLimit: startLimit)
     driver = try ContainerDriver(configuration, hold: hold)
-    try TestImage.build(at: folder + "/image")
+    imageRoot = try TestImage.root.get()
   }
 
   var folder: String { temporary.path }
 
   var image: PreparedImage {
     PreparedImage(
-      digest: "sha256:test", root: folder + "/image", configuration: ImageConfiguration(), size: 0)
+      digest: "sha256:test", root: imageRoot, configuration: ImageConfiguration(), size: 0)
   }
 
   func specification(
@@ -138,7 +139,8 @@ func withContainers(
   try result.get()
 }
 
-/// A root file system of the host's own programs and their libraries.
+/// A root file system of the host's own programs and their libraries. As images are, it is one for
+/// all that runs.
 enum TestImage {
   private static let programs = [
     "/bin/sh", "/bin/sleep", "/bin/cat", "/bin/ls", "/bin/mount", "/bin/touch", "/bin/chown",
@@ -146,35 +148,15 @@ enum TestImage {
     "/usr/sbin/nft",
   ]
 
-  static func build(at root: String) throws {
+  static let root = Result { try build() }
+
+  private static func build() throws -> String {
+    let root = try TemporaryFolder.ofRun.get().path + "/image"
     try Mount.makeDirectory(root, mode: 0o755)
-    let descriptor = try openFile(root, .path)
-    defer { try? descriptor.close() }
     for folder in ["proc", "sys", "dev", "run", "tmp", "etc", "root"] {
-      try Confined.makeFolders(folder, in: descriptor)
+      try Mount.makeDirectory("\(root)/\(folder)", mode: 0o755)
     }
-    var paths: Set<String> = []
-    for program in programs where access(program, X_OK) == 0 {
-      paths.insert(program)
-      paths.formUnion(try libraries(of: program))
-    }
-    for path in paths { try copy(path, into: descriptor) }
-  }
-
-  /// As the dynamic loader finds them (ldd(1)).
-  private static func libraries(of program: String) throws -> [String] {
-    let result = try runProgram("/usr/bin/ldd", arguments: ["ldd", program])
-    return String(decoding: result.output, as: UTF8.self).split(whereSeparator: \.isWhitespace)
-      .filter { $0.hasPrefix("/") && !$0.hasSuffix(":") }.map(String.init)
-  }
-
-  private static func copy(_ path: String, into root: FileDescriptor) throws {
-    let parts = path.split(separator: "/").map(String.init)
-    let folder = parts.dropLast().joined(separator: "/")
-    try Confined.makeFolders(folder, in: root)
-    let file = try Confined.makeFile(
-      folder, parts.last!, mode: 0o755, owner: Mount.Owner(user: 0, group: 0), in: root)
-    defer { try? file.close() }
-    try writeAll(try readFile(path, limit: 64 << 20), to: file)
+    try copyPrograms(programs.filter { access($0, X_OK) == 0 }, into: root)
+    return root
   }
 }

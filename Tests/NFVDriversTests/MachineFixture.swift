@@ -10,8 +10,6 @@ import Testing
 @testable import NFVImages
 
 extension Facility {
-  static let qemuPath = "/usr/bin/qemu-system-x86_64"
-  static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
   /// Debian's, cached or got by apt.
   static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
 

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 public import Testing
 
 /// What a test needs of the host. A missing facility skips its tests and says so, unless
@@ -22,6 +23,14 @@ public struct Facility: Sendable {
   public static let crun = Facility(program: "crun")
   public static let runc = Facility(program: "runc")
   public static let skopeo = Facility(program: "skopeo")
+  public static let qemuPath = "/usr/bin/qemu-system-x86_64"
+  public static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
+  /// Version 2 of control groups alone: this host's, or that of a guest.
+  public static let cgroup2 = Facility("cgroup2", hostHasCgroup2 || qemu.isThere)
+
+  /// Whether this host has version 2 of control groups alone, so that tests which make groups need
+  /// no guest for it.
+  public static let hostHasCgroup2 = (try? CgroupHierarchies.detect())?.isUnifiedOnly ?? false
 
   /// The program's path; nil where the host has none of that name.
   public static func path(of program: String) -> String? {

@@ -7,6 +7,13 @@ import SystemPackage
 public final class TemporaryFolder: Sendable {
   public let path: String
 
+  /// For what the tests of a run share; gone when the run's process ends.
+  public static let ofRun: Result<TemporaryFolder, any Error> = {
+    let made = Result { try TemporaryFolder(mode: 0o711) }
+    atexit { try? TemporaryFolder.ofRun.get().remove() }
+    return made
+  }()
+
   /// - Parameters:
   ///   - parent: short by default, as a socket's path ends at 107 octets.
   ///   - mode: others may pass through with 0o711.
