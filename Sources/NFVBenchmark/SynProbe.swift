@@ -11,9 +11,9 @@ public enum SynProbe {
   ///   - namespace: from where, by its interface called `interface`.
   ///   - source: an IPv4 address of that interface, in the order of the wire.
   ///   - address: the function's IPv4 address.
-  ///   - interval: between two frames, microseconds. Spinning would take a processor away from what
-  ///     is measured, and frames wait in a machine's tap until its guest works them all off. The
-  ///     answer is seen twice as much later at most.
+  ///   - interval: between two ARP requests, microseconds; SYNs follow faster. Spinning would take a
+  ///     processor away from what is measured, and frames wait in a machine's tap until its guest
+  ///     works them all off.
   /// - Returns: the moment of the answer; nil when the watch was over first.
   public static func firstAnswer(
     in namespace: NetworkNamespace, interface: String, source: [UInt8], to address: [UInt8],
@@ -31,7 +31,7 @@ public enum SynProbe {
         try? socket.send(
           target.map { syn(mac, $0, source, address, port: port, sequence: sequence) }
             ?? arpRequest(mac, source, address))
-        pause(microseconds: interval)
+        pause(microseconds: target == nil ? interval : min(interval, 1000))
         while let frame = try socket.receive(timeout: .zero) {
           if let found = arpReply(frame, from: address) {
             target = found
