@@ -57,6 +57,7 @@ final class Platform {
   /// The store's part of every workload's control group, once one was seen.
   private var groups: Set<String> = []
   private var client: ClientNamespace?
+  private var others: [ClientNamespace] = []
 
   /// - Parameter host: the network namespace that the daemon takes for the host's.
   init(host: NetworkNamespace? = nil) async throws {
@@ -132,13 +133,28 @@ final class Platform {
     let package = client == nil ? try Self.responder.get() : "responder"
     try martlet(["vnf", "run", package, "--name", name, "--connect", connection])
     if client == nil {
-      struct Network: Decodable { var id: String }
-      let lan = try JSONDecoder().decode(
-        Network.self, from: Data(try martlet(["get", "network", "lan", "-o", "json"]).utf8))
-      client = try ClientNamespace(
-        fabric: "\(run)/fabric/default", network: lan.id, name: "mtest-lan",
-        address: [10, 9, 0, 100], prefixLength: 24)
+      client = try client(on: "lan", name: "mtest-lan", address: [10, 9, 0, 100], routes: [])
     }
+  }
+
+  private func client(
+    on network: String, name: String, address: [UInt8], routes: [ClientNamespace.Route]
+  ) throws -> ClientNamespace {
+    struct Network: Decodable { var id: String }
+    let found = try JSONDecoder().decode(
+      Network.self, from: Data(try martlet(["get", "network", network, "-o", "json"]).utf8))
+    return try ClientNamespace(
+      fabric: "\(run)/fabric/default", network: found.id, name: name, address: address,
+      prefixLength: 24, routes: routes)
+  }
+
+  /// A client more, on a network that a function is on; it goes with the platform.
+  func join(
+    _ network: String, name: String, address: [UInt8], routes: [ClientNamespace.Route] = []
+  ) throws -> ClientNamespace {
+    let joined = try client(on: network, name: name, address: address, routes: routes)
+    others.append(joined)
+    return joined
   }
 
   func connects(to last: UInt8, within time: Duration = .seconds(5)) throws -> Bool {
@@ -196,6 +212,8 @@ final class Platform {
     }
     client?.remove()
     client = nil
+    for other in others { other.remove() }
+    others = []
     for name in try names("network") { try martlet(["network", "delete", name]) }
     try await eventually("the fabric is gone", within: .seconds(5)) {
       access("\(run)/fabric/default", F_OK) != 0
@@ -220,6 +238,7 @@ final class Platform {
   func cleanUp() {
     endDaemon(SIGKILL)
     client?.remove()
+    for other in others { other.remove() }
     let hierarchies = try? CgroupHierarchies.detect()
     for group in groups {
       for folder in hierarchies?.allFolders(of: group) ?? [] {
