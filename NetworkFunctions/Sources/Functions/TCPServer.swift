@@ -19,8 +19,9 @@ public enum TCPService: Sendable, Hashable {
   }
 }
 
-/// One end of a connection, as RFC 9293, section 3.3.1 names its variables.
-struct TCPConnection: Sendable {
+/// One end of a connection, as RFC 9293, section 3.3.1 names its variables. Of a class, as copies of
+/// all of it would be a tenth of the smallest image.
+final class TCPConnection {
   enum State: Sendable {
     case synReceived
     case established
@@ -60,6 +61,27 @@ struct TCPConnection: Sendable {
   var retries: UInt8 = 0
   /// What echo has taken and not yet had acknowledged; the first is `unacknowledged`'s.
   var stored: [UInt8] = []
+
+  init(
+    port: Int, to peer: MACAddress, from own: MACAddress, tag: UInt16?, _ service: TCPService,
+    expected: UInt32, initial: UInt32, options: TCPOptions, segment: Int, window: UInt16
+  ) {
+    self.port = port
+    self.peer = peer
+    self.own = own
+    self.tag = tag
+    self.service = service
+    self.expected = expected
+    self.initial = initial
+    unacknowledged = initial
+    next = initial &+ 1
+    highest = initial &+ 1
+    windowShift = options.windowScale ?? 0
+    shiftsOwn = options.windowScale != nil
+    self.segment = segment
+    self.window = UInt32(window)
+    congestionWindow = UInt32(10 * segment)
+  }
 
   var inFlight: UInt32 { next &- unacknowledged }
 }
@@ -170,13 +192,10 @@ struct TCPServer: ~Copyable {
     let offered = Int(options.maximumSegment ?? (datagram.version == .ipv4 ? 536 : 1220))
     let segment = max(64, min(offered, mtu - headers))
     let initial = UInt32(truncatingIfNeeded: key.hash(surroundings.now))
-    var connection = TCPConnection(
-      port: port, peer: ethernet.source, own: ethernet.destination, tag: ethernet.tag,
-      service: service, expected: header.sequence &+ 1, initial: initial,
-      unacknowledged: initial, next: initial &+ 1, highest: initial &+ 1,
-      windowShift: options.windowScale ?? 0, shiftsOwn: options.windowScale != nil,
-      segment: segment, congestionWindow: UInt32(10 * segment))
-    connection.window = UInt32(header.window)
+    let connection = TCPConnection(
+      port: port, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, service,
+      expected: header.sequence &+ 1, initial: initial, options: options, segment: segment,
+      window: header.window)
     connections.expire(at: surroundings.seconds) { (_, _, _) in }
     guard
       connections.add(
@@ -204,7 +223,7 @@ struct TCPServer: ~Copyable {
     _ key: FlowKey, in surroundings: inout S
   ) -> Verdict {
     guard let (index, _) = connections.find(key) else { return .drop }
-    var connection = connections[index]
+    let connection = connections[index]
     if header.flags.contains(.rst) {
       // RFC 5961, section 3.2: only the exact number is believed.
       if header.sequence == connection.expected { connections.remove(index) }
@@ -221,7 +240,7 @@ struct TCPServer: ~Copyable {
 
     let payload = datagram.transportLength - header.headerLength
     let before = windowSize(connection)
-    takeAcknowledgement(&connection, header, payload: payload, at: surroundings.now)
+    takeAcknowledgement(connection, header, payload: payload, at: surroundings.now)
     if connection.state == .lastAck, connection.unacknowledged == connection.highest {
       connections.remove(index)
       return .drop
@@ -230,20 +249,19 @@ struct TCPServer: ~Copyable {
     var answers = windowSize(connection) > before
     if payload > 0 || header.flags.contains(.fin) {
       answers = true
-      takePayload(&connection, frame, datagram, header, payload: payload)
+      takePayload(connection, frame, datagram, header, payload: payload)
     }
-    connections[index] = connection
     if connection.state != .synReceived {
       connections.use(index, .established, at: surroundings.seconds)
     }
     let sent = pump(key, in: &surroundings)
     // Every segment that went out has acknowledged.
     guard answers, !sent else { return .drop }
-    return acknowledge(&frame, ethernet, datagram, header, connections[index])
+    return acknowledge(&frame, ethernet, datagram, header, connection)
   }
 
   private func takeAcknowledgement(
-    _ connection: inout TCPConnection, _ header: TCPHeader, payload: Int, at now: Instant
+    _ connection: TCPConnection, _ header: TCPHeader, payload: Int, at now: Instant
   ) {
     if connection.state == .synReceived, header.acknowledgement != connection.initial {
       connection.state = .established
@@ -270,20 +288,20 @@ struct TCPServer: ~Copyable {
       connection.congestionWindow = min(connection.congestionWindow &+ grown, 4 << 20)
     } else if payload == 0, connection.inFlight > 0, window == connection.window {
       connection.duplicates &+= 1
-      if connection.duplicates == 3 { back(&connection) }
+      if connection.duplicates == 3 { back(connection) }
     }
     connection.window = window
   }
 
   /// Begins again with the oldest octet that was not acknowledged.
-  private func back(_ connection: inout TCPConnection) {
+  private func back(_ connection: TCPConnection) {
     connection.threshold = max(connection.inFlight / 2, UInt32(2 * connection.segment))
     connection.congestionWindow = connection.threshold
     connection.next = connection.unacknowledged
   }
 
   private mutating func takePayload(
-    _ connection: inout TCPConnection, _ frame: borrowing Frame, _ datagram: Datagram,
+    _ connection: TCPConnection, _ frame: borrowing Frame, _ datagram: Datagram,
     _ header: TCPHeader, payload: Int
   ) {
     guard connection.state == .established else { return }
@@ -339,7 +357,7 @@ struct TCPServer: ~Copyable {
     guard let (index, _) = connections.find(key), connections[index].state != .synReceived else {
       return false
     }
-    var connection = connections[index]
+    let connection = connections[index]
     let now = surroundings.now
     let segments = surroundings.segments(port: connection.port)
     var sent = false
@@ -391,7 +409,6 @@ struct TCPServer: ~Copyable {
     if connection.window == 0, connection.service == .generate, connection.retransmission == .max {
       connection.retransmission = now + Self.timeout
     }
-    connections[index] = connection
     if connection.service != .discard || connection.state != .established { activate(key) }
     return sent
   }
@@ -460,7 +477,7 @@ struct TCPServer: ~Copyable {
     for position in 0..<active.count {
       let key = active[position]
       guard let (index, _) = connections.find(key) else { continue }
-      var connection = connections[index]
+      let connection = connections[index]
       var isDue = wasBlocked
       if connection.retransmission <= now {
         guard connection.retries < Self.maximumRetries else {
@@ -470,10 +487,9 @@ struct TCPServer: ~Copyable {
         connection.retries &+= 1
         // An answer of any kind opens the window; the octet counts as sent.
         if connection.window == 0 { connection.window = 1 }
-        back(&connection)
+        back(connection)
         connection.congestionWindow = UInt32(connection.segment)
         connection.retransmission = now + Self.timeout << Instant(min(connection.retries, 6))
-        connections[index] = connection
         isDue = true
       }
       active[kept] = key

@@ -235,8 +235,8 @@ idt_pointer:
     .word 4095
     .quad idt
 
+    // kernel.ld begins a page here; an alignment of the section would pad the file.
     .section .bss.tables, "aw", @nobits
-    .balign 4096
 pml4:    .skip 4096
 pdpt:    .skip 4096
 pd_low:  .skip 4096

@@ -18,6 +18,7 @@ struct VirtioDevice {
   /// Resets it and takes what both know of `wanted` and VERSION_1.
   ///
   /// - Returns: the features taken.
+  @inline(never)
   func begin(wanted: UInt64) -> UInt64 {
     status(0)
     status(1)
@@ -85,6 +86,7 @@ struct VirtioQueue: ~Copyable {
   private var nextUsed: UInt16 = 0
   private var announced: UInt16 = 0
 
+  @inline(never)
   init(_ device: VirtioDevice, index: Int) {
     self.device = device
     self.index = index
@@ -97,7 +99,9 @@ struct VirtioQueue: ~Copyable {
       queue: index, size: Self.size, descriptors: descriptors, driver: available, device: used)
   }
 
+  // Not copied to each of its many callers: the image shall be small.
   /// - Parameter next: the chain's next descriptor.
+  @inline(never)
   func describe(_ number: Int, address: UInt64, length: Int, next: Int?, isWritten: Bool) {
     let place = descriptors + UInt64(number & 255) * 16
     Boot_store32(place, UInt32(truncatingIfNeeded: address))
@@ -107,6 +111,7 @@ struct VirtioQueue: ~Copyable {
     Boot_store16(place + 14, UInt16(truncatingIfNeeded: next ?? 0))
   }
 
+  @inline(never)
   mutating func offer(_ number: Int) {
     Boot_store16(
       available + 4 + UInt64(nextAvailable & 255) * 2, UInt16(truncatingIfNeeded: number))
@@ -114,6 +119,7 @@ struct VirtioQueue: ~Copyable {
   }
 
   /// Shows the device what was offered, and wakes it where it wants that.
+  @inline(never)
   mutating func announce() {
     guard announced != nextAvailable else { return }
     Boot_order()
