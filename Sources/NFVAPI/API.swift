@@ -13,7 +13,7 @@ public struct API: Sendable {
   private let logger: Logger
   private let traffic = Traffic()
   private let operations: OperationCounts
-  /// Where the store is read: its calls block.
+  /// Where the store and the host are read: their calls block.
   private let threads = BlockingExecutor(threads: 2, name: "martlet-read")
 
   /// - Parameter version: the daemon's, as it tells it.
@@ -57,7 +57,11 @@ public struct API: Sendable {
     Vnfcs(lifecycle: lifecycle).register(on: &routes)
     Networks(lifecycle: lifecycle).register(on: &routes)
     Events(lifecycle: lifecycle, threads: threads).register(on: &routes)
-    Daemon(lifecycle: lifecycle, traffic: traffic, operations: operations, version: version)
-      .register(on: &routes)
+    let usage = Usage(lifecycle: lifecycle, threads: threads)
+    usage.register(on: &routes)
+    Daemon(
+      lifecycle: lifecycle, traffic: traffic, operations: operations, usage: usage,
+      version: version
+    ).register(on: &routes)
   }
 }

@@ -319,20 +319,21 @@ public final class HostNetwork: NetworkDriver, Sendable {
   public func counters(
     of attachments: [Attachment]
   ) async throws(NFVError) -> [PortID: PortCounters] {
-    guard let tenant = attachments.first?.workload.tenant,
-      let fabric = fabrics.withLock({ $0[tenant] })
-    else { return [:] }
+    let known = fabrics.withLock { $0 }
     return try wrap("the counters of ports") { () throws(SystemError) in
-      let links = Dictionary(
-        try fabric.route.links().map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
       var counters: [PortID: PortCounters] = [:]
-      for attachment in attachments {
-        guard let link = links[attachment.interfaceName] else { continue }
-        // What the host's end sends is what the function receives.
-        counters[attachment.port.id] = PortCounters(
-          receivedPackets: link.sentPackets, receivedBytes: link.sentBytes,
-          sentPackets: link.receivedPackets, sentBytes: link.receivedBytes,
-          dropped: link.receiveDropped + link.sendDropped)
+      for (tenant, some) in Dictionary(grouping: attachments, by: \.workload.tenant) {
+        guard let fabric = known[tenant] else { continue }
+        let links = Dictionary(
+          try fabric.route.links().map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        for attachment in some {
+          guard let link = links[attachment.interfaceName] else { continue }
+          // What the host's end sends is what the function receives.
+          counters[attachment.port.id] = PortCounters(
+            receivedPackets: link.sentPackets, receivedBytes: link.sentBytes,
+            sentPackets: link.receivedPackets, sentBytes: link.receivedBytes,
+            dropped: link.receiveDropped + link.sendDropped)
+        }
       }
       return counters
     }

@@ -22,8 +22,8 @@ struct Martlet: AsyncParsableCommand {
     subcommands: [
       VnfCommand.self, OpCommand.self, PackageCommand.self, ImageCommand.self, NetworkCommand.self,
       GetCommand.self, DescribeCommand.self, LogsCommand.self, ExecCommand.self,
-      ConsoleCommand.self,
-      EventsCommand.self, WaitCommand.self, DemoCommand.self, BenchCommand.self,
+      ConsoleCommand.self, EventsCommand.self, TopCommand.self, WaitCommand.self,
+      DemoCommand.self, BenchCommand.self,
     ])
 
   static func main() async {

@@ -34,6 +34,21 @@ func windowChanges() -> AsyncStream<Void> {
   }
 }
 
+/// Signals that end a command (SIGINT, SIGTERM, SIGHUP), for as long as somebody listens: then the
+/// terminal is restored before it ends.
+func endings() -> AsyncStream<Void> {
+  AsyncStream(bufferingPolicy: .bufferingNewest(1)) { continuation in
+    let sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number)
+      source.setEventHandler { continuation.yield() }
+      source.resume()
+      return source
+    }
+    continuation.onTermination = { _ in for source in sources { source.cancel() } }
+  }
+}
+
 /// Standard input, read only as fast as it is wanted, and left alone at any moment.
 ///
 /// Reading blocks a thread of its own; a pipe ends that when the command ends first.

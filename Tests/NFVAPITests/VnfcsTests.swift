@@ -40,6 +40,31 @@ import Testing
     }
   }
 
+  @Test func usageOfAll() async throws {
+    try await run { fixture, path, workload in
+      let usage = try await fixture.call(.get, "/martlet/v1/usage").json
+      #expect(try usage.member("monotonicMilliseconds").integer > 0)
+      #expect(try usage.at("vnfcs/0/workload").text == workload.name)
+      #expect(try usage.at("vnfcs/0/technology").text == "container")
+      #expect(try usage.at("vnfcs/0/memoryBytes").integer == 4096)
+      #expect(try usage.at("vnfcs/0/ports/1/receivedPackets").integer == 3)
+      let instance = path.split(separator: "/")[3]
+      let own = try await fixture.call(.get, "/martlet/v1/usage?vnfInstanceId=\(instance)").json
+      #expect(try own.at("vnfcs/0/vnfcId").text == workload.vnfc.rawValue)
+      #expect(try await fixture.call(.get, "/martlet/v1/usage?vnfInstanceId=none").status == 404)
+      let metrics = try await fixture.call(.get, "/metrics").text
+      let labels = "vnfc=\"\(workload.vnfc)\""
+      let lines = metrics.split(separator: "\n").filter { $0.contains(labels) }
+      // Four of the component, five of each of its two ports.
+      #expect(lines.count == 14)
+      #expect(
+        lines.contains {
+          $0.hasPrefix("martlet_vnfc_cpu_seconds_total{") && $0.hasSuffix(" 0.000000007")
+        })
+      #expect(lines.contains { $0.contains("port_received_packets_total{") && $0.hasSuffix(" 3") })
+    }
+  }
+
   @Test func logByCursor() async throws {
     try await run { fixture, path, workload in
       fixture.fake.write("one\ntwo\n", by: workload)

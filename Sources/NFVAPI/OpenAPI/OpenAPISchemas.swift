@@ -377,6 +377,31 @@ enum OpenAPISchemas {
           "ports": {"type": "array", "items": {"type": "object"}}
         }
       },
+      "UsageOfAll": {
+        "type": "object", "required": ["monotonicMilliseconds", "vnfcs"],
+        "properties": {
+          "monotonicMilliseconds": {
+            "type": "integer",
+            "description": "When it was read, by a clock that never goes back."
+          },
+          "vnfcs": {
+            "type": "array",
+            "items": {
+              "allOf": [
+                {"$ref": "#/components/schemas/Usage"},
+                {
+                  "type": "object",
+                  "properties": {
+                    "vnfInstanceId": {"type": "string"}, "vnfInstanceName": {"type": "string"},
+                    "vduId": {"type": "string"}, "ordinal": {"type": "integer"},
+                    "technology": {"type": "string"}, "memoryLimitBytes": {"type": "integer"}
+                  }
+                }
+              ]
+            }
+          }
+        }
+      },
       "Info": {
         "type": "object",
         "required": ["version", "storeId", "hostId", "processId", "technologies", "accelerators"],

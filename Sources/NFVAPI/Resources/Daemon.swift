@@ -15,6 +15,7 @@ struct Daemon: Sendable {
   let lifecycle: Lifecycle
   let traffic: Traffic
   let operations: OperationCounts
+  let usage: Usage
   let version: String
 
   func register(on routes: inout Routes) {
@@ -33,7 +34,7 @@ struct Daemon: Sendable {
     routes.on(
       .get, "/metrics", .content(["text/plain"], "Gives counters, as Prometheus reads them.")
     ) { _, _ in
-      .text(try metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
+      .text(try await metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
     }
     routes.on(
       .get, "/martlet/v1/info", .get("Info", "Shows what this daemon is.", hasTag: false)
@@ -101,7 +102,7 @@ struct Daemon: Sendable {
     var networks = 0
   }
 
-  private func metrics() throws(NFVError) -> String {
+  private func metrics() async throws(NFVError) -> String {
     let counts = try lifecycle.read { (state: borrowing State) throws(NFVError) -> Counts in
       var counts = Counts()
       for package in state.packages.values {
@@ -150,6 +151,7 @@ struct Daemon: Sendable {
     for (status, count) in traffic.answers.sorted(by: { $0.key < $1.key }) {
       text.sample(count, [("code", String(status))])
     }
+    text.usage(try await usage.read(of: nil))
     if let resident = Self.residentBytes() {
       text.family(
         "process_resident_memory_bytes", "gauge", "The daemon's resident memory in octets.")
@@ -183,8 +185,19 @@ struct PrometheusText {
   }
 
   mutating func sample(_ value: Int, _ labels: [(String, String)] = []) {
+    sample(String(value), labels)
+  }
+
+  private mutating func sample(_ value: String, _ labels: [(String, String)]) {
     let joined = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
     text += joined.isEmpty ? "\(name) \(value)\n" : "\(name){\(joined)} \(value)\n"
+  }
+
+  /// A time in seconds.
+  mutating func sample(nanoseconds: UInt64, _ labels: [(String, String)]) {
+    let fraction = String(nanoseconds % 1_000_000_000)
+    let zeros = String(repeating: "0", count: 9 - fraction.utf8.count)
+    sample("\(nanoseconds / 1_000_000_000).\(zeros)\(fraction)", labels)
   }
 
   mutating func samples(_ values: [String: Int], label: String) {

@@ -116,23 +116,9 @@ struct Vnfcs: Sendable {
     return .json {
       $0.object {
         $0.field("vnfcId", subject.vnfc.id)
-        $0.field("incarnation", workload.incarnation)
-        $0.field("workload", workload.name)
-        $0.field("cpuNanoseconds", usage.cpuNanoseconds)
-        $0.field("memoryBytes", usage.memoryBytes)
-        $0.field("processes", usage.processes)
+        $0.fields(of: usage, of: workload)
         $0.field("isPaused", isPaused ?? false)
-        $0.objects("ports", subject.vnfc.ports) { json, port in
-          let counters = counters[port.id] ?? PortCounters()
-          json.field("id", port.id)
-          json.field("cpdId", port.cpd)
-          json.field("interface", port.interface)
-          json.field("receivedPackets", counters.receivedPackets)
-          json.field("receivedBytes", counters.receivedBytes)
-          json.field("sentPackets", counters.sentPackets)
-          json.field("sentBytes", counters.sentBytes)
-          json.field("dropped", counters.dropped)
-        }
+        $0.ports(subject.vnfc.ports, counters)
       }
     }
   }

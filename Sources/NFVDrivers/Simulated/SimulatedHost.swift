@@ -11,6 +11,13 @@ public final class SimulatedHost: Sendable {
     var specification: WorkloadSpecification
     var phase: ObservedWorkload.Phase
     var log: [UInt8]
+    /// How often its figures were read.
+    var readings: UInt64 = 0
+
+    /// 1 to 40, by the workload's name.
+    var load: UInt64 {
+      1 + specification.id.name.utf8.reduce(0) { ($0 &* 31 &+ UInt64($1)) % 40 }
+    }
   }
 
   struct State {
@@ -142,9 +149,20 @@ extension SimulatedHost: VolumeKeeping {
     return .simulated
   }
 
+  /// Figures of no host, but the same in each run: a workload works for its load in hundredths of a
+  /// second between any two readings.
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
-    let memory = try running(workload).specification.memoryBytes
-    return WorkloadUsage(cpuNanoseconds: 0, memoryBytes: memory / 4, processes: 1)
+    _ = try running(workload)
+    return state.withLock { state in
+      guard let found = state.workloads[workload] else {
+        return WorkloadUsage(cpuNanoseconds: 0, memoryBytes: 0, processes: 0)
+      }
+      let readings = found.readings + 1
+      state.workloads[workload]?.readings = readings
+      return WorkloadUsage(
+        cpuNanoseconds: readings * found.load * 10_000_000,
+        memoryBytes: found.specification.memoryBytes / 100 * found.load, processes: 1)
+    }
   }
 
   public func execute(

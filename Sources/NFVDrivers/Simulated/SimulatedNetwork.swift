@@ -55,7 +55,19 @@ extension SimulatedHost: NetworkDriver {
   public func counters(
     of attachments: [Attachment]
   ) async throws(NFVError) -> [PortID: PortCounters] {
-    Dictionary(uniqueKeysWithValues: attachments.map { ($0.port.id, PortCounters()) })
+    // As much as the workload works: a packet of 1,000 octets either way for each millisecond.
+    state.withLock { state in
+      Dictionary(
+        uniqueKeysWithValues: attachments.map { attachment in
+          let packets = state.workloads[attachment.workload].map { $0.readings * $0.load * 10 } ?? 0
+          return (
+            attachment.port.id,
+            PortCounters(
+              receivedPackets: packets, receivedBytes: packets * 1000, sentPackets: packets,
+              sentBytes: packets * 1000)
+          )
+        })
+    }
   }
 
   public func observe() async throws(NFVError) -> ObservedNetworks {
