@@ -34,7 +34,7 @@ struct MachineTests {
       "--param", "allowed_tcp_ports=[5001]",
     ])
     try platform.martlet([
-      "vnf", "run", platform.responder, "--flavour", "container", "--name", "rs",
+      "vnf", "run", try Platform.responder.get(), "--flavour", "container", "--name", "rs",
       "--connect", "network=inside,10.2.0.10",
     ])
     let client = try platform.join(
@@ -47,10 +47,7 @@ struct MachineTests {
       try await eventually("what is allowed passes \(when)", within: .seconds(10)) {
         try passes(5001)
       }
-      // What is started anew takes traffic before it has said that it is ready.
-      try await eventually("what is not allowed is refused \(when)", within: .seconds(10)) {
-        try !passes(5201)
-      }
+      #expect(try !passes(5201), "\(when)")
     }
     try await expectPolicy("at first")
     let first = try platform.instance("fw")

@@ -30,6 +30,7 @@ struct Simulation {
     var active: Set<WorkloadID> = []
     var networks: [NetworkID: TenantID] = [:]
     var volumes: Set<VnfcID> = []
+    var ready: Set<WorkloadID> = []
     /// Every identity that ever had a name on this host.
     var used: Set<WorkloadID> = []
   }
@@ -285,7 +286,12 @@ struct Simulation {
         guard !world.workloads.contains(where: { $0.key.vnfc == id.vnfc && $0.value == .running })
         else { throw Violation(description: "\(id) comes while another has its volumes") }
       }
-      if isActive { world.active.insert(id) }
+      if isActive {
+        guard core.state.vnfcs[id.vnfc]?.vdu != "back" else {
+          throw Violation(description: "\(id) forwards before it is ready")
+        }
+        world.active.insert(id)
+      }
     case .startWorkload(let id):
       guard world.workloads[id] == .prepared else {
         throw Violation(description: "started \(id), which is not prepared")
@@ -293,8 +299,12 @@ struct Simulation {
       world.workloads[id] = .running
     case .awaitReady(let id):
       guard world.workloads[id] == .running else { return error }
+      world.ready.insert(id)
     case .activateAttachment(let id):
       guard world.workloads[id] != nil else { return error }
+      guard world.ready.contains(id) else {
+        throw Violation(description: "activated \(id), which is not ready")
+      }
       world.active.insert(id)
     case .retireWorkload(let id, _):
       if world.workloads[id] != nil { world.workloads[id] = .exited(.killed(signal: 9)) }
@@ -432,7 +442,8 @@ struct Simulation {
               storages: [VirtualBlockStorage(id: "disk", sizeBytes: 1)]),
             Vdu(
               id: "back", name: "back", technology: .container, imagePath: "a",
-              cpds: [VduCpd(id: "in", virtualLink: "middle")], maximumInstances: 3),
+              cpds: [VduCpd(id: "in", virtualLink: "middle")], maximumInstances: 3,
+              forwards: true),
           ],
           virtualLinks: [VirtualLinkDescriptor(id: "middle")],
           externalCpds: [ExternalCpd(id: "out", exposes: .vduCpd(vdu: "front", cpd: "out"))],

@@ -129,8 +129,10 @@ extension Core {
     commit(.putVnfc(started), &outcome)
     if hasVolumes(vnfc) { state.volumePhases[vnfc.id] = .present }
     let id = state.workload(started, incarnation: started.incarnation)
-    // Only what replaces a serving workload waits aside; all else takes traffic from the beginning.
-    let isActive = serving(vnfc.id) == nil
+    // What replaces a serving workload waits aside. So does what forwards, until it says that it is
+    // ready: a firewall without its rules would let everything pass. All else takes traffic from
+    // the beginning.
+    let isActive = serving(vnfc.id) == nil && vdu(of: vnfc)?.forwards != true
     state.set(id, State.Workload(phase: .preparing, isActive: isActive, exit: nil, since: now))
     outcome.actions.append(.prepareAttachment(id, isActive: isActive))
   }
@@ -283,10 +285,11 @@ extension Core {
 
   // MARK: What is needed
 
-  private func hasVolumes(_ vnfc: Vnfc) -> Bool {
+  private func hasVolumes(_ vnfc: Vnfc) -> Bool { vdu(of: vnfc)?.storages.isEmpty == false }
+
+  private func vdu(of vnfc: Vnfc) -> Vdu? {
     let package = (state.instances[vnfc.instance]?.package).flatMap { state.packages[$0] }
-    let flavour = package?.content?.descriptor.flavour(vnfc.flavour)
-    return flavour?.vdu(vnfc.vdu)?.storages.isEmpty == false
+    return package?.content?.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)
   }
 
   func image(of vnfc: Vnfc) -> ImageDigest? {
