@@ -26,8 +26,6 @@ public struct CgroupUsage: Sendable, Hashable {
   public var cpuNanoseconds: UInt64
   /// Without page cache that the kernel would drop first.
   public var memoryBytes: UInt64
-  /// The most that it ever was, page cache included; nil before Linux 5.19 on version 2.
-  public var peakMemoryBytes: UInt64?
   public var processes: Int
 }
 
@@ -80,18 +78,15 @@ public struct Cgroup: Sendable, Hashable {
     var processes: UInt64 = 0
     if let pids = folder(.pids) { processes = try number(in: pids.path + "/pids.current") }
     guard let memory = folder(.memory) else {
-      return CgroupUsage(
-        cpuNanoseconds: cpu, memoryBytes: 0, peakMemoryBytes: nil, processes: Int(processes))
+      return CgroupUsage(cpuNanoseconds: cpu, memoryBytes: 0, processes: Int(processes))
     }
     let all = try number(
       in: memory.path + (memory.isUnified ? "/memory.current" : "/memory.usage_in_bytes"))
     let droppable = try counter(
       memory.isUnified ? "inactive_file" : "total_inactive_file", in: memory.path + "/memory.stat")
-    let peak = try? number(
-      in: memory.path + (memory.isUnified ? "/memory.peak" : "/memory.max_usage_in_bytes"))
     return CgroupUsage(
       cpuNanoseconds: cpu, memoryBytes: all > droppable ? all - droppable : 0,
-      peakMemoryBytes: peak, processes: Int(processes))
+      processes: Int(processes))
   }
 
   /// How many of its processes were killed because the group had reached its memory limit; 0 where
@@ -297,10 +292,16 @@ public struct Cgroup: Sendable, Hashable {
 
   /// The value beside `name` in a file of one name and number a line.
   private func counter(_ name: String, in file: String) throws(SystemError) -> UInt64 {
-    let text = String(decoding: try readFile(file, limit: 16384), as: UTF8.self)
-    for line in text.split(separator: "\n") {
-      let fields = line.split(separator: " ")
-      if fields.count == 2, fields[0] == name, let value = UInt64(fields[1]) { return value }
+    // As octets: hundreds of groups are read at once, and a string of each would take longest.
+    var rest = try readFile(file, limit: 16384)[...]
+    let wanted = Array(name.utf8)
+    while !rest.isEmpty {
+      let line = rest.prefix { $0 != 10 }
+      rest = rest.dropFirst(line.count + 1)
+      guard line.starts(with: wanted), line.dropFirst(wanted.count).first == 32 else { continue }
+      if let value = UInt64(String(decoding: line.dropFirst(wanted.count + 1), as: UTF8.self)) {
+        return value
+      }
     }
     throw SystemError(call: "read", errno: .ioError, subject: "\(name) in \(file)")
   }
