@@ -149,6 +149,8 @@ extension Hold {
   }
 
   private func list(after: String, _ waiter: Waiter) {
+    // Whoever saw a process's end by its pidfd may ask before the signal has come.
+    do throws(SystemError) { try reap() } catch { complain("cannot reap: \(error)") }
     // 128 entries of at most 400 bytes each fit into one message.
     let keys = kept.keys.filter { $0 > after }.sorted()
     let page = keys.prefix(128).map { key in Holding(key: key, state: kept[key]!.state) }
