@@ -158,42 +158,11 @@ public struct LocalStack: Sendable {
   public mutating func refuseDatagram(
     _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram
   ) -> Verdict {
-    guard !datagram.isFragment else { return .drop }
-    let start = datagram.offset
-    let header = datagram.version == .ipv4 ? IPv4Header.minimumLength : IPv6Header.length
-    // The header and as much as makes no answer longer than the smallest MTU.
-    let quoted = min(
-      datagram.transport - start + datagram.transportLength, datagram.version == .ipv4 ? 548 : 1232,
-      frame.head - start)
-    let message = ICMPHeader.length + quoted
-    let needed = start + header + message
-    guard frame.capacity >= needed else { return .drop }
-    frame.move(quoted, from: start, to: start + header + ICMPHeader.length)
-    frame.setLength(needed)
-    frame.offload = Offload()
-    EthernetHeader(
-      destination: ethernet.source, source: ports[port].mac, type: ethernet.type,
-      tag: ethernet.tag
-    ).write(to: &frame)
-    let transport = start + header
-    if let source = datagram.destination.ipv4, let destination = datagram.source.ipv4 {
-      IPv4Header(source: source, destination: destination, protocol: .icmp, payload: message)
-        .write(to: &frame, at: start)
-      ICMPHeader(type: ICMPHeader.V4.unreachable, code: ICMPHeader.V4.portUnreachable)
-        .write(to: &frame, at: transport)
-      frame.set(
-        frame.sum(from: transport, count: message).value,
-        at: transport + ICMPHeader.checksumOffset)
-    } else {
-      IPv6Header(
-        source: datagram.destination, destination: datagram.source, nextHeader: .icmpv6,
-        payload: message
-      ).write(to: &frame, at: start)
-      ICMPHeader(type: ICMPHeader.V6.unreachable, code: ICMPHeader.V6.portUnreachable)
-        .write(to: &frame, at: transport)
-      frame.completeICMPv6(
-        at: transport, count: message, from: datagram.destination, to: datagram.source)
-    }
+    guard datagram.mayBeAnsweredByError(in: frame),
+      frame.becomeError(
+        .portUnreachable, about: datagram, ethernet, from: datagram.destination,
+        mac: ports[port].mac)
+    else { return .drop }
     counters.refused &+= 1
     return .send(port: port)
   }
