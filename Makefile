@@ -3,6 +3,7 @@ SHELL := /bin/sh
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 RELEASE := .build/release
 DEBUG := .build/debug
+FUNCTIONS := responder firewall nat44 loadbalancer router
 
 .PHONY: setup build demo serve functions functions-check test check bench clean
 
@@ -24,8 +25,8 @@ serve: build
 
 # The network functions in Swift: as static programs for Linux, and as unikernels.
 functions: setup
-	NetworkFunctions/build responder
-	NetworkFunctions/Unikernel/build responder
+	NetworkFunctions/build $(FUNCTIONS)
+	NetworkFunctions/Unikernel/build $(FUNCTIONS)
 
 # Boots the unikernel under QEMU in a namespace of its own, and measures it.
 functions-check: functions

@@ -11,6 +11,9 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// One a function, each a few lines that name it.
+let programs = ["responder", "firewall", "nat44", "loadbalancer", "router"]
+
 // Everything here compiles as ordinary Swift, which is how it is tested, and as Embedded Swift,
 // which is how it is used. `Unikernel/` is a package of its own: it compiles for bare metal only.
 let package = Package(
@@ -25,9 +28,6 @@ let package = Package(
     .target(name: "CHosted"),
     .target(
       name: "Hosting", dependencies: ["CHosted", "Functions", "Packets"], swiftSettings: settings),
-    .executableTarget(
-      name: "responder", dependencies: ["Functions", "Hosting"],
-      swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]),
     .target(
       name: "TestFrames", dependencies: ["Packets"], path: "Tests/TestFrames",
       swiftSettings: settings),
@@ -37,4 +37,9 @@ let package = Package(
       name: "FunctionsTests", dependencies: ["Functions", "Packets", "TestFrames"],
       swiftSettings: settings),
   ]
+    + programs.map {
+      .executableTarget(
+        name: $0, dependencies: ["Functions", "Hosting"],
+        swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])])
+    }
 )

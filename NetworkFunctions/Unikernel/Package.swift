@@ -11,6 +11,9 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// One a function, each a few lines that name it.
+let images = ["responder", "firewall", "nat44", "loadbalancer", "router"]
+
 let package = Package(
   name: "Unikernel",
   dependencies: [.package(name: "NetworkFunctions", path: "..")],
@@ -22,9 +25,11 @@ let package = Package(
         "Boot", .product(name: "Packets", package: "NetworkFunctions"),
         .product(name: "Functions", package: "NetworkFunctions"),
       ], swiftSettings: settings),
-    .executableTarget(
-      name: "responder",
-      dependencies: ["Machine", .product(name: "Functions", package: "NetworkFunctions")],
-      swiftSettings: settings),
   ]
+    + images.map {
+      .executableTarget(
+        name: $0,
+        dependencies: ["Machine", .product(name: "Functions", package: "NetworkFunctions")],
+        swiftSettings: settings)
+    }
 )
