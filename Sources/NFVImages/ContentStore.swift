@@ -78,8 +78,8 @@ public final class ContentStore: ImageStore, Sendable {
     }
   }
 
-  /// Imports an OCI layout (a folder or an archive), a docker archive, a tinyx image or a root file
-  /// system as tar; told apart by content. Archives may be compressed by gzip, bzip2, xz or zstd.
+  /// Imports an OCI layout (a folder or an archive), a docker archive, a machine's image or a root
+  /// file system as tar; told apart by content. Archives may be compressed by gzip, bzip2, xz or zstd.
   ///
   /// - Returns: the digest of its manifest for this host's architecture; the same for an image that
   ///   is there already.
@@ -163,10 +163,10 @@ public final class ContentStore: ImageStore, Sendable {
     try naming("the image cannot be unpacked") {
       try Mount.makeDirectory(root, mode: 0o755)
       switch unpacker {
-      case _ where image.technology == .tinyx:
+      case _ where image.technology != .container:
         let configuration = [work, paths.blobs].map { "\($0)/\(image.blobs[1])" }
           .first(where: fileExists)
-        try TinyxImage.prepare([configuration ?? image.blobs[1]] + layers, in: root)
+        try MachineImage.prepare([configuration ?? image.blobs[1]] + layers, in: root)
       case .child(let program):
         guard fileExists(program) else {
           throw NFVError(

@@ -1,4 +1,4 @@
-/// What the dynamic loader needs to know of a 64-bit little-endian ELF file (elf(5)).
+/// What a loader needs to know of a 64-bit little-endian ELF file (elf(5)).
 struct ELF {
   /// e_machine; two files go together where it is the same.
   var machine: UInt64
@@ -7,11 +7,34 @@ struct ELF {
   var needed: [String] = []
   /// DT_RUNPATH, else DT_RPATH; `$ORIGIN` stands for the file's folder.
   var searchPath: [String] = []
+  /// Where a machine begins to run it: the address in its note XEN_ELFNOTE_PHYS32_ENTRY (Xen,
+  /// public/elfnote.h); nil where it has none.
+  var physicalEntry: UInt64?
 
   /// The e_machine of a file of which the first octets are given; nil where it is no such file.
   static func machine(ofHead head: [UInt8]) -> UInt64? {
     guard head.count >= 20, head.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]) else { return nil }
     return UInt64(head[18]) | UInt64(head[19]) << 8
+  }
+
+  /// Finds the note named `Xen` of type 18 in a segment of notes.
+  private static func physicalEntry(
+    in start: UInt64, _ length: UInt64, _ integer: (UInt64, Int) -> UInt64?
+  ) -> UInt64? {
+    let end = start.addingReportingOverflow(length)
+    guard !end.overflow else { return nil }
+    var place = start
+    while place < end.partialValue, let nameSize = integer(place, 4),
+      let size = integer(place + 4, 4), let type = integer(place + 8, 4)
+    {
+      // Both sizes have 32 bits, and a field was read at `place`: the sums cannot overflow.
+      let content = place + 12 + (nameSize + 3) & ~3
+      if nameSize == 4, integer(place + 12, 4) == 0x6E_6558, type == 18, size == 4 || size == 8 {
+        return integer(content, Int(size))
+      }
+      place = content + (size + 3) & ~3
+    }
+    return nil
   }
 
   /// Reads the headers of a program or shared library.
@@ -48,6 +71,8 @@ struct ELF {
       case 1: loads.append((address, offset, length))
       case 2: dynamic = (offset, length)
       case 3: interpreter = text(offset)
+      case 4:
+        physicalEntry = physicalEntry ?? Self.physicalEntry(in: offset, length, integer)
       default: continue
       }
     }

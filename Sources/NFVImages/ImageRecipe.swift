@@ -230,7 +230,7 @@ public struct ImageBuilder: Sendable {
 
   /// Has `body` write an archive in a folder of its own, and moves that to its place.
   static func inWorkFolder(
-    of recipe: ImageRecipe, _ output: String,
+    of name: String, _ output: String,
     _ body: (_ work: String) throws -> (archive: String, image: BuiltImage)
   ) throws(NFVError) -> BuiltImage {
     let work = "\(output).work"
@@ -243,12 +243,12 @@ public struct ImageBuilder: Sendable {
       try FileManager.default.moveItem(atPath: archive, toPath: output)
       return image
     } catch {
-      throw imageError(error, "the image \(recipe.name) cannot be written to \(output)")
+      throw imageError(error, "the image \(name) cannot be written to \(output)")
     }
   }
 
   private func write(_ recipe: ImageRecipe, to output: String) throws(NFVError) -> BuiltImage {
-    try Self.inWorkFolder(of: recipe, output) { work in
+    try Self.inWorkFolder(of: recipe.name, output) { work in
       let layerPath = "\(work)/layer.tar"
       let names = try writeRoot(to: layerPath, .tar)
       let layer = try Self.read(layerPath)

@@ -33,8 +33,8 @@ struct ImageSource {
     /// Symbolic links by their path: docker archives share layers so.
     var links: [String: String] = [:]
     var entries = 0
-    /// Its first entry is a tinyx image's.
-    var isTinyx = false
+    /// Its first entry is that of a machine's image.
+    var isMachine = false
   }
 
   /// - Returns: an index of what was copied. Every blob's content is that of its name.
@@ -45,7 +45,7 @@ struct ImageSource {
     return try naming("the image \(path) cannot be read; see whether it is a whole tar archive") {
       if fileExists("\(path)/\(Self.layoutMarker)") { return try copyLayoutFolder() }
       let survey = try survey()
-      if survey.isTinyx { return try copyTinyx() }
+      if survey.isMachine { return try copyMachine() }
       if survey.isLayout { return try copyLayout(survey) }
       if let docker = survey.docker { return try copyDocker(docker, survey.links) }
       guard survey.entries > 0 else {
@@ -61,8 +61,8 @@ struct ImageSource {
     while let entry = try reader.next() {
       survey.entries += 1
       guard let name = safePath(entry.path) else { continue }
-      if survey.entries == 1, name == TinyxConfiguration.fileName {
-        survey.isTinyx = true
+      if survey.entries == 1, name == MachineConfiguration.fileName {
+        survey.isMachine = true
         return survey
       }
       switch (entry.kind, name) {
@@ -175,9 +175,9 @@ struct ImageSource {
 
   // MARK: Virtual machines
 
-  private func copyTinyx() throws -> OCI.Index {
-    let manifest = try TinyxImage.copy(path, limits: limits) { next in
-      let blob = try takeBlob(OCI.tinyxType, next)
+  private func copyMachine() throws -> OCI.Index {
+    let manifest = try MachineImage.copy(path, limits: limits) { next in
+      let blob = try takeBlob(OCI.machineType, next)
       return (String(blob.digest.dropFirst(7)), UInt64(blob.size))
     }
     return OCI.Index(manifests: [try put(manifest, OCI.manifestType)])

@@ -23,8 +23,8 @@ struct StoredImage {
   /// - Parameter folders: where blobs are looked for, in order.
   init(_ digest: String, in folders: [String]) throws(NFVError) {
     let manifest: OCI.Manifest = try Self.decode(digest, "manifest", in: folders)
-    if manifest.config.mediaType == OCI.tinyxType {
-      try self.init(tinyx: digest, manifest, in: folders)
+    if manifest.config.mediaType == OCI.machineType {
+      try self.init(machine: digest, manifest, in: folders)
     } else {
       let image: OCI.Image = try Self.decode(manifest.config.digest, "configuration", in: folders)
       try self.init(digest, manifest, image.config, in: folders)
@@ -46,8 +46,8 @@ struct StoredImage {
         continue
       }
       let manifest: OCI.Manifest = try Self.decode(descriptor.digest, "manifest", in: folders)
-      if manifest.config.mediaType == OCI.tinyxType {
-        try self.init(tinyx: descriptor.digest, manifest, in: folders)
+      if manifest.config.mediaType == OCI.machineType {
+        try self.init(machine: descriptor.digest, manifest, in: folders)
         return
       }
       let image: OCI.Image = try Self.decode(manifest.config.digest, "configuration", in: folders)
@@ -68,21 +68,24 @@ struct StoredImage {
   }
 
   private init(
-    tinyx digest: String, _ manifest: OCI.Manifest, in folders: [String]
+    machine digest: String, _ manifest: OCI.Manifest, in folders: [String]
   ) throws(NFVError) {
-    guard manifest.layers.count == 2 else {
-      throw NFVError(.unprocessable, "the tinyx image \(digest) has other parts than it should")
-    }
     let path = try Self.path(of: try OCI.name(manifest.config.digest), "configuration", in: folders)
     let bytes = try naming("the image's configuration cannot be read") {
       try readFile(path, limit: Self.maximumDocument)
     }
-    let tinyx = try TinyxImage.configuration(bytes, digest)
+    let machine = try MachineImage.configuration(bytes, digest)
+    let hasInitramfs = MachineConfiguration.hasInitramfs(machine.technology)
+    guard manifest.layers.count == (hasInitramfs ? 2 : 1) else {
+      throw NFVError(
+        .unprocessable,
+        "the \(machine.technology.rawValue) image \(digest) has other parts than it should")
+    }
     try self.init(
       digest, manifest,
       OCI.Image.Configuration(
-        environment: tinyx.environment, entrypoint: tinyx.entrypoint,
-        workingDirectory: tinyx.workingDirectory), technology: .tinyx, in: folders)
+        environment: machine.environment, entrypoint: machine.entrypoint,
+        workingDirectory: machine.workingDirectory), technology: machine.technology, in: folders)
   }
 
   private init(

@@ -3,7 +3,7 @@ internal import FoundationEssentials
 internal import LinuxSystem
 internal import NFVModel
 
-/// Virtual machines' images: the recipe's root with an init and the modules that it loads, as Linux
+/// Images of tiny machines: the recipe's root with an init and the modules that it loads, as Linux
 /// unpacks it into memory, beside a kernel.
 extension ImageBuilder {
   /// What reaches the host and the other functions, in the order of loading.
@@ -57,44 +57,18 @@ extension ImageBuilder {
   private func writeTinyx(
     _ recipe: ImageRecipe, _ entrypoint: [String], kernel: [UInt8], to output: String
   ) throws(NFVError) -> BuiltImage {
-    try Self.inWorkFolder(of: recipe, output) { work in
+    try Self.inWorkFolder(of: recipe.name, output) { work in
       let initramfsPath = "\(work)/initramfs"
       let names = try writeRoot(to: initramfsPath, .cpio)
       let initramfs = try Self.read(initramfsPath)
-      let configuration = TinyxConfiguration(
-        commandLine: Self.commandLine,
-        // The archive and what it unpacks to are there together for a moment.
-        minimumMemoryMiB: Self.kernelMemoryMiB + 2 * initramfs.count >> 20,
-        entrypoint: entrypoint, environment: recipe.env ?? Self.environment,
-        workingDirectory: recipe.workdir ?? "/")
-      let document = try canonicalJSON(configuration)
-      let archive = "\(work)/image.tar"
-      let writer = try ArchiveWriter(path: archive, format: .tar)
-      try writer.add(file: TinyxConfiguration.fileName, content: document)
-      try writer.add(file: "kernel", content: kernel)
-      try writer.add(file: "initramfs", content: initramfs)
-      try writer.finish()
-      let manifest = try canonicalJSON(
-        OCI.tinyxManifest([document, kernel, initramfs].map { (sha256($0), $0.count) }))
-      return (
-        archive,
-        BuiltImage(
-          digest: ImageDigest("sha256:\(sha256(manifest))"),
-          size: UInt64(document.count + kernel.count + initramfs.count), files: names)
-      )
+      return try Self.writeMachine(
+        MachineConfiguration(
+          technology: .tinyx, machine: "pc", commandLine: Self.commandLine,
+          // The archive and what it unpacks to are there together for a moment.
+          minimumMemoryMiB: Self.kernelMemoryMiB + 2 * initramfs.count >> 20,
+          entrypoint: entrypoint, environment: recipe.env ?? Self.environment,
+          workingDirectory: recipe.workdir ?? "/"),
+        kernel: kernel, initramfs: initramfs, files: names, in: work)
     }
-  }
-}
-
-extension OCI {
-  static let tinyxType = "application/vnd.martlet.tinyx.config.v1+json"
-
-  /// How the store keeps a tinyx image: as a manifest of its configuration, kernel and initramfs.
-  static func tinyxManifest(_ parts: [(digest: String, size: Int)]) -> Manifest {
-    let types = [tinyxType, "application/vnd.martlet.kernel", "application/vnd.martlet.initramfs"]
-    let descriptors = zip(types, parts).map {
-      Descriptor(mediaType: $0, digest: "sha256:\($1.digest)", size: $1.size)
-    }
-    return Manifest(config: descriptors[0], layers: Array(descriptors[1...]))
   }
 }

@@ -45,7 +45,7 @@ final class RunningGuest {
       try Data(bytes).write(to: URL(filePath: "\(folder)/\(entry.path)"))
     }
     let configuration = try JSONDecoder().decode(
-      Configuration.self, from: Data(contentsOf: URL(filePath: "\(folder)/tinyx.json")))
+      Configuration.self, from: Data(contentsOf: URL(filePath: "\(folder)/machine.json")))
     try Self.addInstance(of: configuration, to: "\(folder)/initramfs", in: folder)
     process = try spawnDetached(
       Facility.qemuPath,

@@ -62,11 +62,11 @@ import Testing
     let path = folder.path + "/machine.tar"
     let writer = try ArchiveWriter(path: path, format: .tar)
     let description = """
-      {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"pc",
-      "commandLine":"","minimumMemoryMiB":16,"entrypoint":["/f"],"environment":[],
+      {"format":"martlet-machine","version":1,"technology":"tinyx","architecture":"x86_64",
+      "machine":"pc","commandLine":"","minimumMemoryMiB":16,"entrypoint":["/f"],"environment":[],
       "workingDirectory":"/"}
       """
-    try writer.add(file: "tinyx.json", content: Array(description.utf8))
+    try writer.add(file: "machine.json", content: Array(description.utf8))
     // What a kernel is told by (arch/x86/boot.rst).
     var kernel = [UInt8](repeating: 0, count: 1024)
     kernel.replaceSubrange(0x1FE..<0x200, with: [0x55, 0xAA])

@@ -88,15 +88,15 @@ final class MachineFixture: Sendable {
     change: (inout String) -> Void = { _ in }
   ) throws -> PreparedImage {
     var description = """
-      {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"\(board)",
-      "commandLine":"","minimumMemoryMiB":16,"entrypoint":[],"environment":[],
+      {"format":"martlet-machine","version":1,"technology":"tinyx","architecture":"x86_64",
+      "machine":"\(board)","commandLine":"","minimumMemoryMiB":16,"entrypoint":[],"environment":[],
       "workingDirectory":"/","control":\(isControlled),"later":1}
       """
     change(&description)
     let name = HostName.derived(from: "\(code)\(description)")
     let root = "\(folder)/image-\(name)"
     try Mount.makeDirectory(root, mode: 0o700)
-    try replaceFile(root + "/tinyx.json", Array(description.utf8), mode: 0o600)
+    try replaceFile(root + "/machine.json", Array(description.utf8), mode: 0o600)
     try replaceFile(root + "/kernel", PVHImage.octets(of: code), mode: 0o644)
     if isControlled { try replaceFile(root + "/initramfs", [1, 2, 3], mode: 0o644) }
     return PreparedImage(

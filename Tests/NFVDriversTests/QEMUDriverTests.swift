@@ -465,8 +465,10 @@ struct QEMUDriverTests {
         fixture, fixture.specification("vm", image, memory: 1 << 50))
       #expect(huge.code == .exhausted, "\(huge)")
       for (from, to, word) in [
-        ("martlet-tinyx", "else", "format"), (#""machine":"microvm","#, "", "machine is missing"),
-        ("microvm", "cray", "cray"), ("x86_64", "vax", "vax"), ("16", #""16""#, "minimumMemoryMiB"),
+        ("martlet-machine", "else", "format"), (#""machine":"microvm","#, "", "machine is missing"),
+        ("microvm", "cray", "cray"),
+        (#""tinyx""#, #""container""#, "neither tinyx nor unikernel"), ("x86_64", "vax", "vax"),
+        ("16", #""16""#, "minimumMemoryMiB"),
         (#""control":false,"#, "", "initramfs"), ("{", "[", "JSON"),
       ] {
         let image = try fixture.image(TinyKernel.saysHi) {
@@ -479,7 +481,7 @@ struct QEMUDriverTests {
         digest: "sha256:none", root: fixture.folder + "/none",
         configuration: ImageConfiguration(), size: 0)
       let none = try await failure(fixture, fixture.specification("vm", empty))
-      #expect(none.code == .unprocessable && none.message.contains("tinyx.json"))
+      #expect(none.code == .unprocessable && none.message.contains("machine.json"))
     }
   }
 

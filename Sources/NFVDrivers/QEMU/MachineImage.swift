@@ -2,12 +2,15 @@ import FoundationEssentials
 import LinuxSystem
 import NFVModel
 
-/// What an image of a machine says of itself: `tinyx.json` beside its `kernel` and `initramfs`.
+/// What an image of a machine says of itself: `machine.json` beside its `kernel` and, of a tinyx, its
+/// `initramfs`.
 struct MachineImage: Sendable, Hashable {
   enum Board: String, Sendable, Hashable, CaseIterable {
     case pc, q35, microvm
   }
 
+  /// `tinyx` or `unikernel`.
+  var technology: Technology
   var board: Board
   var commandLine: String
   var minimumMemoryMiB: Int
@@ -30,28 +33,34 @@ struct MachineImage: Sendable, Hashable {
     }
     let bytes: [UInt8]
     do throws(SystemError) {
-      bytes = try readFile(image.root + "/tinyx.json", limit: 65536)
+      bytes = try readFile(image.root + "/machine.json", limit: 65536)
     } catch {
-      throw refuse("it has no tinyx.json; build it by martlet image build --form tinyx", "\(error)")
+      throw refuse(
+        "it has no machine.json; build it by martlet image build --form tinyx, or martlet function "
+          + "build", "\(error)")
     }
     guard
       case .object(let members)? = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-    else { throw refuse("its tinyx.json is no JSON object") }
+    else { throw refuse("its machine.json is no JSON object") }
     func text(_ name: String) throws(NFVError) -> String {
       guard case .string(let value)? = members[name] else {
-        throw refuse("\(name) is missing in its tinyx.json, or is no text")
+        throw refuse("\(name) is missing in its machine.json, or is no text")
       }
       return value
     }
     func texts(_ name: String) throws(NFVError) -> [String] {
       guard case .array(let values)? = members[name] else {
-        throw refuse("\(name) is missing in its tinyx.json, or is no list")
+        throw refuse("\(name) is missing in its machine.json, or is no list")
       }
       return values.compactMap { if case .string(let value) = $0 { value } else { nil } }
     }
-    guard try text("format") == "martlet-tinyx", members["version"] == .integer(1) else {
-      throw refuse("its format is not version 1 of martlet-tinyx")
+    guard try text("format") == "martlet-machine", members["version"] == .integer(1) else {
+      throw refuse("its format is not version 1 of martlet-machine")
     }
+    let technology = try text("technology")
+    guard let technology = Technology(rawValue: technology),
+      technology == .tinyx || technology == .unikernel
+    else { throw refuse("its technology \(technology) is neither tinyx nor unikernel") }
     let architecture = try text("architecture")
     guard architecture == Self.hostArchitecture else {
       throw refuse("it is for \(architecture), this host is \(Self.hostArchitecture)")
@@ -63,7 +72,10 @@ struct MachineImage: Sendable, Hashable {
           + Board.allCases.map(\.rawValue).joined(separator: ", "))
     }
     guard case .integer(let memory)? = members["minimumMemoryMiB"], memory > 0, memory < 1 << 20
-    else { throw refuse("minimumMemoryMiB is missing in its tinyx.json, or is no number above 0") }
+    else {
+      throw refuse("minimumMemoryMiB is missing in its machine.json, or is no number above 0")
+    }
+    self.technology = technology
     self.board = board
     commandLine = try text("commandLine")
     minimumMemoryMiB = Int(memory)
@@ -75,7 +87,9 @@ struct MachineImage: Sendable, Hashable {
     guard fileExists(kernelPath) else { throw refuse("it has no kernel") }
     let initramfs = image.root + "/initramfs"
     initramfsPath = fileExists(initramfs) ? initramfs : nil
-    guard initramfsPath != nil || !isControlled else { throw refuse("it has no initramfs") }
+    guard initramfsPath != nil || !isControlled || technology == .unikernel else {
+      throw refuse("it has no initramfs")
+    }
   }
 
   #if arch(x86_64)

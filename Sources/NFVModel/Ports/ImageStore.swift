@@ -56,7 +56,7 @@ public protocol ImageStore: Sendable {
   func ensure(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage
 
   /// Imports what a package's SwImage artifact holds: an OCI layout archive, a docker archive, a
-  /// tinyx image or a root file system as tar; told apart by content.
+  /// machine's image or a root file system as tar; told apart by content.
   func importArchive(at path: String) async throws(NFVError) -> ImageDigest
 
   /// Removes every image that is not in use.

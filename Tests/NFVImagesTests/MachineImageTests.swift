@@ -8,7 +8,7 @@ import Testing
 @testable import NFVImages
 
 /// Images of virtual machines: built from recipes, imported, and refused where they are none.
-@Suite struct TinyxTests {
+@Suite struct MachineImageTests {
   private let folder: TemporaryFolder
 
   init() throws { folder = try TemporaryFolder() }
@@ -37,7 +37,7 @@ import Testing
     #expect(image.size == one.size)
     #expect(image.technology == .tinyx)
     #expect(image.configuration.entrypoint == ["/bin/cat", "-u"])
-    #expect(try listFolder(image.root) == ["initramfs", "kernel", "tinyx.json"])
+    #expect(try listFolder(image.root) == ["initramfs", "kernel", "machine.json"])
     // What a restarted daemon finds.
     let again = try await folder.store().ensure(image.digest)
     #expect(again == image)
@@ -106,21 +106,23 @@ import Testing
   // MARK: Bad images
 
   private static let configuration = """
-    {"format":"martlet-tinyx","version":1,"architecture":"x86_64","machine":"pc",\
-    "commandLine":"quiet","minimumMemoryMiB":96,"entrypoint":["/f"],"environment":[],\
+    {"format":"martlet-machine","version":1,"technology":"tinyx","architecture":"x86_64",\
+    "machine":"pc","commandLine":"quiet","minimumMemoryMiB":96,"entrypoint":["/f"],"environment":[],\
     "workingDirectory":"/","unknown":{"key":1}}
     """
 
   @Test func anImageWithUnknownKeysIsTaken() async throws {
     let store = try folder.store()
     _ = try await store.importArchive(
-      at: try folder.tinyx(Self.configuration, initramfs: try folder.initramfs("init")))
+      at: try folder.machine(Self.configuration, initramfs: try folder.initramfs("init")))
   }
 
   @Test(arguments: [
-    ("\"format\":\"martlet-tinyx\"", "\"format\":\"other\"", "its format is other 1"),
-    ("\"version\":1", "\"version\":2", "its format is martlet-tinyx 2"),
+    ("\"format\":\"martlet-machine\"", "\"format\":\"other\"", "its format is other 1"),
+    ("\"version\":1", "\"version\":2", "its format is martlet-machine 2"),
     ("x86_64", "riscv64", "it is for riscv64"),
+    ("tinyx", "container", "its technology is container"),
+    ("tinyx", "unheard-of", "makes no sense"),
     ("\"machine\":\"pc\"", "\"machine\":\"virt\"", "its machine virt is none of"),
     ("\"commandLine\":\"quiet\",", "", "commandLine is missing"),
     ("\"entrypoint\":[\"/f\"],", "", "entrypoint is missing"),
@@ -132,24 +134,24 @@ import Testing
     _ old: String, _ new: String, _ message: String
   ) async throws {
     try await expectRefusal(
-      try folder.tinyx(
+      try folder.machine(
         Self.configuration.replacing(old, with: new), initramfs: try folder.initramfs("init")),
       message)
   }
 
   @Test func anInitramfsWithoutInitIsRefused() async throws {
     try await expectRefusal(
-      try folder.tinyx(Self.configuration, initramfs: try folder.initramfs("sbin/init")),
+      try folder.machine(Self.configuration, initramfs: try folder.initramfs("sbin/init")),
       "no program /init")
     try await expectRefusal(
-      try folder.tinyx(Self.configuration, initramfs: [1, 2, 3]), "no cpio archive")
+      try folder.machine(Self.configuration, initramfs: [1, 2, 3]), "no cpio archive")
     try await expectRefusal(
-      try folder.tinyx(Self.configuration, initramfs: []), "initramfs")
+      try folder.machine(Self.configuration, initramfs: []), "initramfs")
   }
 
   @Test func aKernelThatIsNoneIsRefused() async throws {
     try await expectRefusal(
-      try folder.tinyx(
+      try folder.machine(
         Self.configuration, kernel: [UInt8](repeating: 7, count: 8192),
         initramfs: try folder.initramfs("init")),
       "neither a bzImage nor an ELF file")
@@ -157,9 +159,79 @@ import Testing
 
   @Test func anImageThatLacksAPartIsRefused() async throws {
     try await expectRefusal(
-      try folder.tinyx(Self.configuration, kernel: nil, initramfs: try folder.initramfs("init")),
+      try folder.machine(Self.configuration, kernel: nil, initramfs: try folder.initramfs("init")),
       "lacks kernel")
-    try await expectRefusal(try folder.tinyx(Self.configuration, initramfs: nil), "lacks initramfs")
+    try await expectRefusal(
+      try folder.machine(Self.configuration, initramfs: nil), "lacks initramfs")
+  }
+
+  // MARK: Unikernels
+
+  @Test func aUnikernelsImageIsTheSameTwiceAndTheStoreTakesIt() async throws {
+    let kernel = try folder.write("f.elf", TemporaryFolder.unikernel())
+    let one = try ImageBuilder.buildUnikernel(kernel, to: folder.path + "/1.tar")
+    let two = try ImageBuilder.buildUnikernel(kernel, to: folder.path + "/2.tar")
+    #expect(one == two)
+    #expect(try folder.read("1.tar") == folder.read("2.tar"))
+    let store = try folder.store()
+    let image = try await store.ensure(try await store.importArchive(at: folder.path + "/1.tar"))
+    #expect(image.digest == one.digest && image.size == one.size)
+    #expect(image.technology == .unikernel)
+    #expect(image.configuration.entrypoint == [])
+    #expect(try listFolder(image.root) == ["kernel", "machine.json"])
+    #expect(
+      try text(image.root + "/machine.json") == #"""
+        {"architecture":"x86_64","commandLine":"","entrypoint":[],"environment":[],\#
+        "format":"martlet-machine","machine":"microvm","minimumMemoryMiB":4,\#
+        "technology":"unikernel","version":1,"workingDirectory":"/"}
+        """#)
+    #expect(try readFile(image.root + "/kernel", limit: 1 << 20) == TemporaryFolder.unikernel())
+  }
+
+  /// A note of another name or type, cut off, behind another one.
+  @Test func theNoteOfAUnikernelIsFoundWhereItIs() {
+    func entry(_ notes: [UInt8]) -> UInt64? {
+      ELF(TemporaryFolder.unikernel(notes))?.physicalEntry
+    }
+    let note = TemporaryFolder.note
+    #expect(entry(note("Xen", 18, 0x10_0000)) == 0x10_0000)
+    #expect(entry(note("GNU", 18, 1) + note("Xen", 6, 2) + note("Xen", 18, 3)) == 3)
+    #expect(entry(note("Xen", 17, 1)) == nil)
+    #expect(entry(note("Xes", 18, 1)) == nil)
+    #expect(entry([]) == nil)
+    let whole = TemporaryFolder.unikernel(note("Xen", 18, 1))
+    for length in 0..<whole.count { _ = ELF(Array(whole.prefix(length))) }
+    #expect(ELF(Array(whole.dropLast()))?.physicalEntry == nil)
+  }
+
+  private static let unikernel = """
+    {"format":"martlet-machine","version":1,"technology":"unikernel","architecture":"x86_64",\
+    "machine":"microvm","commandLine":"","minimumMemoryMiB":4,"entrypoint":[],"environment":[],\
+    "workingDirectory":"/"}
+    """
+
+  @Test func aUnikernelThatQEMUCouldNotStartIsRefused() async throws {
+    let kernel = TemporaryFolder.unikernel()
+    let bad: [(String, [UInt8]?, [UInt8]?, String)] = [
+      (Self.unikernel, TemporaryFolder.unikernel([]), nil, "no PVH note"),
+      (Self.unikernel, Array("MZ".utf8), nil, "no ELF file"),
+      (Self.unikernel, nil, nil, "lacks kernel"),
+      (Self.unikernel, kernel, [1], "must not have initramfs"),
+      (Self.unikernel.replacing("microvm", with: "pc"), kernel, nil, "a unikernel's is microvm"),
+      (
+        Self.unikernel.replacing(#""entrypoint":[]"#, with: #""entrypoint":["/f"]"#), kernel, nil,
+        "it has an entrypoint"
+      ),
+    ]
+    for (configuration, kernel, initramfs, message) in bad {
+      try await expectRefusal(
+        try folder.machine(configuration, kernel: kernel, initramfs: initramfs), message)
+    }
+    let path = try folder.write("none.elf", TemporaryFolder.unikernel([]))
+    #expect(throws: NFVError.self) {
+      try ImageBuilder.buildUnikernel(path, to: folder.path + "/none.tar")
+    }
+    #expect(!fileExists(folder.path + "/none.tar"))
   }
 
   private func expectRefusal(
@@ -186,6 +258,31 @@ extension TemporaryFolder {
     try write("init", Self.elf(sections: [:]))
   }
 
+  /// One note of a segment of them (elf(5)): a name of three letters, a type and a value of 4 octets.
+  fileprivate static func note(
+    _ name: String, _ type: Int, _ value: Int
+  ) -> [UInt8] {
+    integer(4, 4) + integer(4, 4) + integer(type, 4) + Array(name.utf8) + [0] + integer(value, 4)
+  }
+
+  /// An ELF file with one segment, of notes.
+  fileprivate static func unikernel(
+    _ notes: [UInt8] = note("Xen", 18, 0x10_0000)
+  ) -> [UInt8] {
+    let header: [UInt8] =
+      [0x7F, 0x45, 0x4C, 0x46, 2, 1, 1, 0] + integer(0, 8) + integer(2, 2) + integer(62, 2)
+      + integer(1, 4) + integer(0x10_0000, 8) + integer(64, 8) + integer(0, 8) + integer(0, 4)
+      + integer(64, 2) + integer(56, 2) + integer(1, 2) + integer(64, 2) + integer(0, 4)
+    let segment =
+      integer(4, 4) + integer(4, 4) + integer(120, 8) + integer(0, 16) + integer(notes.count, 8)
+      + integer(notes.count, 8) + integer(4, 8)
+    return header + segment + notes
+  }
+
+  private static func integer(_ value: Int, _ width: Int) -> [UInt8] {
+    (0..<width).map { $0 < 8 ? UInt8(truncatingIfNeeded: value >> (8 * $0)) : 0 }
+  }
+
   fileprivate func initramfs(_ program: String) throws -> [UInt8] {
     let writer = try ArchiveWriter(path: "\(path)/initramfs", format: .cpio)
     try writer.add(file: program, mode: 0o755, content: [1])
@@ -200,12 +297,12 @@ extension TemporaryFolder {
     return bytes
   }()
 
-  fileprivate func tinyx(
+  fileprivate func machine(
     _ configuration: String, kernel: [UInt8]? = kernel, initramfs: [UInt8]?
   ) throws -> String {
     let path = "\(path)/image.tar"
     let writer = try ArchiveWriter(path: path, format: .tar)
-    try writer.add(file: "tinyx.json", content: Array(configuration.utf8))
+    try writer.add(file: "machine.json", content: Array(configuration.utf8))
     if let kernel { try writer.add(file: "kernel", content: kernel) }
     if let initramfs { try writer.add(file: "initramfs", content: initramfs) }
     try writer.finish()
@@ -252,9 +349,6 @@ extension TemporaryFolder {
 
   /// An ELF file without program headers.
   private static func elf(sections: [String: [UInt8]]) -> [UInt8] {
-    func integer(_ value: Int, _ width: Int) -> [UInt8] {
-      (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
     var names: [UInt8] = [0]
     var contents: [UInt8] = []
     var headers = [UInt8](repeating: 0, count: 64)

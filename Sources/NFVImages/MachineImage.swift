@@ -3,33 +3,34 @@ internal import FoundationEssentials
 internal import LinuxSystem
 internal import NFVModel
 
-/// What is done with a tinyx image that somebody brings: nothing in it is trusted, and nothing of it
-/// but its configuration is ever interpreted on the host.
-enum TinyxImage {
+/// What is done with a virtual machine's image that somebody brings: nothing in it is trusted, and
+/// nothing of it but its configuration is ever interpreted on the host.
+enum MachineImage {
   static let kernelName = "kernel"
   static let initramfsName = "initramfs"
   private static let maximumConfiguration = 64 << 10
   private static let maximumKernel: UInt64 = 256 << 20
+  private static let maximumUnikernel = 64 << 20
   private static let maximumInitramfs: UInt64 = 1 << 30
 
-  /// Reads `tinyx.json`.
+  /// Reads `machine.json`.
   /// - Parameter source: what errors call the image.
   static func configuration(
     _ bytes: [UInt8], _ source: String
-  ) throws(NFVError) -> TinyxConfiguration {
-    let configuration: TinyxConfiguration
+  ) throws(NFVError) -> MachineConfiguration {
+    let configuration: MachineConfiguration
     do {
-      configuration = try JSONDecoder().decode(TinyxConfiguration.self, from: Data(bytes))
+      configuration = try JSONDecoder().decode(MachineConfiguration.self, from: Data(bytes))
     } catch DecodingError.keyNotFound(let key, _) {
       throw NFVError(
         .unprocessable,
-        "the tinyx image \(source) cannot be taken: \(key.stringValue) is missing in its "
-          + TinyxConfiguration.fileName)
+        "the machine's image \(source) cannot be taken: \(key.stringValue) is missing in its "
+          + MachineConfiguration.fileName)
     } catch {
       throw NFVError(
         .unprocessable,
-        "the tinyx image \(source) cannot be taken: its \(TinyxConfiguration.fileName) makes no "
-          + "sense", cause: error)
+        "the machine's image \(source) cannot be taken: its \(MachineConfiguration.fileName) makes "
+          + "no sense", cause: error)
     }
     try configuration.check(source)
     return configuration
@@ -42,14 +43,15 @@ enum TinyxImage {
     _ path: String, limits: ArchiveLimits,
     part: (_ next: () throws -> [UInt8]) throws -> (digest: String, size: UInt64)
   ) throws -> OCI.Manifest {
-    let names = [TinyxConfiguration.fileName, kernelName, initramfsName]
+    let names = [MachineConfiguration.fileName, kernelName, initramfsName]
     var found: [String: (digest: String, size: Int)] = [:]
+    var document: [UInt8] = []
     let reader = try ArchiveReader(path: path, limits: limits)
     while let entry = try reader.next() {
       guard let name = safePath(entry.path), names.contains(name) else { continue }
       guard entry.kind == .file, found[name] == nil else {
         throw NFVError(
-          .unprocessable, "the tinyx image \(path) has \(name) twice, or it is no file")
+          .unprocessable, "the machine's image \(path) has \(name) twice, or it is no file")
       }
       let limit =
         switch name {
@@ -63,18 +65,23 @@ enum TinyxImage {
         size += UInt64(piece.count)
         guard size <= limit else {
           throw NFVError(
-            .tooLarge, "\(name) of the tinyx image \(path) has more than \(limit) octets")
+            .tooLarge, "\(name) of the machine's image \(path) has more than \(limit) octets")
         }
+        if name == MachineConfiguration.fileName { document += piece }
         return piece
       }
       found[name] = (written.digest, Int(written.size))
     }
-    return OCI.tinyxManifest(
-      try names.map { name in
-        guard let part = found[name] else {
+    let technology = try configuration(document, path).technology
+    return OCI.machineManifest(
+      try names.compactMap { name in
+        let isWanted = name != initramfsName || MachineConfiguration.hasInitramfs(technology)
+        let part = found[name]
+        guard isWanted == (part != nil) else {
           throw NFVError(
             .unprocessable,
-            "the tinyx image \(path) lacks \(name); build it by martlet image build --form tinyx")
+            "the \(technology.rawValue) image \(path) \(isWanted ? "lacks" : "must not have") \(name);"
+              + " build it again: martlet image build, or martlet function build")
         }
         return part
       })
@@ -82,15 +89,19 @@ enum TinyxImage {
 
   /// Checks an image's parts and shows them under their names in a new folder; they are shared by
   /// all its instances.
-  /// - Parameter blobs: configuration, kernel and initramfs, on the folder's file system.
+  /// - Parameter blobs: configuration, kernel and, where it has one, initramfs, on the folder's file
+  ///   system.
   static func prepare(_ blobs: [String], in root: String) throws {
     let source = "sha256:\(split(blobs[0]).name.prefix(12))"
-    _ = try configuration(try readFile(blobs[0], limit: maximumConfiguration), source)
-    try checkKernel(blobs[1])
-    try checkInitramfs(blobs[2])
-    for (name, blob) in zip(
-      [TinyxConfiguration.fileName, kernelName, initramfsName], blobs)
-    {
+    let configuration = try configuration(
+      try readFile(blobs[0], limit: maximumConfiguration), source)
+    switch configuration.technology {
+    case .unikernel: try checkUnikernel(try readFile(blobs[1], limit: maximumUnikernel + 1))
+    default:
+      try checkKernel(blobs[1])
+      try checkInitramfs(blobs[2])
+    }
+    for (name, blob) in zip([MachineConfiguration.fileName, kernelName, initramfsName], blobs) {
       try FileManager.default.linkItem(atPath: blob, toPath: "\(root)/\(name)")
     }
   }
@@ -105,7 +116,26 @@ enum TinyxImage {
       throw NFVError(
         .unprocessable,
         "the tinyx image cannot be taken: its kernel is neither a bzImage nor an ELF file for "
-          + TinyxConfiguration.hostArchitecture)
+          + MachineConfiguration.hostArchitecture)
+    }
+  }
+
+  /// A kernel that QEMU starts directly: an ELF file that names its PVH entry point.
+  static func checkUnikernel(_ bytes: [UInt8]) throws(NFVError) {
+    guard bytes.count <= maximumUnikernel else {
+      throw NFVError(.tooLarge, "the unikernel has more than \(maximumUnikernel) octets")
+    }
+    guard let elf = ELF(bytes), elf.machine == elfMachine else {
+      throw NFVError(
+        .unprocessable,
+        "the unikernel image cannot be taken: its kernel is no ELF file for "
+          + MachineConfiguration.hostArchitecture)
+    }
+    guard elf.interpreter == nil, elf.physicalEntry != nil else {
+      throw NFVError(
+        .unprocessable,
+        "the unikernel image cannot be taken: its kernel has no PVH note "
+          + "(XEN_ELFNOTE_PHYS32_ENTRY), which says where it begins; link one in")
     }
   }
 
