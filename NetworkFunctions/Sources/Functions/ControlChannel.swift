@@ -32,11 +32,8 @@ public struct ControlChannel: ~Copyable {
   public init() {}
 
   /// Takes what came and does what it asks.
-  ///
-  /// - Parameter accept: sees the configuration before the function does, to find its ports.
-  public mutating func receive<F: NetworkFunction & ~Copyable>(
-    _ octet: UInt8, for function: inout F,
-    accept: (borrowing Configuration) throws(ConfigurationError) -> Void
+  public mutating func receive<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
+    _ octet: UInt8, for function: inout F, in surroundings: inout S
   ) {
     unread.append(octet)
     synchronise()
@@ -47,7 +44,7 @@ public struct ControlChannel: ~Copyable {
       return
     }
     guard unread.count == 4 + length else { return }
-    handle(for: &function, accept: accept)
+    handle(for: &function, in: &surroundings)
     unread.removeAll(keepingCapacity: false)
   }
 
@@ -70,8 +67,8 @@ public struct ControlChannel: ~Copyable {
     return value
   }
 
-  private mutating func handle<F: NetworkFunction & ~Copyable>(
-    for function: inout F, accept: (borrowing Configuration) throws(ConfigurationError) -> Void
+  private mutating func handle<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
+    for function: inout F, in surroundings: inout S
   ) {
     let id = number(at: 4, octets: 8)
     switch number(at: 12, octets: 2) {
@@ -87,16 +84,16 @@ public struct ControlChannel: ~Copyable {
       reply(id, Kind.done, [])
     case Kind.configure:
       guard unread.count >= 18, unread.count == 18 + Int(number(at: 14, octets: 4)) else {
-        return refuse(id, "the request is cut off")
+        return refuse(id, ConfigurationError("the request is cut off").text)
       }
       do throws(ConfigurationError) {
         let configuration = try Configuration(document: Array(unread[18...]))
-        try accept(configuration)
-        try function.configure(configuration)
+        try surroundings.assign(configuration)
+        try function.configure(configuration, in: &surroundings)
         isConfigured = true
         reply(id, Kind.done, [])
       } catch {
-        refuse(id, error.reason)
+        refuse(id, error.text)
       }
     case Kind.functionCounters:
       var count: UInt16 = 0
@@ -109,14 +106,14 @@ public struct ControlChannel: ~Copyable {
       var list: [UInt8] = []
       list.put(count)
       reply(id, Kind.countersReply, list + body)
-    default: refuse(id, "a function does not know this request")
+    default: refuse(id, ConfigurationError("a function does not know this request").text)
     }
   }
 
-  private mutating func refuse(_ id: UInt64, _ reason: StaticString) {
+  private mutating func refuse(_ id: UInt64, _ reason: [UInt8]) {
     var body: [UInt8] = []
-    body.put(reason)
-    reply(id, Kind.refused, body)
+    body.put(UInt16(truncatingIfNeeded: reason.count))
+    reply(id, Kind.refused, body + reason)
   }
 
   private mutating func reply(_ id: UInt64, _ kind: UInt16, _ body: [UInt8]) {

@@ -29,24 +29,29 @@ public struct Firewall: NetworkFunction, ~Copyable {
   public private(set) var counters = Counters()
   private var stack = LocalStack()
   private var forwarding = Forwarding()
+  private let capacity: Int
   private var flows: FlowTable<FlowLife>
 
   public init() { self.init(capacity: Self.capacity) }
 
   /// - Parameters:
   ///   - capacity: how many flows there are place for.
-  ///   - secret: not known outside.
-  public init(capacity: Int, secret: UInt64 = 0x9e37_79b9_7f4a_7c15) {
-    flows = FlowTable(capacity: capacity, secret: secret, idleLimits: Self.idleLimits)
+  public init(capacity: Int) {
+    self.capacity = capacity
+    flows = FlowTable(capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
   }
 
   public var flowCount: Int { flows.count }
 
-  public mutating func configure(
-    _ configuration: borrowing Configuration
+  public mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {
     stack.ports = configuration.ports
     forwarding.configure(configuration.ports)
+    if flows.capacity < capacity {
+      flows = FlowTable(
+        capacity: capacity, secret: Secret(from: &surroundings), idleLimits: Self.idleLimits)
+    }
   }
 
   @_lifetime(frame: copy frame)

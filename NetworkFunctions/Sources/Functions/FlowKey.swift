@@ -33,17 +33,22 @@ public struct FlowKey: Sendable, Hashable {
       destinationPort: isEcho ? destinationPort : sourcePort, protocol: `protocol`)
   }
 
-  /// Spreads keys; who does not know `secret` cannot make keys that meet in one place.
-  @inlinable
-  public func hash(_ secret: UInt64) -> UInt64 {
-    func mix(_ a: UInt64, _ b: UInt64) -> UInt64 {
-      let product = a.multipliedFullWidth(by: b)
-      return product.high ^ product.low
-    }
+  /// Where a key stands among others; nobody can choose keys that meet.
+  @inline(never)
+  public func hash(_ secret: Secret) -> UInt64 {
+    var hash = SipHash(secret)
     let ports =
       UInt64(sourcePort) << 32 | UInt64(destinationPort) << 16 | UInt64(`protocol`.rawValue)
-    var hash = mix(source.high ^ secret, source.low ^ 0x9e37_79b9_7f4a_7c15)
-    hash = mix(hash ^ destination.high, destination.low ^ 0xd1b5_4a32_d192_ed03)
-    return mix(hash ^ ports, secret ^ 0x8cb9_2ba7_2f3d_8dd7)
+    if let source = source.ipv4, let destination = destination.ipv4 {
+      hash.add(UInt64(source.bits) << 32 | UInt64(destination.bits))
+      hash.add(ports)
+      return hash.finish(length: 16)
+    }
+    hash.add(source.high)
+    hash.add(source.low)
+    hash.add(destination.high)
+    hash.add(destination.low)
+    hash.add(ports)
+    return hash.finish(length: 40)
   }
 }

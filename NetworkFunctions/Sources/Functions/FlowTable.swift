@@ -18,41 +18,40 @@ public struct FlowTable<Value>: ~Copyable {
   /// A flow's place; valid until it is forgotten.
   public typealias Index = Int
 
-  @usableFromInline
   struct Entry {
-    @usableFromInline var key: FlowKey
-    @usableFromInline var answers: FlowKey
-    @usableFromInline var value: Value
+    var key: FlowKey
+    var answers: FlowKey
+    var value: Value
     /// In the clock's seconds.
-    @usableFromInline var usedAt: UInt32
-    @usableFromInline var lifetime: FlowLifetime
+    var usedAt: UInt32
+    var lifetime: FlowLifetime
     /// In the chain of its bucket: by ``key``, by ``answers``.
-    @usableFromInline var next: Int32
-    @usableFromInline var nextAnswers: Int32
+    var next: Int32
+    var nextAnswers: Int32
     /// In the queue of its lifetime, or `later` alone in the list of free places.
-    @usableFromInline var earlier: Int32
-    @usableFromInline var later: Int32
+    var earlier: Int32
+    var later: Int32
   }
 
   /// In seconds, by ``FlowLifetime``.
   public var idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
 
-  @usableFromInline var entries: [Entry?]
-  @usableFromInline var buckets: [Int32]
-  @usableFromInline var answerBuckets: [Int32]
+  var entries: [Entry?]
+  var buckets: [Int32]
+  var answerBuckets: [Int32]
   /// First and last of each queue.
-  @usableFromInline var first: (Int32, Int32, Int32) = (-1, -1, -1)
-  @usableFromInline var last: (Int32, Int32, Int32) = (-1, -1, -1)
-  @usableFromInline var free: [Int32]
-  @usableFromInline let secret: UInt64
-  @usableFromInline let mask: UInt64
+  var first: (Int32, Int32, Int32) = (-1, -1, -1)
+  var last: (Int32, Int32, Int32) = (-1, -1, -1)
+  var free: [Int32]
+  let secret: Secret
+  let mask: UInt64
 
   /// - Parameters:
   ///   - capacity: how many flows there can be.
   ///   - secret: not known outside, so that nobody can choose keys that meet.
   ///   - idleLimits: in seconds.
   public init(
-    capacity: Int, secret: UInt64,
+    capacity: Int, secret: Secret,
     idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
   ) {
     let capacity = max(1, capacity)
@@ -72,20 +71,16 @@ public struct FlowTable<Value>: ~Copyable {
   public var capacity: Int { entries.count }
   public var count: Int { entries.count - free.count }
 
-  @inlinable
   public subscript(index: Index) -> Value {
     get { entries[index]!.value }
     _modify { yield &entries[index]!.value }
   }
 
-  @inlinable
   public func key(of index: Index) -> FlowKey { entries[index]!.key }
 
-  @inlinable
   public func answersKey(of index: Index) -> FlowKey { entries[index]!.answers }
 
   /// The flow of a packet, or of an answer to it.
-  @inlinable
   public func find(_ key: FlowKey) -> (index: Index, isAnswer: Bool)? {
     let bucket = Int(truncatingIfNeeded: key.hash(secret) & mask)
     var index = buckets[bucket]

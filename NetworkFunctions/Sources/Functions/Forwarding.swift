@@ -31,10 +31,9 @@ public struct Forwarding {
 
   public private(set) var counters = Counters()
   private var ports: [Configuration.Port] = []
-  private var routes: RouteTable<Hop>
+  private var routes = RouteTable<Hop>()
   private var neighbours = NeighbourTable()
   private var waiting: [Waiting] = []
-  private let secret: UInt64
   /// Errors that may be sent now, and when that was last counted (RFC 1812, section 4.3.2.8).
   private var allowance: UInt64 = Self.burst
   private var allowedAt: Instant = 0
@@ -46,15 +45,12 @@ public struct Forwarding {
   /// Between two errors that are allowed: 100 a second.
   private static let errorInterval: Instant = 10_000_000
 
-  public init(secret: UInt64 = 0x2545_f491_4f6c_dd1d) {
-    self.secret = secret
-    routes = RouteTable(secret: secret)
-  }
+  public init() {}
 
   /// Takes over ports and routes; known neighbours stay.
   public mutating func configure(_ ports: [Configuration.Port]) {
     self.ports = ports
-    routes = RouteTable(secret: secret)
+    routes = RouteTable()
     for (index, port) in ports.enumerated() {
       for address in port.addresses { routes.set(address, to: Hop(port: index, via: nil)) }
       for route in port.routes {

@@ -45,21 +45,22 @@ public struct LoadBalancer: NetworkFunction, ~Copyable {
   private var service: IPv6Address = .unspecified
   private var backends: [Backend] = []
   private var table = MaglevTable(names: [], isServing: [])
+  private let capacity: Int
   private var flows: FlowTable<Flow>
 
   public init() { self.init(capacity: Self.capacity) }
 
   /// - Parameters:
   ///   - capacity: how many flows there are place for.
-  ///   - secret: not known outside.
-  public init(capacity: Int, secret: UInt64 = 0x9e37_79b9_7f4a_7c15) {
-    flows = FlowTable(capacity: capacity, secret: secret, idleLimits: Self.idleLimits)
+  public init(capacity: Int) {
+    self.capacity = capacity
+    flows = FlowTable(capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
   }
 
   public var flowCount: Int { flows.count }
 
-  public mutating func configure(
-    _ configuration: borrowing Configuration
+  public mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {
     guard configuration.ports.count > 1 else {
       throw ConfigurationError("a load balancer needs a port to clients and one to backends")
@@ -74,6 +75,10 @@ public struct LoadBalancer: NetworkFunction, ~Copyable {
     service = IPv6Address(address)
     stack.ports = configuration.ports
     forwarding.configure(configuration.ports)
+    if flows.capacity < capacity {
+      flows = FlowTable(
+        capacity: capacity, secret: Secret(from: &surroundings), idleLimits: Self.idleLimits)
+    }
   }
 
   /// Takes over who serves; flows of a backend that is gone end with their next packet.
@@ -140,7 +145,7 @@ public struct LoadBalancer: NetworkFunction, ~Copyable {
           ? .send(port: port) : .drop
       }
       // Not by the table's secret: two balancers are to agree.
-      guard let chosen = table.backend(for: key.hash(0)) else {
+      guard let chosen = table.backend(for: key.hash(Secret(0, 0))) else {
         counters.refused &+= 1
         return forwarding.tell(
           .portUnreachable, &frame, ethernet, datagram, on: port, in: &surroundings)

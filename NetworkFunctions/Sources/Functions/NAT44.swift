@@ -29,23 +29,20 @@ public struct NAT44: NetworkFunction, ~Copyable {
   private var external: IPv6Address = .unspecified
   private var translation: PortTranslation
   private let capacity: Int
-  private let secret: UInt64
 
   public init() { self.init(capacity: Self.capacity) }
 
   /// - Parameters:
   ///   - capacity: how many flows there are place for.
-  ///   - secret: not known outside.
-  public init(capacity: Int, secret: UInt64 = 0x9e37_79b9_7f4a_7c15) {
+  public init(capacity: Int) {
     self.capacity = capacity
-    self.secret = secret
-    translation = PortTranslation(external: .unspecified, capacity: 1, secret: secret)
+    translation = PortTranslation(external: .unspecified, capacity: 0, secret: Secret(0, 0))
   }
 
   public var flowCount: Int { translation.flowCount }
 
-  public mutating func configure(
-    _ configuration: borrowing Configuration
+  public mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {
     guard configuration.ports.count > Self.outside else {
       throw ConfigurationError("a NAT needs an inside and an outside port")
@@ -62,7 +59,8 @@ public struct NAT44: NetworkFunction, ~Copyable {
     // Flows live on unless the address that they are known by is gone.
     guard IPv6Address(address) != external else { return }
     external = IPv6Address(address)
-    translation = PortTranslation(external: address, capacity: capacity, secret: secret)
+    translation = PortTranslation(
+      external: address, capacity: capacity, secret: Secret(from: &surroundings))
   }
 
   @_lifetime(frame: copy frame)

@@ -14,6 +14,14 @@ public enum Verdict: Sendable, Hashable {
 public protocol Surroundings: ~Copyable {
   var now: Instant { get }
 
+  /// A number that the network cannot foresee; asked for rarely.
+  mutating func random() -> UInt64
+
+  /// Gives the function the ports of a configuration, before it is configured.
+  ///
+  /// - Throws: where one of them is not there; then all is as before.
+  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError)
+
   /// Whether the port's card segments TCP and completes partial checksums, up to 64 KiB a frame.
   func segments(port: Int) -> Bool
 
@@ -39,7 +47,9 @@ public protocol NetworkFunction: ~Copyable {
   /// Takes over what the platform tells, first or anew; flows stay as far as it allows them.
   ///
   /// - Throws: where it makes no sense; then all is as before.
-  mutating func configure(_ configuration: borrowing Configuration) throws(ConfigurationError)
+  mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
+  ) throws(ConfigurationError)
 
   /// Decides on a frame that came from a port, and may change it in place.
   @_lifetime(frame: copy frame)
@@ -58,8 +68,21 @@ public protocol NetworkFunction: ~Copyable {
 
 /// Why a configuration was not taken over.
 public struct ConfigurationError: Error, Sendable {
-  /// What is wrong and where, in words.
+  /// What is wrong, in words.
   public let reason: StaticString
+  /// Where in the document it is, such as `parameters.rules[2].action`; empty where it is nowhere.
+  public let place: [UInt8]
 
-  public init(_ reason: StaticString) { self.reason = reason }
+  public init(_ reason: StaticString, at place: [UInt8] = []) {
+    self.reason = reason
+    self.place = place
+  }
+
+  /// Place and reason, in UTF-8.
+  public var text: [UInt8] {
+    var text = place
+    if !text.isEmpty { text += [0x3a, 0x20] }
+    for index in 0..<reason.utf8CodeUnitCount { text.append((reason.utf8Start + index).pointee) }
+    return text
+  }
 }

@@ -44,20 +44,22 @@ public struct PortTranslation: ~Copyable {
   /// Internal endpoint to remote one; answers from that to the external endpoint.
   private var flows: FlowTable<Flow>
   private let external: IPv6Address
-  private var random: UInt64
+  private let secret: Secret
+  /// How many ports were chosen.
+  private var chosen: UInt64 = 0
 
   /// - Parameters:
   ///   - external: the address that stands for all internal ones.
   ///   - capacity: how many flows there can be.
-  ///   - secret: not known outside; ports are chosen by it.
-  public init(external: IPv4Address, capacity: Int, secret: UInt64, times: Times = Times()) {
+  ///   - secret: ports are chosen by it.
+  public init(external: IPv4Address, capacity: Int, secret: Secret, times: Times = Times()) {
     self.external = IPv6Address(external)
-    random = secret | 1
+    self.secret = secret
     let limits = (
       transitory: times.transitory, established: times.established, datagrams: times.datagrams
     )
     mappings = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
-    flows = FlowTable(capacity: capacity, secret: secret ^ 0x5851_f42d, idleLimits: limits)
+    flows = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
   }
 
   public var flowCount: Int { flows.count }
@@ -178,11 +180,8 @@ public struct PortTranslation: ~Copyable {
     }
     if port != 0, isFree(port) { return port }
     let range: (first: UInt32, pairs: UInt32) = port < 1024 ? (0, 512) : (1024, 32256)
-    // xorshift64: nobody outside can tell which port comes next as long as the secret is one.
-    random ^= random << 13
-    random ^= random >> 7
-    random ^= random << 17
-    let start = UInt32(truncatingIfNeeded: random >> 32) % range.pairs
+    chosen &+= 1
+    let start = UInt32(truncatingIfNeeded: secret.hash(chosen, 0) >> 32) % range.pairs
     for step in 0..<min(range.pairs, Self.portTries) {
       let pair = (start + step) % range.pairs
       let candidate = UInt16(range.first + pair * 2 + UInt32(port & 1))

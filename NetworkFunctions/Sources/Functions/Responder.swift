@@ -9,8 +9,8 @@ public struct Responder: NetworkFunction, ~Copyable {
 
   public init() {}
 
-  public mutating func configure(
-    _ configuration: borrowing Configuration
+  public mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {
     guard !configuration.ports.isEmpty else { throw ConfigurationError("there is no port") }
     guard configuration.ports.count <= Configuration.maximumPorts else {
@@ -18,6 +18,7 @@ public struct Responder: NetworkFunction, ~Copyable {
     }
     stack.ports = configuration.ports
     generation = configuration.generation
+    server.prepare(in: &surroundings)
   }
 
   @_lifetime(frame: copy frame)

@@ -14,10 +14,8 @@ public struct RouteTable<NextHop> {
 
   /// The longest first.
   private var lengths: [Length] = []
-  private let secret: UInt64
 
-  /// - Parameter secret: not known outside, so that nobody can choose networks that meet.
-  public init(secret: UInt64) { self.secret = secret }
+  public init() {}
 
   public var count: Int { lengths.reduce(0) { $0 + $1.count } }
 
@@ -70,7 +68,7 @@ public struct RouteTable<NextHop> {
   /// Where a network stands or would stand.
   private func slot(of network: IPv6Address, in length: Length) -> Int {
     let mask = length.slots.count - 1
-    let product = (network.high ^ secret).multipliedFullWidth(
+    let product = (network.high ^ 0xd1b5_4a32_d192_ed03).multipliedFullWidth(
       by: (network.low ^ 0x9e37_79b9_7f4a_7c15) | 1)
     var slot = Int(truncatingIfNeeded: (product.high ^ product.low) >> 7) & mask
     while let found = length.slots[slot], found.network != network { slot = (slot + 1) & mask }

@@ -8,8 +8,8 @@ public struct Router: NetworkFunction, ~Copyable {
 
   public init() {}
 
-  public mutating func configure(
-    _ configuration: borrowing Configuration
+  public mutating func configure<S: Surroundings & ~Copyable>(
+    _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {
     stack.ports = configuration.ports
     forwarding.configure(configuration.ports)

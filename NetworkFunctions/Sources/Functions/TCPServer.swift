@@ -121,13 +121,29 @@ struct TCPServer: ~Copyable {
 
   var counters = Counters()
   private var connections = FlowTable<TCPConnection>(
-    capacity: 512, secret: 0x6d61_7274_6c65_7431, idleLimits: Self.idleLimits)
+    capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
+  private var secret: Secret?
   /// Connections that send or wait for an acknowledgement.
   private var active: [FlowKey] = []
   /// A frame could not be emitted.
   private var isBlocked = false
 
+  private static let capacity = 512
+
   init() {}
+
+  /// Once, before the first segment.
+  mutating func prepare<S: Surroundings & ~Copyable>(in surroundings: inout S) {
+    guard secret == nil else { return }
+    secret = Secret(from: &surroundings)
+    connections = FlowTable(
+      capacity: Self.capacity, secret: Secret(from: &surroundings), idleLimits: Self.idleLimits)
+  }
+
+  /// RFC 6528, section 3: a clock of 4 µs, moved for each pair of endpoints by what only we know.
+  static func initialSequence(of key: FlowKey, _ secret: Secret, at now: Instant) -> UInt32 {
+    UInt32(truncatingIfNeeded: now / 4000 &+ key.hash(secret))
+  }
 
   // MARK: Receiving
 
@@ -191,7 +207,8 @@ struct TCPServer: ~Copyable {
     // RFC 9293, section 3.7.1: what is assumed where nothing is said.
     let offered = Int(options.maximumSegment ?? (datagram.version == .ipv4 ? 536 : 1220))
     let segment = max(64, min(offered, mtu - headers))
-    let initial = UInt32(truncatingIfNeeded: key.hash(surroundings.now))
+    guard let secret else { return .drop }
+    let initial = Self.initialSequence(of: key, secret, at: surroundings.now)
     let connection = TCPConnection(
       port: port, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, service,
       expected: header.sequence &+ 1, initial: initial, options: options, segment: segment,

@@ -7,13 +7,14 @@ struct Host: ~Copyable, Surroundings {
   private static let budget = 64
 
   private var ports: InlineArray<8, HostedPort?>
-  private let count: Int
+  private var count = 0
   private(set) var now: Instant = 0
   private var isWaiting = false
 
+  init() { ports = InlineArray<8, HostedPort?> { _ in nil } }
+
   /// - Throws: where a port has no interface.
-  init(_ configuration: borrowing Configuration) throws(ConfigurationError) {
-    ports = InlineArray<8, HostedPort?> { _ in nil }
+  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
     count = configuration.ports.count
     for index in 0..<configuration.ports.count {
       var name: [CChar] = []
@@ -88,6 +89,8 @@ struct Host: ~Copyable, Surroundings {
   }
 
   // MARK: Surroundings
+
+  func random() -> UInt64 { CHosted_random() }
 
   /// The kernel segments what the interface does not.
   func segments(port: Int) -> Bool { true }

@@ -11,14 +11,18 @@ public enum Hosting {
   ) -> Int32 {
     do throws(ConfigurationError) {
       let configuration = try readDocument(count > 1 ? arguments[1] : nil)
-      try function.configure(configuration)
-      var host = try Host(configuration)
+      var host = Host()
+      try host.assign(configuration)
+      try function.configure(configuration, in: &host)
       write("martlet: ready\n")
       let reason = host.run(&function)
       throw reason
     } catch {
       write("martlet: ")
-      write(error.reason)
+      let text = error.text
+      text.withUnsafeBufferPointer { octets in
+        octets.withMemoryRebound(to: CChar.self) { CHosted_write($0.baseAddress, $0.count) }
+      }
       write("\n")
       return 1
     }

@@ -88,8 +88,9 @@ import Testing
   @Test func `hello, then the document`() {
     var channel = ControlChannel()
     var function = Responder()
+    var surroundings = TestSurroundings()
     func give(_ octets: [UInt8]) -> [UInt8] {
-      for octet in octets { channel.receive(octet, for: &function) { _ in } }
+      for octet in octets { channel.receive(octet, for: &function, in: &surroundings) }
       defer { channel.output = [] }
       return channel.output
     }

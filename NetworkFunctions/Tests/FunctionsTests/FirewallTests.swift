@@ -11,7 +11,7 @@ import Testing
     _ surroundings: inout TestSurroundings, capacity: Int = 16
   ) throws -> Firewall {
     var firewall = Firewall(capacity: capacity)
-    try firewall.configure(Sample.configuration)
+    try firewall.configure(Sample.configuration, in: &surroundings)
     firewall.rules = FirewallRules([.init(action: .accept)])
     for (octets, port) in [
       (Sample.udp(), 0),

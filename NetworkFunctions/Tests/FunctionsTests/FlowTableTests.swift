@@ -11,7 +11,7 @@ import Testing
   }
 
   static func table(_ capacity: Int) -> FlowTable<Int> {
-    FlowTable(capacity: capacity, secret: 7, idleLimits: (10, 100, 50))
+    FlowTable(capacity: capacity, secret: Secret(7, 7), idleLimits: (10, 100, 50))
   }
 
   @Test func aFlowIsFoundByItsPacketsAndTheirAnswers() {

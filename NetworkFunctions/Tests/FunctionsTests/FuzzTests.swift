@@ -83,7 +83,7 @@ import Testing
   ) throws {
     var numbers = Numbers(state: seed)
     var surroundings = TestSurroundings()
-    try function.configure(Sample.configuration)
+    try function.configure(Sample.configuration, in: &surroundings)
     for step in 0..<count {
       let octets = frame(&numbers)
       var offload = Offload()

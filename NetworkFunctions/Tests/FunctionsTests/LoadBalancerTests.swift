@@ -14,7 +14,7 @@ import Testing
   /// Before three backends, whose MACs it has asked for.
   static func balancer(_ surroundings: inout TestSurroundings) throws -> LoadBalancer {
     var balancer = LoadBalancer(capacity: 1024)
-    try balancer.configure(Sample.configuration)
+    try balancer.configure(Sample.configuration, in: &surroundings)
     try balancer.setBackends(backends.map { .init($0) })
     for number in 1...60 as ClosedRange<UInt16> {
       _ = balancer.process(datagram(number), from: 0, &surroundings)

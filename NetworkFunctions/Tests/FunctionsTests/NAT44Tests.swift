@@ -11,7 +11,7 @@ import Testing
 
   static func nat(_ surroundings: inout TestSurroundings) throws -> NAT44 {
     var nat = NAT44(capacity: 16)
-    try nat.configure(Sample.configuration)
+    try nat.configure(Sample.configuration, in: &surroundings)
     // It asks for its neighbours and is answered.
     _ = nat.process(Sample.udp(ports: (9, 9)), from: 0, &surroundings)
     _ = nat.process(
@@ -227,10 +227,10 @@ import Testing
     var nat = try Self.nat(&surroundings)
     _ = nat.process(Sample.tcp(flags: .syn), from: 0, &surroundings)
     let before = nat.flowCount
-    try nat.configure(Sample.configuration)
+    try nat.configure(Sample.configuration, in: &surroundings)
     #expect(nat.flowCount == before)
     #expect(throws: ConfigurationError.self) {
-      try nat.configure(Configuration(ports: [.init(mac: Sample.leftMAC)]))
+      try nat.configure(Configuration(ports: [.init(mac: Sample.leftMAC)]), in: &surroundings)
     }
     #expect(nat.flowCount == before)
   }

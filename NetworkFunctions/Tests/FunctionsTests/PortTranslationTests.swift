@@ -35,7 +35,7 @@ import Testing
   }
 
   static func translation(_ capacity: Int = 100) -> PortTranslation {
-    PortTranslation(external: external, capacity: capacity, secret: 0x1234_5678_9abc_def1)
+    PortTranslation(external: external, capacity: capacity, secret: Secret(1, 2))
   }
 
   @Test("RFC 4787 REQ-1: one mapping for all destinations")

@@ -6,7 +6,8 @@ import Testing
 @Suite struct ResponderTests {
   private func responder() throws -> Responder {
     var responder = Responder()
-    try responder.configure(Sample.configuration)
+    var surroundings = TestSurroundings()
+    try responder.configure(Sample.configuration, in: &surroundings)
     return responder
   }
 

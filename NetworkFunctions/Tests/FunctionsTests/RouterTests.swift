@@ -12,7 +12,7 @@ import Testing
     var router = Router()
     var configuration = Sample.configuration
     configuration.ports[1].mtu = mtu
-    try router.configure(configuration)
+    try router.configure(configuration, in: &surroundings)
     _ = router.process(Sample.udp(), from: 0, &surroundings)
     _ = router.process(
       Sample.arpReply(Sample.server, Sample.serverMAC, to: Sample.right, Sample.rightMAC),
@@ -25,7 +25,7 @@ import Testing
   func theFirstPacketIsNotLost() throws {
     var surroundings = TestSurroundings()
     var router = Router()
-    try router.configure(Sample.configuration)
+    try router.configure(Sample.configuration, in: &surroundings)
     #expect(router.process(Sample.udp(), from: 0, &surroundings).verdict == .drop)
     #expect(surroundings.emitted.count == 1)
     #expect(surroundings.emitted.first?.port == 1)
@@ -177,7 +177,7 @@ import Testing
         .init(
           mac: Sample.rightMAC, mtu: 1280,
           addresses: [Prefix(IPv6Address(0x2001_0db8_0000_0002, 1), length: 64)]),
-      ]))
+      ]), in: &surroundings)
     func datagram(_ hopLimit: UInt8, _ payload: Int) -> [UInt8] {
       withFrame([]) { frame in
         frame.setLength(54 + payload)

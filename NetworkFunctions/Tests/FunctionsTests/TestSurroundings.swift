@@ -8,6 +8,19 @@ struct TestSurroundings: Surroundings, ~Copyable {
   var emitted: [(port: Int, octets: [UInt8])] = []
   var segmentsTCP = false
 
+  private let seed: UInt64
+  private var drawn: UInt64 = 0
+
+  init(seed: UInt64 = 1) { self.seed = seed }
+
+  /// The same numbers for each seed.
+  mutating func random() -> UInt64 {
+    drawn &+= 1
+    return Secret(seed, 2).hash(drawn, 0)
+  }
+
+  func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {}
+
   func segments(port: Int) -> Bool { segmentsTCP }
 
   mutating func emit(

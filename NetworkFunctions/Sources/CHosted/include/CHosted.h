@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,6 +89,13 @@ static inline long CHosted_read(const char *path, uint8_t *octets, long limit) {
   }
   close(fd);
   return count;
+}
+
+// From getrandom(2), which never fails once the kernel has begun.
+static inline uint64_t CHosted_random(void) {
+  uint64_t value;
+  while (getrandom(&value, sizeof value, 0) != sizeof value) {}
+  return value;
 }
 
 static inline void CHosted_write(const char *text, long count) {

@@ -23,6 +23,8 @@ struct Cards: ~Copyable, Surroundings {
     static let merges: UInt64 = 1 << 15
   }
 
+  private var entropy = Entropy()
+
   private struct Card: ~Copyable {
     let device: VirtioDevice
     let segments: Bool
@@ -281,6 +283,8 @@ struct Cards: ~Copyable, Surroundings {
   }
 
   // MARK: Surroundings
+
+  mutating func random() -> UInt64 { entropy.next() }
 
   func segments(port: Int) -> Bool {
     port < 8 && ports[port] >= 0 && cards[ports[port]]!.segments

@@ -41,9 +41,7 @@ public enum Machine {
       if control.hasWork {
         works = true
         control.receive { octet in
-          channel.receive(octet, for: &function) {
-            (configuration) throws(ConfigurationError) in try cards.assign(configuration)
-          }
+          channel.receive(octet, for: &function, in: &cards)
         }
       }
       control.send(&channel.output)

@@ -12,6 +12,20 @@ static inline uint64_t Boot_timeStamp(void) {
   return (uint64_t)high << 32 | low;
 }
 
+// Whether the processor has RDRAND (CPUID leaf 1, ECX bit 30).
+static inline int Boot_hasRandom(void) {
+  uint32_t a = 1, b, c = 0, d;
+  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  return c >> 30 & 1;
+}
+
+// False where the processor has none for now.
+static inline int Boot_random(uint64_t *value) {
+  uint8_t carry;
+  __asm__ volatile("rdrand %0; setc %1" : "=r"(*value), "=qm"(carry) : : "cc");
+  return carry;
+}
+
 // Halts until an interrupt, which cannot come before the halt.
 static inline void Boot_sleep(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
 
