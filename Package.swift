@@ -18,13 +18,22 @@ let serviceLifecycle = Target.Dependency.product(
 let arguments = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 
+/// The core and its simulator, in debug builds as well: unoptimised, millions of their steps spend
+/// their time on generic metadata.
+let optimised = [SwiftSetting.unsafeFlags(["-O"], .when(configuration: .debug))]
+
 /// A library or executable of ours with the settings above.
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+func module(
+  _ name: String, _ dependencies: [Target.Dependency], _ more: [SwiftSetting] = []
+) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings + more)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: settings)
+func tests(
+  _ name: String, _ dependencies: [Target.Dependency], _ more: [SwiftSetting] = []
+) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: settings + more)
 }
 
 let package = Package(
@@ -69,7 +78,7 @@ let package = Package(
       linkerSettings: [.unsafeFlags(["-static-executable", "-Xlinker", "--strip-all"])]),
 
     // The domain.
-    module("NFVModel", []),
+    module("NFVModel", [], optimised),
 
     // What comes in: archives, packages, images.
     .systemLibrary(
@@ -142,7 +151,7 @@ let package = Package(
         "GuestInit", "ControlProtocol", "NFVImages", "NFVModel", "Archive",
         "LinuxSystem", "Wire", system,
       ]),
-    tests("NFVModelTests", ["NFVModel"]),
+    tests("NFVModelTests", ["NFVModel"], optimised),
     tests("NFVPackagesTests", ["NFVPackages", "NFVModel", "Archive"]),
     tests(
       "NFVImagesTests",
