@@ -16,7 +16,7 @@ build: setup
 
 # Real functions as containers and as tiny virtual machines, real packets, kills and restarts;
 # leaves nothing behind.
-demo: build
+demo: build functions
 	$(SUDO) $(RELEASE)/martlet demo
 
 # The daemon in the foreground, on the usual socket.
@@ -33,7 +33,7 @@ functions-check: functions
 	$(SUDO) NetworkFunctions/Unikernel/check
 
 # One after another: on two processors tests that wait for the host would keep the others' tasks.
-test: setup
+test: setup functions
 	swift build
 	swift build --build-tests
 	swift test --skip-build --no-parallel
@@ -46,7 +46,7 @@ check: setup
 	scripts/check-imports
 	swift build --explicit-target-dependency-import-check error
 
-bench: build
+bench: build functions
 	$(SUDO) $(RELEASE)/martlet bench --report build/bench-report.json
 
 clean:

@@ -11,7 +11,7 @@ public struct ImageRecipe: Sendable, Hashable, Codable {
     public var path: String
     /// The text that it holds; or
     public var content: String?
-    /// the file that it is copied from, relative to the recipe.
+    /// the file that it is copied from, relative to the recipe where it is not absolute.
     public var source: String?
     /// Permission bits in octal, such as `0755`.
     public var mode: String?
@@ -29,11 +29,22 @@ public struct ImageRecipe: Sendable, Hashable, Codable {
   public var env: [String]?
   public var user: String?
   public var workdir: String?
+  /// The network function in Swift that the image is made of: its static program, which is started
+  /// where nothing else is named, or in a unikernel itself.
+  public var function: String?
   /// Kernel modules that a virtual machine loads beside those of its devices; containers have the
   /// host's.
   public var modules: [String]?
 
   public init(name: String) { self.name = name }
+
+  /// Takes in the static program of its function.
+  /// - Parameter path: on this host.
+  public mutating func add(functionProgram path: String) {
+    let place = "/\(function ?? name)"
+    files = (files ?? []) + [File(path: place, source: path, mode: "0755")]
+    entrypoint = entrypoint ?? [place]
+  }
 }
 
 /// What a recipe is made into.
@@ -136,7 +147,8 @@ public struct ImageBuilder: Sendable {
     switch (file.content, file.source) {
     case (let content?, nil): try add(.file(Array(content.utf8), mode: mode), at: file.path)
     case (nil, let source?):
-      try add(.file(try Self.read("\(folder)/\(source)"), mode: mode), at: file.path)
+      let source = source.hasPrefix("/") ? source : "\(folder)/\(source)"
+      try add(.file(try Self.read(source), mode: mode), at: file.path)
     default:
       throw NFVError(.malformed, "the file \(file.path) needs either content or source")
     }

@@ -6,8 +6,8 @@ public import NFVModel
 /// A package's source folder: what becomes a CSAR.
 ///
 /// An image artifact `NAME.tar` that is not there is built from the recipe `NAME.yaml` beside it, in
-/// the form of its VDU's technology. So that one recipe makes several, `NAME.tinyx.tar` is built from
-/// `NAME.yaml` too.
+/// the form of its VDU's technology. So that one recipe makes several, `NAME.tinyx.tar` and
+/// `NAME.unikernel.tar` are built from `NAME.yaml` too, where they have none of their own.
 public struct PackageProject: Sendable {
   public let folder: String
 
@@ -131,7 +131,10 @@ extension PackageFiles {
   func recipe(of image: String) -> String? {
     guard image.hasSuffix(".tar") else { return nil }
     let name = image.dropLast(4)
-    let names = [name] + (name.hasSuffix(".tinyx") ? [name.dropLast(6)] : [])
+    let common = [".tinyx", ".unikernel"].first(where: name.hasSuffix).map {
+      name.dropLast($0.count)
+    }
+    let names = [name] + (common.map { [$0] } ?? [])
     return names.map { "\($0).yaml" }.first { files[$0] != nil }
   }
 }

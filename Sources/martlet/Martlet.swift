@@ -20,8 +20,9 @@ struct Martlet: AsyncParsableCommand {
       \(Failure.documentation)
       """,
     subcommands: [
-      VnfCommand.self, OpCommand.self, PackageCommand.self, ImageCommand.self, NetworkCommand.self,
-      GetCommand.self, DescribeCommand.self, LogsCommand.self, ExecCommand.self,
+      VnfCommand.self, OpCommand.self, PackageCommand.self, ImageCommand.self,
+      FunctionCommand.self, NetworkCommand.self, GetCommand.self, DescribeCommand.self,
+      LogsCommand.self, ExecCommand.self,
       ConsoleCommand.self, EventsCommand.self, TopCommand.self, WaitCommand.self,
       DemoCommand.self, BenchCommand.self,
     ])

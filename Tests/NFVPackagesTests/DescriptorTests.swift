@@ -1,9 +1,10 @@
 import Archive
 import FoundationEssentials
 import NFVModel
-import NFVPackages
 import TestSupport
 import Testing
+
+@testable import NFVPackages
 
 @Suite struct DescriptorTests {
   let examples = Built.project + "/examples"
@@ -68,6 +69,17 @@ import Testing
       }
     }
     #expect(built == ["/mixed/Files/filter.yaml": .tinyx, "/mixed/Files/server.yaml": .container])
+  }
+
+  /// A form's own recipe goes before the common one.
+  @Test func anImageIsBuiltFromTheRecipeBesideIt() throws {
+    let folder = try TemporaryFolder()
+    for name in ["f.yaml", "f.unikernel.yaml", "g.yaml"] { try folder.write(name, "name: x") }
+    let files = try PackageFiles(folder: folder.path)
+    for (image, recipe) in [
+      "f.tar": "f.yaml", "f.tinyx.tar": "f.yaml", "f.unikernel.tar": "f.unikernel.yaml",
+      "g.unikernel.tar": "g.yaml", "h.tar": nil, "g.other.tar": nil, "g": nil,
+    ] { #expect(files.recipe(of: image) == recipe, "\(image)") }
   }
 
   @Test func theResponderScales() throws {

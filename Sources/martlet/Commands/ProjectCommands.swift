@@ -6,12 +6,70 @@ internal import NFVPackages
 internal import Yams
 
 /// Makes packages and images from sources on this machine; needs no daemon.
-enum Project {
+struct Project {
+  /// The Debian package of a tiny machine's kernel; nil is the usual one.
+  var kernel: String?
+  /// The source of network functions; nil is the checkout around here.
+  var source: String?
+
+  /// Builds the image of a recipe.
+  func buildImage(
+    _ recipe: String, as technology: Technology, to output: String
+  ) throws(NFVError) -> BuiltImage {
+    let text: String
+    do {
+      text = try String(contentsOfFile: recipe, encoding: .utf8)
+    } catch {
+      throw NFVError(.notFound, "the recipe \(recipe) cannot be read", cause: error)
+    }
+    let decoded: ImageRecipe
+    do {
+      decoded = try YAMLDecoder().decode(ImageRecipe.self, from: text)
+    } catch {
+      throw NFVError(.malformed, "\(recipe) is no recipe; see docs/images.md", cause: error)
+    }
+    let folder = recipe.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+    return try buildImage(
+      decoded, in: folder.isEmpty ? "." : folder.joined(separator: "/"), as: technology,
+      to: output)
+  }
+
+  /// Builds the image of a network function in Swift.
+  func buildFunction(
+    _ name: String, as technology: Technology, to output: String
+  ) throws(NFVError) -> BuiltImage {
+    var recipe = ImageRecipe(name: name)
+    recipe.function = name
+    return try buildImage(recipe, in: ".", as: technology, to: output)
+  }
+
+  private func buildImage(
+    _ recipe: ImageRecipe, in folder: String, as technology: Technology, to output: String
+  ) throws(NFVError) -> BuiltImage {
+    var recipe = recipe
+    if technology == .unikernel {
+      guard let function = recipe.function else {
+        throw NFVError(
+          .unprocessable,
+          "the recipe \(recipe.name) names no function; a unikernel is made of a network function in "
+            + "Swift, such as `function: \(recipe.name)`")
+      }
+      return try ImageBuilder.buildUnikernel(try built(function, .unikernel), to: output)
+    }
+    if let function = recipe.function {
+      recipe.add(functionProgram: try built(function, .program))
+    }
+    return try ImageBuilder.build(recipe, as: try form(technology), in: folder, to: output)
+  }
+
+  private func built(
+    _ function: String, _ product: FunctionSource.Product
+  ) throws(NFVError) -> String {
+    try FunctionSource(source).build(function, as: product) { Console.current.note($0) }
+  }
+
   /// What images of a technology are built with.
-  /// - Parameter kernel: the Debian package of a virtual machine's; nil is the usual one.
-  static func form(
-    _ technology: Technology, kernel: String?
-  ) throws(NFVError) -> ImageForm {
+  private func form(_ technology: Technology) throws(NFVError) -> ImageForm {
     switch technology {
     case .container: return .container
     case .tinyx:
@@ -28,42 +86,21 @@ enum Project {
     case .unikernel, .standardvm:
       throw NFVError(
         .unprocessable,
-        "images are built for container and tinyx only; put one for \(technology.rawValue) into the "
-          + "package")
+        "images are built for container, tinyx and unikernel only; put one for "
+          + "\(technology.rawValue) into the package")
     }
-  }
-
-  /// Builds the image of a recipe.
-  static func buildImage(
-    _ recipe: String, as technology: Technology = .container, kernel: String? = nil,
-    to output: String
-  ) throws(NFVError) -> BuiltImage {
-    let text: String
-    do {
-      text = try String(contentsOfFile: recipe, encoding: .utf8)
-    } catch {
-      throw NFVError(.notFound, "the recipe \(recipe) cannot be read", cause: error)
-    }
-    let decoded: ImageRecipe
-    do {
-      decoded = try YAMLDecoder().decode(ImageRecipe.self, from: text)
-    } catch {
-      throw NFVError(.malformed, "\(recipe) is no recipe; see docs/images.md", cause: error)
-    }
-    let folder = recipe.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-    return try ImageBuilder.build(
-      decoded, as: try form(technology, kernel: kernel),
-      in: folder.isEmpty ? "." : folder.joined(separator: "/"), to: output)
   }
 
   /// Builds a package's folder with its images.
-  static func build(
-    _ folder: String, kernel: String? = nil, to output: String
+  /// - Parameter built: is told of each image.
+  func build(
+    _ folder: String, to output: String,
+    built: (Technology, BuiltImage) -> Void = { _, _ in }
   ) throws(Failure) {
     do throws(NFVError) {
       try PackageProject(folder: folder).build(to: output) {
         recipe, technology, image throws(NFVError) in
-        _ = try buildImage(recipe, as: technology, kernel: kernel, to: image)
+        built(technology, try buildImage(recipe, as: technology, to: image))
       }
     } catch {
       throw Failure(error)
@@ -91,16 +128,46 @@ extension Failure {
 
 /// What `--form` names.
 enum ImageFormOption: String, ExpressibleByArgument, CaseIterable {
-  case container, tinyx
+  case container, tinyx, unikernel
 
-  var technology: Technology { self == .tinyx ? .tinyx : .container }
+  var technology: Technology {
+    switch self {
+    case .container: .container
+    case .tinyx: .tinyx
+    case .unikernel: .unikernel
+    }
+  }
+
+  /// The archive that is written where none is named.
+  func archive(_ stem: String) -> String {
+    self == .container ? "\(stem).tar" : "\(stem).\(rawValue).tar"
+  }
 }
 
-/// How `--kernel` is explained.
-private let kernelHelp: ArgumentHelp = """
-  A Debian package of a kernel for a tinyx (default: the newest in ~/.cache/martlet/kernels, or \
-  Debian's cloud kernel by apt-get).
-  """
+/// What images are built with.
+struct BuildOptions: ParsableArguments {
+  @Option(
+    help: """
+      A Debian package of a kernel for a tinyx (default: the newest in ~/.cache/martlet/kernels, or \
+      Debian's cloud kernel by apt-get).
+      """, completion: .file(extensions: ["deb"]))
+  var kernel: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The source of the network functions in Swift (default: the checkout around here).",
+      valueName: "folder"), completion: .directory)
+  var source: String?
+
+  var project: Project { Project(kernel: kernel, source: source) }
+
+  /// Says what was built.
+  func report(_ image: BuiltImage, in output: String) {
+    Console.current.print(image.digest.rawValue)
+    let files = image.files.isEmpty ? "" : ", \(image.files.count) files"
+    Console.current.note("\(output): \(octets(Int64(image.size)))\(files)")
+  }
+}
 
 extension PackageCommand {
   struct Init: ParsableCommand {
@@ -166,21 +233,24 @@ extension PackageCommand {
       abstract: "Build a CSAR with its images and manifest from a package's folder.",
       discussion: """
         An image NAME.tar that is not in the folder is built from the recipe NAME.yaml beside it, \
-        and NAME.tinyx.tar from the same; each in the form of the VDU that names it. The same \
-        sources give the same bytes.
+        NAME.tinyx.tar and NAME.unikernel.tar from the same or from one of their own; each in the \
+        form of the VDU that names it. A recipe with `function: NAME` takes that network function \
+        in Swift, in every form. The same sources give the same bytes.
 
-        Example: martlet package build examples/firewall -o firewall.csar
+        Examples:
+          martlet package build examples/firewall -o firewall.csar
+          martlet package build examples/nat44      # container, tinyx and unikernel in one package
         """)
 
     @Argument(help: "The package's folder.", completion: .directory) var folder: String
     @Option(name: .shortAndLong, help: "The CSAR to write (default: FOLDER.csar).")
     var output: String?
-    @Option(help: kernelHelp, completion: .file(extensions: ["deb"])) var kernel: String?
+    @OptionGroup var options: BuildOptions
 
     func run() throws {
       let name = folder.split(separator: "/").last.map(String.init) ?? "package"
       let output = output ?? "\(name).csar"
-      try Project.build(folder, kernel: kernel, to: output)
+      try options.project.build(folder, to: output)
       Console.current.print(output)
     }
   }
@@ -227,7 +297,8 @@ struct ImageCommand: AsyncParsableCommand {
       abstract: "Build an image from a recipe.",
       discussion: """
         As a container it is an OCI image; as a tinyx it is a virtual machine's: a Linux kernel, and \
-        the same programs in an initramfs. The same inputs give the same digest, which is printed.
+        the same programs in an initramfs; as a unikernel it is the function that the recipe names. \
+        The same inputs give the same digest, which is printed.
 
         Examples:
           martlet image build examples/responder/Files/responder.yaml -o responder.tar
@@ -237,20 +308,66 @@ struct ImageCommand: AsyncParsableCommand {
     @Argument(help: "The recipe (YAML).", completion: .file()) var recipe: String
     @Option(
       name: .shortAndLong,
-      help: "The archive to write (default: RECIPE's name and .tar, or .tinyx.tar).")
+      help: "The archive to write (default: RECIPE's name and .tar, or .FORM.tar).")
     var output: String?
-    @Option(help: "What it is made into: container or tinyx.") var form = ImageFormOption.container
-    @Option(help: kernelHelp, completion: .file(extensions: ["deb"])) var kernel: String?
+    @Option(help: "What it is made into: container, tinyx or unikernel.")
+    var form = ImageFormOption.container
+    @OptionGroup var options: BuildOptions
 
     func run() throws {
       let base = recipe.split(separator: "/").last.map(String.init) ?? recipe
       let stem = base.split(separator: ".").first.map(String.init) ?? base
-      let output = output ?? (form == .container ? "\(stem).tar" : "\(stem).\(form.rawValue).tar")
+      let output = output ?? form.archive(stem)
       do throws(NFVError) {
-        let image = try Project.buildImage(recipe, as: form.technology, kernel: kernel, to: output)
-        Console.current.print(image.digest.rawValue)
-        Console.current.note(
-          "\(output): \(octets(Int64(image.size))), \(image.files.count) files")
+        options.report(
+          try options.project.buildImage(recipe, as: form.technology, to: output), in: output)
+      } catch {
+        throw Failure(error)
+      }
+    }
+  }
+}
+
+struct FunctionCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "function",
+    abstract: "Make images of network functions that are written in Swift.",
+    discussion: """
+      One source becomes a container, a tiny Linux machine and a unikernel. The functions, and how \
+      one writes another, are described in NetworkFunctions/README.md.
+      """,
+    subcommands: [Build.self])
+
+  struct Build: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Build a function's image.",
+      discussion: """
+        As a container it is an OCI image with nothing but the function's static program; as a \
+        tinyx the same program beside a Linux kernel; as a unikernel one file that a machine boots. \
+        The functions are those of NetworkFunctions: responder, firewall, nat44, loadbalancer, \
+        router, and pipeline, which is all of them. Building takes Swift, unless nothing has changed \
+        since the last time. The same sources give the same digest, which is printed.
+
+        A package takes a function by a recipe with `function: NAME`: see examples/nat44.
+
+        Examples:
+          martlet function build nat44 --form unikernel
+          martlet function build firewall --form container -o firewall.tar
+        """)
+
+    @Argument(help: "The function.") var name: String
+    @Option(help: "What it is made into: container, tinyx or unikernel.")
+    var form = ImageFormOption.container
+    @Option(
+      name: .shortAndLong, help: "The archive to write (default: NAME.tar, or NAME.FORM.tar).")
+    var output: String?
+    @OptionGroup var options: BuildOptions
+
+    func run() throws {
+      let output = output ?? form.archive(name)
+      do throws(NFVError) {
+        options.report(
+          try options.project.buildFunction(name, as: form.technology, to: output), in: output)
       } catch {
         throw Failure(error)
       }

@@ -82,7 +82,7 @@ extension Daemon {
     guard Project.isFolder(reference) else { return try await onboarded(file: reference, limit) }
     let archive = "/tmp/martlet-\(UInt64.random(in: 0 ..< .max)).csar"
     defer { try? FileManager.default.removeItem(atPath: archive) }
-    try Project.build(reference, to: archive)
+    try Project().build(reference, to: archive)
     return try await onboarded(file: archive, limit)
   }
 

@@ -197,8 +197,8 @@ struct Bench: Undoable {
       atPath: folder, withIntermediateDirectories: true)
     let archive = "\(folder)/responder.tar"
     do throws(NFVError) {
-      _ = try Project.buildImage(
-        "\(settings.examples)/responder/Files/responder.yaml", to: archive)
+      _ = try Project().buildImage(
+        "\(settings.examples)/responder/Files/responder.yaml", as: .container, to: archive)
     } catch {
       throw Failure(error)
     }

@@ -33,14 +33,8 @@ struct ExamplePackages: Sendable {
         try Self.copyWithoutMachines("\(examples)/\(name)", to: source)
       }
       var sizes: [String: Int64] = [:]
-      do throws(NFVError) {
-        try PackageProject(folder: source).build(to: path(of: name)) {
-          (recipe, technology, image) throws(NFVError) in
-          sizes[technology.rawValue] = Int64(
-            try Project.buildImage(recipe, as: technology, to: image).size)
-        }
-      } catch {
-        throw Failure(error)
+      try Project().build(source, to: path(of: name)) { technology, image in
+        sizes[technology.rawValue] = Int64(image.size)
       }
       imageBytes[name] = sizes
     }
