@@ -48,6 +48,19 @@ public struct ControlChannel: ~Copyable {
     unread.removeAll(keepingCapacity: false)
   }
 
+  /// Has the function take a document over, whatever way it came.
+  ///
+  /// - Throws: where it makes no sense; then all is as before.
+  public mutating func configure<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
+    document: [UInt8], for function: inout F, in surroundings: inout S
+  ) throws(ConfigurationError) {
+    let configuration = try Configuration(document: document)
+    try surroundings.assign(configuration)
+    try function.configure(configuration, in: &surroundings)
+    surroundings.adopt(configuration)
+    isConfigured = true
+  }
+
   /// A `hello` begins a connection wherever it stands.
   private mutating func synchronise() {
     let greeting = Self.greeting
@@ -87,10 +100,7 @@ public struct ControlChannel: ~Copyable {
         return refuse(id, ConfigurationError("the request is cut off").text)
       }
       do throws(ConfigurationError) {
-        let configuration = try Configuration(document: Array(unread[18...]))
-        try surroundings.assign(configuration)
-        try function.configure(configuration, in: &surroundings)
-        isConfigured = true
+        try configure(document: Array(unread[18...]), for: &function, in: &surroundings)
         reply(id, Kind.done, [])
       } catch {
         refuse(id, error.text)

@@ -17,10 +17,13 @@ public protocol Surroundings: ~Copyable {
   /// A number that the network cannot foresee; asked for rarely.
   mutating func random() -> UInt64
 
-  /// Gives the function the ports of a configuration, before it is configured.
+  /// Finds the ports of a configuration, before the function is configured.
   ///
-  /// - Throws: where one of them is not there; then all is as before.
+  /// - Throws: where one of them is not there. All is as before in any case, until ``adopt(_:)``.
   mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError)
+
+  /// The function has taken the configuration over: the ports that ``assign(_:)`` found are its own.
+  mutating func adopt(_ configuration: borrowing Configuration)
 
   /// Whether the port's card segments TCP and completes partial checksums, up to 64 KiB a frame.
   func segments(port: Int) -> Bool

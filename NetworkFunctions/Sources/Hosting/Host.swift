@@ -2,46 +2,64 @@ import CHosted
 import Functions
 import Packets
 
-/// Runs one function on Linux for ever.
+/// The process around one function: its ports, its control channel, its signals, and the loop.
 struct Host: ~Copyable, Surroundings {
   private static let budget = 64
+  /// How often the loop runs without a look at signals and control channel.
+  private static let patience = 32
+  private static let capacity = Configuration.maximumPorts
 
-  private var ports: InlineArray<8, HostedPort?>
-  private var count = 0
+  // SAFETY: `capacity` places, of which those with a number in `isOpen` are initialised; until the
+  // end of this value.
+  private let sockets = UnsafeMutablePointer<HostedPort>.allocate(capacity: Host.capacity)
+  private var isOpen = InlineArray<8, Bool>(repeating: false)
+  /// The socket of each port of the configuration, the port of each socket; -1 is none.
+  private var socketOf = InlineArray<8, Int>(repeating: -1)
+  private var portOf = InlineArray<8, Int>(repeating: -1)
+  /// What the next configuration's ports are.
+  private var assigned = InlineArray<8, Int>(repeating: -1)
+  private let signals = CHosted_signals()
   private(set) var now: Instant = 0
-  private var isWaiting = false
 
-  init() { ports = InlineArray<8, HostedPort?> { _ in nil } }
-
-  /// - Throws: where a port has no interface.
-  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
-    count = configuration.ports.count
-    for index in 0..<configuration.ports.count {
-      var name: [CChar] = []
-      for octet in configuration.ports[index].interface { name.append(CChar(bitPattern: octet)) }
-      name.append(0)
-      ports[index] = try HostedPort(interface: name)
-    }
+  deinit {
+    for index in 0..<Self.capacity where isOpen[index] { (sockets + index).deinitialize(count: 1) }
+    sockets.deallocate()
   }
 
-  /// Runs until a port fails, and tells why.
+  // MARK: The loop
+
+  /// Runs until somebody asks for the end.
+  ///
+  /// - Parameter reload: is called at SIGHUP.
+  /// - Throws: where an interface is gone.
   mutating func run<F: NetworkFunction & ~Copyable>(
-    _ function: inout F
-  ) -> ConfigurationError {
-    var deadline = Instant.max
+    _ function: inout F, _ control: inout Control,
+    reload: (inout F, inout Control, inout Host) -> Void
+  ) throws(ConfigurationError) {
+    var deadline: Instant = 0
+    var busy = 0
     while true {
       now = CHosted_now()
       var works = false
-      for index in 0..<count where receive(index, into: &function) { works = true }
-      for index in 0..<count { ports[index]!.flush() }
-      if works || isWaiting || now >= deadline {
-        isWaiting = false
+      for index in 0..<Self.capacity where isOpen[index] {
+        if receive(index, into: &function) { works = true }
+      }
+      flush()
+      if works || now >= deadline {
         deadline = function.advance(in: &self)
-        for index in 0..<count { ports[index]!.flush() }
+        flush()
       }
-      if !works, !wait(until: deadline) {
-        return ConfigurationError("a port's interface is gone")
+      busy = works ? busy + 1 : 0
+      guard !works || busy % Self.patience == 0 else { continue }
+      let hasEvents = try wait(until: works ? now : deadline, control)
+      guard hasEvents else { continue }
+      switch CHosted_nextSignal(signals) {
+      case 0: break
+      case SIGHUP: reload(&function, &control, &self)
+      default: return
       }
+      control.serve(&function, &self)
+      if control.mustStop { return }
     }
   }
 
@@ -49,42 +67,74 @@ struct Host: ~Copyable, Surroundings {
     _ index: Int, into function: inout F
   ) -> Bool {
     var left = Self.budget
-    while left > 0, let slot = ports[index]!.received() {
+    let port = portOf[index]
+    while left > 0, let (octets, length, offload) = sockets[index].receive() {
       left -= 1
-      // SAFETY: the slot is ours until it is released below.
-      let (octets, length, offload) = HostedPort.content(of: slot)
+      guard port >= 0 else { continue }
       var frame = Frame(octets.mutableBytes, length: length, offload: offload)
-      if case .send(let port) = function.process(&frame, from: index, in: &self),
-        port >= 0, port < count
+      if case .send(let target) = function.process(&frame, from: port, in: &self),
+        0..<8 ~= target, socketOf[target] >= 0
       {
         let (sent, offload) = (frame.length, frame.offload)
-        if let target = ports[port]!.sendable(), sent <= target.count {
-          target.copyMemory(from: UnsafeRawBufferPointer(rebasing: octets[..<sent]))
-          ports[port]!.send(sent, offload)
-        }
+        sockets[socketOf[target]].send(octets.baseAddress!, length: sent, offload)
       }
-      ports[index]!.release(slot)
     }
     return left < Self.budget
   }
 
-  /// - Returns: false where an interface is gone.
-  private func wait(until deadline: Instant) -> Bool {
-    var descriptors = InlineArray<8, pollfd>(repeating: pollfd())
-    for index in 0..<count {
-      descriptors[index].fd = ports[index]!.descriptor
-      // A ring that is full is waited for as well.
-      descriptors[index].events = Int16(POLLIN) | (isWaiting ? Int16(POLLOUT) : 0)
+  /// Sends all that waits, then gives the slots back in which it stood.
+  private func flush() {
+    for index in 0..<Self.capacity where isOpen[index] { sockets[index].flush() }
+    for index in 0..<Self.capacity where isOpen[index] { sockets[index].release() }
+  }
+
+  /// - Returns: whether there is a signal, or something for the control channel.
+  /// - Throws: where an interface is gone.
+  private func wait(
+    until deadline: Instant, _ control: borrowing Control
+  ) throws(ConfigurationError) -> Bool {
+    // A negative descriptor is passed over.
+    var events = InlineArray<11, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
+    for index in 0..<Self.capacity where isOpen[index] {
+      events[index] = pollfd(fd: sockets[index].descriptor, events: Int16(POLLIN), revents: 0)
     }
+    events[8] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
+    events[9] = control.wanted.listener
+    events[10] = control.wanted.client
     var milliseconds: Int32 = -1
     if deadline != .max {
-      milliseconds = Int32(min((deadline > now ? deadline - now : 0) / 1_000_000 + 1, 60_000))
+      milliseconds = Int32(min(deadline > now ? (deadline - now) / 1_000_000 + 1 : 0, 60_000))
     }
-    var span = descriptors.mutableSpan
+    var span = events.mutableSpan
     span.withUnsafeMutableBufferPointer { buffer in
-      _ = poll(buffer.baseAddress, nfds_t(count), milliseconds)
+      _ = poll(buffer.baseAddress, nfds_t(buffer.count), milliseconds)
     }
-    for index in 0..<count where Int32(descriptors[index].revents) & POLLERR != 0 { return false }
+    for index in 0..<Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
+      // An interface that is only down comes back.
+      guard CHosted_isBound(sockets[index].descriptor) != 0 else {
+        throw ConfigurationError("a port's interface is gone")
+      }
+    }
+    return events[8].revents != 0 || events[9].revents != 0 || events[10].revents != 0
+  }
+
+  /// Waits until the interfaces of a configuration exist, as they may come after the process.
+  ///
+  /// - Returns: false where somebody asked for the end.
+  /// - Throws: where they did not come in 30 s.
+  func waitForInterfaces(
+    _ configuration: borrowing Configuration
+  ) throws(ConfigurationError) -> Bool {
+    let end = CHosted_now() + 30_000_000_000
+    for index in 0..<configuration.ports.count {
+      while withName(configuration.ports[index].interface, { CHosted_isPresent($0) }) == 0 {
+        var event = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
+        guard poll(&event, 1, 5) == 0 else { return false }
+        guard CHosted_now() < end else {
+          throw ConfigurationError("a port's interface does not exist")
+        }
+      }
+    }
     return true
   }
 
@@ -92,26 +142,48 @@ struct Host: ~Copyable, Surroundings {
 
   func random() -> UInt64 { CHosted_random() }
 
+  /// Opens sockets for interfaces that have none yet.
+  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
+    assigned = InlineArray(repeating: -1)
+    for port in 0..<configuration.ports.count {
+      let interface = configuration.ports[port].interface
+      for index in 0..<Self.capacity where isOpen[index] && sockets[index].interface == interface {
+        assigned[port] = index
+      }
+      if assigned[port] < 0 {
+        var free = 0
+        while free < Self.capacity, isOpen[free] { free += 1 }
+        guard free < Self.capacity else {
+          throw ConfigurationError("a configuration may not replace so many ports at once")
+        }
+        (sockets + free).initialize(to: try HostedPort(interface))
+        isOpen[free] = true
+        assigned[port] = free
+      }
+    }
+  }
+
+  mutating func adopt(_ configuration: borrowing Configuration) {
+    flush()
+    socketOf = assigned
+    portOf = InlineArray(repeating: -1)
+    for port in 0..<Self.capacity where socketOf[port] >= 0 { portOf[socketOf[port]] = port }
+    for index in 0..<Self.capacity where isOpen[index] && portOf[index] < 0 {
+      (sockets + index).deinitialize(count: 1)
+      isOpen[index] = false
+    }
+    announce(configuration)
+    flush()
+  }
+
   /// The kernel segments what the interface does not.
   func segments(port: Int) -> Bool { true }
 
   mutating func emit(
     on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
   ) -> Bool {
-    guard port >= 0, port < count else { return true }
-    guard let octets = ports[port]!.sendable() else {
-      isWaiting = true
-      return false
-    }
-    var frame = Frame(octets.mutableBytes, length: 0)
-    fill(&frame)
-    var (length, offload) = (frame.length, frame.offload)
-    if let payload, payload.count <= octets.count - length {
-      UnsafeMutableRawBufferPointer(rebasing: octets[length...]).copyMemory(from: payload)
-      length += payload.count
-    }
-    if offload.segmentation == 0 { offload.segmentSize = 0 }
-    ports[port]!.send(length, offload)
+    guard 0..<8 ~= port, socketOf[port] >= 0 else { return true }
+    sockets[socketOf[port]].send(payload: payload, fill)
     return true
   }
 }

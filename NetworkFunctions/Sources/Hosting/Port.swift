@@ -2,93 +2,209 @@ import CHosted
 import Functions
 import Packets
 
-/// A packet socket on one interface with rings both ways (packet(7), TPACKET_V2): each slot holds a
-/// frame of up to 64 KiB and the virtio_net_hdr in front of it.
+/// A packet socket on one interface (packet(7), TPACKET_V2). Frames are read where the kernel put
+/// them, changed there and sent from there: in a slot `virtio_net_hdr` stands in front of the frame
+/// as the socket wants it back.
 struct HostedPort: ~Copyable {
-  private static let slot = 1 << 17
-  private static let slots = 64
+  /// A frame of up to 64 KiB, its headers and room to grow, in whole pages; a block of a power of
+  /// two, as the kernel allots no other.
+  private static let slot = 17 << 12
+  private static let block = 1 << 20
+  private static let blocks = 16
+  private static var slotsPerBlock: Int { block / slot }
+  private static var slots: Int { slotsPerBlock * blocks }
+  private static var ring: CHosted_Ring {
+    CHosted_Ring(block: UInt32(block), blocks: UInt32(blocks), slot: UInt32(slot))
+  }
   private static let offloadHeader = 10
+  /// Frames that wait to be sent; of them so many of our own.
+  private static let maximumMessages = 256
+  private static let maximumOwn = 64
+  private static let ownSize = 2048 + offloadHeader
 
+  /// Interfaces have names of up to 15 octets.
+  let interface: [UInt8]
   let descriptor: Int32
-  // SAFETY: `slots` slots to receive, then as many to send; mapped for the program's life. A slot is
-  // ours from when its status says so until we set it.
+  // SAFETY: `ring`, mapped until the end of this value. A slot is ours from when its status says so
+  // until it is released.
   private let memory: UnsafeMutableRawPointer
-  private var nextReceived = 0
-  private var nextSent = 0
-  private(set) var hasUnsent = false
+  // SAFETY: `maximumMessages` of them, with two vectors each, and `maximumOwn` buffers; all until
+  // the end of this value.
+  private let messages: UnsafeMutablePointer<mmsghdr>
+  private let vectors: UnsafeMutablePointer<iovec>
+  private let own: UnsafeMutableRawPointer
+  private var messageCount = 0
+  private var ownCount = 0
+  private var next = 0
+  private var oldest = 0
 
   /// - Throws: where the interface does not exist, or packet sockets are not allowed.
-  init(interface: [CChar]) throws(ConfigurationError) {
+  init(_ interface: [UInt8]) throws(ConfigurationError) {
     var memory: UnsafeMutableRawPointer?
-    descriptor = CHosted_openPort(interface, UInt32(Self.slot), UInt32(Self.slots), &memory)
+    let descriptor = withName(interface) { CHosted_openPort($0, Self.ring, &memory) }
     guard descriptor >= 0, let memory else {
-      throw ConfigurationError("a port's interface can't be opened (it needs CAP_NET_RAW)")
+      switch -descriptor {
+      case ENODEV: throw ConfigurationError("a port's interface does not exist")
+      case EPERM: throw ConfigurationError("packet sockets are not allowed: give CAP_NET_RAW")
+      default: throw ConfigurationError("a port's interface can't be opened")
+      }
     }
+    self.interface = interface
+    self.descriptor = descriptor
     self.memory = memory
+    messages = .allocate(capacity: Self.maximumMessages)
+    messages.initialize(repeating: mmsghdr(), count: Self.maximumMessages)
+    vectors = .allocate(capacity: 2 * Self.maximumMessages)
+    vectors.initialize(repeating: iovec(), count: 2 * Self.maximumMessages)
+    own = .allocate(byteCount: Self.maximumOwn * Self.ownSize, alignment: 64)
+    for index in 0..<Self.maximumMessages {
+      messages[index].msg_hdr.msg_iov = vectors + 2 * index
+    }
   }
 
-  /// A received frame's slot, if there is one.
-  func received() -> UnsafeMutableRawPointer? {
-    let slot = memory + nextReceived * Self.slot
-    return CHosted_status(slot) & UInt32(TP_STATUS_USER) != 0 ? slot : nil
+  deinit {
+    CHosted_closePort(descriptor, Self.ring, memory)
+    messages.deallocate()
+    vectors.deallocate()
+    own.deallocate()
   }
 
-  /// Gives the slot back to the kernel.
-  mutating func release(_ slot: UnsafeMutableRawPointer) {
-    CHosted_setStatus(slot, UInt32(TP_STATUS_KERNEL))
-    nextReceived = (nextReceived + 1) % Self.slots
+  // MARK: Receiving
+
+  private func slot(_ index: Int) -> UnsafeMutableRawPointer {
+    memory + index / Self.slotsPerBlock * Self.block + index % Self.slotsPerBlock * Self.slot
   }
 
-  /// The octets of a received slot, how long its frame is, and its offload.
-  static func content(
-    of slot: UnsafeMutableRawPointer
-  ) -> (octets: UnsafeMutableRawBufferPointer, length: Int, offload: Offload) {
-    let header = CHosted_header(slot).pointee
-    let start = Int(header.tp_mac)
-    let base = slot + start
+  /// The next received frame: its octets with room for more, its length, its offload. It stays
+  /// until ``release()``; nil where there is none, or all slots are held.
+  mutating func receive() -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
+    while true {
+      let slot = slot(next)
+      let status = CHosted_status(slot)
+      let following = next + 1 == Self.slots ? 0 : next + 1
+      guard status & UInt32(TP_STATUS_USER) != 0, following != oldest else { return nil }
+      next = following
+      let header = CHosted_header(slot).pointee
+      // What did not fit was cut off.
+      guard header.tp_len == header.tp_snaplen else { continue }
+      var start = slot + Int(header.tp_mac)
+      var length = Int(header.tp_snaplen)
+      var offload = Self.offload(before: start)
+      if status & UInt32(TP_STATUS_VLAN_VALID) != 0 {
+        let type = status & UInt32(TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : 0x8100
+        start = Self.insert(tag: header.tp_vlan_tci, type: type, at: start)
+        length += 4
+        if offload.isPartial { offload.checksumStart += 4 }
+        if offload.segmentation != 0 { offload.headerLength += 4 }
+      }
+      let room = Self.slot - (start - slot)
+      return (UnsafeMutableRawBufferPointer(start: start, count: room), length, offload)
+    }
+  }
+
+  /// Puts back the tag that the kernel took out of a frame; the frame then begins earlier.
+  private static func insert(
+    tag: UInt16, type: UInt16, at frame: UnsafeMutableRawPointer
+  ) -> UnsafeMutableRawPointer {
+    let start = frame - 4
+    // SAFETY: before a frame stand its virtio_net_hdr, which was read, and the slot's header.
+    start.copyMemory(from: frame, byteCount: 12)
+    start.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
+    start.storeBytes(of: tag.bigEndian, toByteOffset: 14, as: UInt16.self)
+    return start
+  }
+
+  private static func offload(before frame: UnsafeMutableRawPointer) -> Offload {
+    let fields = frame - offloadHeader
     var offload = Offload()
-    let fields = base - offloadHeader
     offload.flags = fields.load(as: UInt8.self)
     offload.segmentation = fields.load(fromByteOffset: 1, as: UInt8.self)
     offload.headerLength = fields.loadUnaligned(fromByteOffset: 2, as: UInt16.self)
     offload.segmentSize = fields.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
     offload.checksumStart = fields.loadUnaligned(fromByteOffset: 6, as: UInt16.self)
     offload.checksumOffset = fields.loadUnaligned(fromByteOffset: 8, as: UInt16.self)
-    let room = Self.slot - start
-    return (
-      UnsafeMutableRawBufferPointer(start: base, count: room),
-      min(Int(header.tp_snaplen), room), offload
-    )
+    return offload
   }
 
-  /// The octets of the next free slot to send; nil where none is free.
-  func sendable() -> UnsafeMutableRawBufferPointer? {
-    let slot = memory + (Self.slots + nextSent) * Self.slot
-    let status = CHosted_status(slot)
-    guard status == UInt32(TP_STATUS_AVAILABLE) || status & UInt32(TP_STATUS_WRONG_FORMAT) != 0
-    else { return nil }
-    let start = Int(CHosted_sendOffset()) + Self.offloadHeader
-    return UnsafeMutableRawBufferPointer(start: slot + start, count: Self.slot - start)
+  /// Gives all slots that were received back to the kernel, after everything was sent.
+  mutating func release() {
+    while oldest != next {
+      CHosted_release(slot(oldest))
+      oldest = oldest + 1 == Self.slots ? 0 : oldest + 1
+    }
   }
 
-  /// Sends what stands in ``sendable()``.
-  mutating func send(_ length: Int, _ offload: Offload) {
-    let slot = memory + (Self.slots + nextSent) * Self.slot
-    let fields = slot + Int(CHosted_sendOffset())
+  // MARK: Sending
+
+  /// Sends a received frame with the next ``flush()``, from where it stands; it may be another
+  /// port's.
+  mutating func send(_ frame: UnsafeMutableRawPointer, length: Int, _ offload: Offload) {
+    store(offload, before: frame)
+    append(frame - Self.offloadHeader, length + Self.offloadHeader, payload: nil)
+  }
+
+  /// Sends a frame that `fill` writes.
+  ///
+  /// - Parameter payload: follows it; stays as it is until ``flush()``.
+  mutating func send(payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void) {
+    if ownCount == Self.maximumOwn { flush() }
+    let start = own + ownCount * Self.ownSize + Self.offloadHeader
+    ownCount += 1
+    // SAFETY: the buffer is not used until the next `flush`.
+    let octets = UnsafeMutableRawBufferPointer(
+      start: start, count: Self.ownSize - Self.offloadHeader)
+    var frame = Frame(octets.mutableBytes, length: 0)
+    fill(&frame)
+    store(frame.offload, before: start)
+    append(start - Self.offloadHeader, frame.length + Self.offloadHeader, payload: payload)
+  }
+
+  private mutating func append(
+    _ start: UnsafeMutableRawPointer, _ count: Int, payload: UnsafeRawBufferPointer?
+  ) {
+    if messageCount == Self.maximumMessages { flush() }
+    let first = 2 * messageCount
+    vectors[first] = iovec(iov_base: start, iov_len: count)
+    if let payload {
+      vectors[first + 1] = iovec(
+        iov_base: UnsafeMutableRawPointer(mutating: payload.baseAddress), iov_len: payload.count)
+    }
+    messages[messageCount].msg_hdr.msg_iovlen = payload == nil ? 1 : 2
+    messageCount += 1
+  }
+
+  private func store(_ offload: Offload, before frame: UnsafeMutableRawPointer) {
+    let fields = frame - Self.offloadHeader
+    let isSegmented = offload.segmentation != 0
     fields.storeBytes(of: offload.flags & Offload.needsChecksum, as: UInt8.self)
     fields.storeBytes(of: offload.segmentation, toByteOffset: 1, as: UInt8.self)
     fields.storeBytes(of: offload.headerLength, toByteOffset: 2, as: UInt16.self)
-    fields.storeBytes(of: offload.segmentSize, toByteOffset: 4, as: UInt16.self)
+    fields.storeBytes(of: isSegmented ? offload.segmentSize : 0, toByteOffset: 4, as: UInt16.self)
     fields.storeBytes(of: offload.checksumStart, toByteOffset: 6, as: UInt16.self)
     fields.storeBytes(of: offload.checksumOffset, toByteOffset: 8, as: UInt16.self)
-    CHosted_setLength(slot, UInt32(length + Self.offloadHeader))
-    CHosted_setStatus(slot, UInt32(TP_STATUS_SEND_REQUEST))
-    nextSent = (nextSent + 1) % Self.slots
-    hasUnsent = true
   }
 
+  /// Sends all that waits. What the kernel does not take (the interface is down, the frame is longer
+  /// than its MTU, there is no room for 10 ms) is lost, as on a wire.
   mutating func flush() {
-    guard hasUnsent else { return }
-    hasUnsent = CHosted_flush(descriptor) == -EAGAIN
+    var first = 0
+    while first < messageCount {
+      let sent = CHosted_send(descriptor, messages + first, UInt32(messageCount - first))
+      switch -sent {
+      case EINTR: continue
+      case EAGAIN, ENETDOWN, ENXIO: first = messageCount
+      default: first += sent > 0 ? Int(sent) : 1
+      }
+    }
+    messageCount = 0
+    ownCount = 0
+  }
+}
+
+/// Gives `body` an interface's name as C wants it.
+func withName<Result>(_ name: [UInt8], _ body: (UnsafePointer<CChar>) -> Result) -> Result {
+  let text = name + [0]
+  return text.withUnsafeBufferPointer { octets in
+    octets.withMemoryRebound(to: CChar.self) { body($0.baseAddress!) }
   }
 }

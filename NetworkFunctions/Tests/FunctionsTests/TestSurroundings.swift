@@ -20,6 +20,7 @@ struct TestSurroundings: Surroundings, ~Copyable {
   }
 
   func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {}
+  func adopt(_ configuration: borrowing Configuration) {}
 
   func segments(port: Int) -> Bool { segmentsTCP }
 

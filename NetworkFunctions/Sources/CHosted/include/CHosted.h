@@ -1,44 +1,66 @@
 // What the hosted form calls of Linux: Embedded Swift has no Glibc module, and the macros of
-// packet(7) are not seen by Swift. Each only wraps its call; negative results are -errno.
+// packet(7) are not seen by Swift. Each only wraps its calls; negative results are -errno.
 #pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
-#include <arpa/inet.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-// A packet socket with both rings, of a few slots of `slot` octets (a power of two, at least a
-// page), bound to an interface; frames with virtio_net_hdr, promiscuous, not its own.
-static inline int CHosted_openPort(const char *name, uint32_t slot, uint32_t slots, void **memory) {
+// MARK: Ports
+
+// A ring to receive: blocks that the kernel allots one by one, each with whole slots.
+struct CHosted_Ring {
+  uint32_t block, blocks, slot;
+};
+
+// A packet socket on an interface, with a ring to receive; frames with virtio_net_hdr both ways,
+// promiscuous, without its own. Sends at once, waiting for room 10 ms at most.
+static inline int CHosted_openPort(const char *name, struct CHosted_Ring ring, void **memory) {
   unsigned index = if_nametoindex(name);
   if (index == 0) return -errno;
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
-  int version = TPACKET_V2, one = 1;
-  struct tpacket_req ring = {.tp_block_size = slot, .tp_block_nr = slots, .tp_frame_size = slot, .tp_frame_nr = slots};
-  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
+  int version = TPACKET_V2, one = 1, buffer = 1 << 20;
+  struct timeval patience = {.tv_usec = 10000};
+  struct tpacket_req request = {
+      .tp_block_size = ring.block,
+      .tp_block_nr = ring.blocks,
+      .tp_frame_size = ring.slot,
+      .tp_frame_nr = ring.block / ring.slot * ring.blocks,
+  };
+  struct sockaddr_ll address = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
   struct packet_mreq all = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
   if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_LOSS, &one, sizeof one) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_TX_RING, &ring, sizeof ring) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
       bind(fd, (struct sockaddr *)&address, sizeof address) == 0) {
-    *memory = mmap(0, 2ul * slot * slots, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    *memory =
+        mmap(0, (size_t)ring.block * ring.blocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (*memory != MAP_FAILED) return fd;
   }
   int error = -errno;
@@ -46,30 +68,80 @@ static inline int CHosted_openPort(const char *name, uint32_t slot, uint32_t slo
   return error;
 }
 
-// Lets the kernel take what stands in the ring to send.
-static inline int CHosted_flush(int fd) {
-  return send(fd, 0, 0, MSG_DONTWAIT) < 0 ? -errno : 0;
+static inline void CHosted_closePort(int fd, struct CHosted_Ring ring, void *memory) {
+  munmap(memory, (size_t)ring.block * ring.blocks);
+  close(fd);
+}
+
+static inline int CHosted_isPresent(const char *name) { return if_nametoindex(name) != 0; }
+
+// Whether the interface that a socket is bound to still exists; takes away the socket's error.
+static inline int CHosted_isBound(int fd) {
+  int error;
+  socklen_t length = sizeof error;
+  getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+  struct sockaddr_ll address;
+  length = sizeof address;
+  char name[IF_NAMESIZE];
+  return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+         if_indextoname((unsigned)address.sll_ifindex, name) != 0;
+}
+
+static inline int CHosted_send(int fd, struct mmsghdr *messages, unsigned count) {
+  int sent = sendmmsg(fd, messages, count, 0);
+  return sent < 0 ? -errno : sent;
 }
 
 // Status words are shared with the kernel (packet_mmap, "status word").
 static inline uint32_t CHosted_status(const void *slot) {
   return __atomic_load_n(&((const struct tpacket2_hdr *)slot)->tp_status, __ATOMIC_ACQUIRE);
 }
-static inline void CHosted_setStatus(void *slot, uint32_t status) {
-  __atomic_store_n(&((struct tpacket2_hdr *)slot)->tp_status, status, __ATOMIC_RELEASE);
+static inline void CHosted_release(void *slot) {
+  __atomic_store_n(&((struct tpacket2_hdr *)slot)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 }
 static inline const struct tpacket2_hdr *CHosted_header(const void *slot) { return slot; }
-static inline void CHosted_setLength(void *slot, uint32_t length) {
-  ((struct tpacket2_hdr *)slot)->tp_len = length;
-}
-// Where virtio_net_hdr and frame stand in a slot to send.
-static inline uint32_t CHosted_sendOffset(void) { return TPACKET2_HDRLEN - sizeof(struct sockaddr_ll); }
+
+// MARK: Time, chance, waiting
 
 static inline uint64_t CHosted_now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
+
+// From getrandom(2), which never fails once the kernel has begun.
+static inline uint64_t CHosted_random(void) {
+  uint64_t value;
+  while (getrandom(&value, sizeof value, 0) != sizeof value) {}
+  return value;
+}
+
+static inline void CHosted_ignore(int number) { (void)number; }
+
+// SIGTERM, SIGINT and SIGHUP as a descriptor. They have a handler besides: who looks from outside
+// sees that they are caught, and the first process of a container gets them.
+static inline int CHosted_signals(void) {
+  struct sigaction action = {.sa_handler = CHosted_ignore};
+  sigset_t set;
+  sigemptyset(&set);
+  const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+  for (int index = 0; index < 3; index++) {
+    sigaddset(&set, numbers[index]);
+    sigaction(numbers[index], &action, 0);
+  }
+  signal(SIGPIPE, SIG_IGN);
+  sigprocmask(SIG_BLOCK, &set, 0);
+  int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+// The next signal that came; 0 where none did.
+static inline int CHosted_nextSignal(int fd) {
+  struct signalfd_siginfo info;
+  return read(fd, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
+}
+
+// MARK: Files and the control channel
 
 // Reads a file whole; -EFBIG where it is longer than `limit`.
 static inline long CHosted_read(const char *path, uint8_t *octets, long limit) {
@@ -91,13 +163,6 @@ static inline long CHosted_read(const char *path, uint8_t *octets, long limit) {
   return count;
 }
 
-// From getrandom(2), which never fails once the kernel has begun.
-static inline uint64_t CHosted_random(void) {
-  uint64_t value;
-  while (getrandom(&value, sizeof value, 0) != sizeof value) {}
-  return value;
-}
-
 static inline void CHosted_write(const char *text, long count) {
   while (count > 0) {
     long part = write(2, text, (size_t)count);
@@ -105,4 +170,38 @@ static inline void CHosted_write(const char *text, long count) {
     text += part;
     count -= part;
   }
+}
+
+// A unix socket that listens, for its owner only; one that is there already is replaced.
+static inline int CHosted_listen(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  struct stat old;
+  if (lstat(path, &old) == 0 && S_ISSOCK(old.st_mode)) unlink(path);
+  mode_t mask = umask(0177);
+  int failed = bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 4);
+  int error = -errno;
+  umask(mask);
+  if (!failed) return fd;
+  close(fd);
+  return error;
+}
+
+static inline int CHosted_accept(int fd) {
+  int client = accept4(fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  return client < 0 ? -errno : client;
+}
+
+// 0 is the end.
+static inline long CHosted_receive(int fd, uint8_t *octets, long count) {
+  long part = recv(fd, octets, (size_t)count, 0);
+  return part < 0 ? -errno : part;
+}
+
+static inline long CHosted_put(int fd, const uint8_t *octets, long count) {
+  long part = send(fd, octets, (size_t)count, MSG_NOSIGNAL);
+  return part < 0 ? -errno : part;
 }

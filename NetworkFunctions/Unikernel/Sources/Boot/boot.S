@@ -91,15 +91,31 @@ long_mode:
     movl %eax, %es
     movl %eax, %ss
     movq $__stack_top, %rsp
-    // Traps: 32 gates of 9 octets' stubs; then interrupts, which only wake.
+    // A stack of their own for traps: that of the machine may be what is wrong.
+    leaq tss(%rip), %rax
+    movq $__trap_stack_top, 36(%rax)
+    movw $104, 102(%rax)
+    leaq gdt + 16(%rip), %rdi
+    movw $103, (%rdi)
+    movw %ax, 2(%rdi)
+    movl %eax, %edx
+    shrl $16, %edx
+    movb %dl, 4(%rdi)
+    movb $0x89, 5(%rdi)
+    movb %dh, 7(%rdi)
+    movl $16, %eax
+    ltr %ax
+    // Traps: 32 gates for stubs of 16 octets; then interrupts, which only wake.
     leaq trap_stubs(%rip), %rax
     leaq idt(%rip), %rdi
+    movw $0x8e01, %r8w
     movl $32, %ecx
 1:  call set_gate
     addq $16, %rax
     decl %ecx
     jnz 1b
     leaq wake(%rip), %rax
+    movw $0x8e00, %r8w
     movl $224, %ecx
 1:  call set_gate
     decl %ecx
@@ -112,10 +128,10 @@ long_mode:
     hlt
     jmp 1b
 
-set_gate:                       // rax: handler, rdi: gate, moved on
+set_gate:                       // rax: handler, r8: kind and stack, rdi: gate, moved on
     movw %ax, (%rdi)
     movw $8, 2(%rdi)
-    movw $0x8e00, 4(%rdi)
+    movw %r8w, 4(%rdi)
     movq %rax, %rdx
     shrq $16, %rdx
     movw %dx, 6(%rdi)
@@ -223,13 +239,16 @@ memcmp:
     subl %ecx, %eax
 1:  ret
 
-    .section .rodata, "a", @progbits
+    .section .data.gdt, "aw", @progbits
     .balign 8
 gdt:
     .quad 0
     .quad 0x00af9b000000ffff    // code, 64 bits
+    .quad 0, 0                  // the task's state, which the processor marks as in use
+    .section .rodata, "a", @progbits
+    .balign 8
 gdt_pointer:
-    .word 15
+    .word 31
     .quad gdt
 idt_pointer:
     .word 4095
@@ -243,4 +262,5 @@ pd_low:  .skip 4096
 pd_high: .skip 4096
 pt_low:  .skip 4096
 idt:     .skip 4096
+tss:     .skip 112
     .section .note.GNU-stack, "", @progbits

@@ -32,12 +32,12 @@ struct Cards: ~Copyable, Surroundings {
     var sending: VirtioQueue
     /// Buffers of our own that are free, a bit each.
     var free: UInt32 = .max
-    /// The configuration's number of this card.
-    var port: Int?
+    /// The configuration's number of this card; -1 is none.
+    var port = -1
   }
 
-  // One to eight: a fixed array of optionals needs no heap.
-  private var cards: InlineArray<8, Card?>
+  // SAFETY: `count` cards, initialised in the beginning and there for ever.
+  private let cards = UnsafeMutablePointer<Card>.allocate(capacity: 8)
   private var macs = InlineArray<8, MACAddress>(repeating: MACAddress(0))
   private(set) var count = 0
   private let perCard: Int
@@ -46,7 +46,10 @@ struct Cards: ~Copyable, Surroundings {
   private let owned: UInt64
   /// In a chain of received buffers, the number after each.
   private var chain = InlineArray<256, UInt8>(repeating: 255)
+  /// The card of each port of the configuration; -1 is none.
   private var ports = InlineArray<8, Int>(repeating: -1)
+  /// The next configuration's.
+  private var assigned = InlineArray<8, Int>(repeating: -1)
   private let clock: Clock
   private(set) var now: Instant = 0
   /// An emission failed; told when buffers are free again.
@@ -55,7 +58,6 @@ struct Cards: ~Copyable, Surroundings {
 
   init(_ devices: [VirtioDevice], clock: Clock) {
     self.clock = clock
-    cards = InlineArray<8, Card?> { _ in nil }
     let number = min(devices.count, 8)
     let perCard = (256 - 2 * Self.own) / max(1, number)
     self.perCard = perCard
@@ -82,7 +84,7 @@ struct Cards: ~Copyable, Surroundings {
       device.end()
       card.receiving.setInterrupts(false)
       card.sending.setInterrupts(false)
-      cards[index] = consume card
+      (cards + index).initialize(to: card)
       for buffer in index * perCard..<(index + 1) * perCard { post(buffer) }
       announce()
     }
@@ -92,45 +94,29 @@ struct Cards: ~Copyable, Surroundings {
 
   func setAlarm(_ deadline: Instant) { clock.setAlarm(deadline, now: clock.now) }
 
-  /// Finds each port's card by its MAC.
-  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
-    var found = InlineArray<8, Int>(repeating: -1)
-    for port in 0..<configuration.ports.count {
-      for index in 0..<count where macs[index] == configuration.ports[port].mac {
-        found[port] = index
-      }
-      guard found[port] >= 0 else {
-        throw ConfigurationError("a port has a MAC that no card of the machine has")
-      }
-    }
-    ports = found
-    for index in 0..<count { cards[index]!.port = nil }
-    for port in 0..<configuration.ports.count { cards[found[port]]!.port = port }
-  }
-
   // MARK: The loop's
 
   var hasWork: Bool {
-    for index in 0..<count where cards[index]!.receiving.hasUsed { return true }
-    if isWaiting { for index in 0..<count where cards[index]!.sending.hasUsed { return true } }
+    for index in 0..<count where cards[index].receiving.hasUsed { return true }
+    if isWaiting { for index in 0..<count where cards[index].sending.hasUsed { return true } }
     return false
   }
 
   func setInterrupts(_ isOn: Bool) {
     for index in 0..<count {
-      cards[index]!.receiving.setInterrupts(isOn)
-      cards[index]!.sending.setInterrupts(isOn && isWaiting)
+      cards[index].receiving.setInterrupts(isOn)
+      cards[index].sending.setInterrupts(isOn && isWaiting)
     }
   }
 
   func acknowledgeInterrupts() {
-    for index in 0..<count { cards[index]!.device.acknowledgeInterrupt() }
+    for index in 0..<count { cards[index].device.acknowledgeInterrupt() }
   }
 
   mutating func announce() {
     for index in 0..<count {
-      cards[index]!.sending.announce()
-      cards[index]!.receiving.announce()
+      cards[index].sending.announce()
+      cards[index].receiving.announce()
     }
   }
 
@@ -140,12 +126,12 @@ struct Cards: ~Copyable, Surroundings {
   mutating func reclaim() -> Bool {
     var any = false
     for index in 0..<count {
-      while let (number, _) = cards[index]!.sending.take() {
+      while let (number, _) = cards[index].sending.take() {
         any = true
         if number < perCard * count {
           recycle(number)
         } else {
-          cards[index]!.free |= 1 << UInt32(number - 256 + 2 * Self.own)
+          cards[index].free |= 1 << UInt32(number - 256 + 2 * Self.own)
         }
       }
     }
@@ -162,7 +148,7 @@ struct Cards: ~Copyable, Surroundings {
     var any = false
     for index in 0..<count {
       var left = budget
-      while left > 0, let (first, length) = cards[index]!.receiving.take() {
+      while left > 0, let (first, length) = cards[index].receiving.take() {
         left -= 1
         any = true
         handle(first, length, card: index, for: &function)
@@ -183,7 +169,7 @@ struct Cards: ~Copyable, Surroundings {
     chain[first] = Self.none
     var left = Int(Boot_load16(address + 10)) - 1
     var lengths = length
-    while left > 0, let (next, more) = cards[index]!.receiving.take() {
+    while left > 0, let (next, more) = cards[index].receiving.take() {
       guard next < perCard * count, more <= Self.size else {
         halt("a network card names no buffer that it has")
       }
@@ -196,7 +182,8 @@ struct Cards: ~Copyable, Surroundings {
     }
     var verdict = Verdict.drop
     var sent = 0
-    if let port = cards[index]!.port {
+    let port = cards[index].port
+    if port >= 0 {
       // SAFETY: the buffer's octets after the header; nobody else uses them until it is offered.
       let octets = UnsafeMutableRawBufferPointer(
         start: UnsafeMutableRawPointer(bitPattern: UInt(address) + UInt(Self.header)),
@@ -225,7 +212,7 @@ struct Cards: ~Copyable, Surroundings {
       left -= length
       let next = chain[number]
       let ends = left == 0 || next == Self.none
-      cards[index]!.sending.describe(
+      cards[index].sending.describe(
         number, address: buffer(number), length: length, next: ends ? nil : Int(next),
         isWritten: false)
       if ends {
@@ -235,7 +222,7 @@ struct Cards: ~Copyable, Surroundings {
       }
       number = Int(next)
     }
-    cards[index]!.sending.offer(first)
+    cards[index].sending.offer(first)
   }
 
   /// Gives a chain's buffers back to the cards that they belong to.
@@ -252,9 +239,9 @@ struct Cards: ~Copyable, Surroundings {
 
   private mutating func post(_ number: Int) {
     let index = number / perCard
-    cards[index]!.receiving.describe(
+    cards[index].receiving.describe(
       number, address: buffer(number), length: Self.size, next: nil, isWritten: true)
-    cards[index]!.receiving.offer(number)
+    cards[index].receiving.offer(number)
   }
 
   private func buffer(_ number: Int) -> UInt64 { received + UInt64(number * Self.size) }
@@ -286,8 +273,38 @@ struct Cards: ~Copyable, Surroundings {
 
   mutating func random() -> UInt64 { entropy.next() }
 
+  /// Finds each port's card by its MAC; where no card has the MAC of any port, the machine was there
+  /// before its ports were known, and its cards are in their order.
+  mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
+    var found = InlineArray<8, Int>(repeating: -1)
+    var isKnown = false
+    for port in 0..<configuration.ports.count {
+      for index in 0..<count where macs[index] == configuration.ports[port].mac {
+        found[port] = index
+        isKnown = true
+      }
+    }
+    for port in 0..<configuration.ports.count where found[port] < 0 {
+      guard !isKnown else {
+        throw ConfigurationError("a port has a MAC that no card of the machine has")
+      }
+      guard port < count else {
+        throw ConfigurationError("the machine has fewer cards than the document has ports")
+      }
+      found[port] = port
+    }
+    assigned = found
+  }
+
+  mutating func adopt(_ configuration: borrowing Configuration) {
+    ports = assigned
+    for index in 0..<count { cards[index].port = -1 }
+    for port in 0..<configuration.ports.count { cards[ports[port]].port = port }
+    announce(configuration)
+  }
+
   func segments(port: Int) -> Bool {
-    port < 8 && ports[port] >= 0 && cards[ports[port]]!.segments
+    port < 8 && ports[port] >= 0 && cards[ports[port]].segments
   }
 
   mutating func emit(
@@ -295,13 +312,13 @@ struct Cards: ~Copyable, Surroundings {
   ) -> Bool {
     guard port < 8, ports[port] >= 0 else { return true }
     let index = ports[port]
-    let free = cards[index]!.free
+    let free = cards[index].free
     guard free != 0 else {
       isWaiting = true
       return false
     }
     let slot = free.trailingZeroBitCount
-    cards[index]!.free = free & ~(1 << UInt32(slot))
+    cards[index].free = free & ~(1 << UInt32(slot))
     let number = 256 - 2 * Self.own + slot
     let address = owned + UInt64((index * Self.own + slot) * Self.ownSize)
     // SAFETY: the slot's octets, which nobody uses while its bit was set.
@@ -311,15 +328,15 @@ struct Cards: ~Copyable, Surroundings {
     var frame = Frame(octets.mutableBytes, length: 0)
     fill(&frame)
     store(frame.offload, at: address)
-    cards[index]!.sending.describe(
+    cards[index].sending.describe(
       number, address: address, length: frame.length + Self.header,
       next: payload == nil ? nil : number + Self.own, isWritten: false)
     if let payload {
-      cards[index]!.sending.describe(
+      cards[index].sending.describe(
         number + Self.own, address: UInt64(UInt(bitPattern: payload.baseAddress)),
         length: payload.count, next: nil, isWritten: false)
     }
-    cards[index]!.sending.offer(number)
+    cards[index].sending.offer(number)
     return true
   }
 }

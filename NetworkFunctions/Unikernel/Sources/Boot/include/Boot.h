@@ -61,6 +61,8 @@ static inline void Boot_store16(uint64_t address, uint16_t value) {
   *(volatile uint16_t *)address = value;
 }
 
+static inline void Boot_call(uint64_t address) { ((void (*)(void))address)(); }
+
 // The first octet after the image.
 extern char __image_end[];
 static inline uint64_t Boot_imageEnd(void) { return (uint64_t)__image_end; }
