@@ -13,6 +13,8 @@ public struct Configuration: ~Copyable {
   }
 
   public struct Port: Sendable, Hashable {
+    /// The connection point's; parameters speak of a port by it.
+    public var name: [UInt8]
     /// What the interface is named where there is an operating system.
     public var interface: [UInt8]
     public var mac: MACAddress
@@ -22,9 +24,10 @@ public struct Configuration: ~Copyable {
     public var routes: [Route]
 
     public init(
-      interface: [UInt8] = [], mac: MACAddress, mtu: Int = 1500, addresses: [Prefix] = [],
-      routes: [Route] = []
+      name: [UInt8] = [], interface: [UInt8] = [], mac: MACAddress, mtu: Int = 1500,
+      addresses: [Prefix] = [], routes: [Route] = []
     ) {
+      self.name = name
       self.interface = interface
       self.mac = mac
       self.mtu = mtu
@@ -45,9 +48,12 @@ public struct Configuration: ~Copyable {
   public var generation: UInt64
   /// In the order of the machine's cards.
   public var ports: [Port]
+  /// What the function itself is told: a JSON object, of which each function reads what it knows.
+  public var parameters: [UInt8]
 
-  public init(generation: UInt64 = 0, ports: [Port] = []) {
+  public init(generation: UInt64 = 0, ports: [Port] = [], parameters: [UInt8] = []) {
     self.generation = generation
     self.ports = ports
+    self.parameters = parameters
   }
 }

@@ -12,207 +12,155 @@ extension Configuration {
     }
     var generation = 0
     var ports: [Port] = []
+    var parameters: [UInt8] = []
     var reader = JSONReader(document)
-    do throws(JSONError) {
-      try reader.object { (reader, name) throws(JSONError) in
-        if name.equals("generation") {
-          generation = try reader.integer()
-        } else if name.equals("ports") {
-          try reader.array { (reader) throws(JSONError) in
-            guard ports.count < Self.maximumPorts else { throw .unexpected }
-            ports.append(try Port(from: &reader))
+    try reader.object { (reader, name) throws(ConfigurationError) in
+      if name.equals("generation") {
+        generation = try reader.integer()
+      } else if name.equals("ports") {
+        try reader.array { (reader) throws(ConfigurationError) in
+          guard ports.count < Self.maximumPorts else {
+            throw reader.error("there are more than 8 ports")
           }
-        } else {
-          try reader.skip()
+          ports.append(try Port(from: &reader))
         }
-      }
-      try reader.finish()
-    } catch {
-      switch error {
-      case .malformed: throw ConfigurationError("the document is not JSON")
-      case .tooDeep: throw ConfigurationError("the document is nested more than 32 deep")
-      case .unexpected:
-        throw ConfigurationError("the document has a port or number that makes no sense")
+      } else if name.equals("parameters") {
+        guard try reader.peek() == 0x7b else { throw reader.error("an object is expected") }
+        parameters = try reader.value()
+      } else {
+        try reader.skip()
       }
     }
-    self.init(generation: UInt64(generation), ports: ports)
+    try reader.finish()
+    self.init(generation: UInt64(generation), ports: ports, parameters: parameters)
+  }
+
+  /// Calls `body` for each parameter; it reads or skips the parameter's value.
+  func readParameters(
+    _ body: (inout JSONReader, [UInt8]) throws(ConfigurationError) -> Void
+  ) throws(ConfigurationError) {
+    guard !parameters.isEmpty else { return }
+    let name: StaticString = "parameters"
+    var reader = JSONReader(parameters, at: [UInt8](name))
+    try reader.object(body)
+  }
+
+  /// The place of the port that the next value names.
+  func port(from reader: inout JSONReader) throws(ConfigurationError) -> Int {
+    let name = try reader.string()
+    for index in ports.indices where ports[index].name == name { return index }
+    throw reader.error("no port has this name")
   }
 }
 
 extension Configuration.Port {
-  init(from reader: inout JSONReader) throws(JSONError) {
-    var interface: [UInt8] = []
+  init(from reader: inout JSONReader) throws(ConfigurationError) {
+    var port = Configuration.Port(mac: MACAddress(0))
     var mac: MACAddress?
-    var mtu = 1500
-    var addresses: [Prefix] = []
-    var routes: [Configuration.Route] = []
-    try reader.object { (reader, name) throws(JSONError) in
-      if name.equals("mac") {
+    try reader.object { (reader, name) throws(ConfigurationError) in
+      if name.equals("name") {
+        port.name = try reader.string()
+      } else if name.equals("mac") {
         mac = MACAddress(text: try reader.string())
-        if mac == nil { throw .unexpected }
+        if mac == nil { throw reader.error("a MAC address is expected") }
       } else if name.equals("interface") {
-        interface = try reader.string()
-        guard 1...15 ~= interface.count, !interface.contains(0) else { throw .unexpected }
+        port.interface = try reader.string()
+        guard 1...15 ~= port.interface.count, !port.interface.contains(0) else {
+          throw reader.error("an interface's name is expected")
+        }
       } else if name.equals("mtu") {
-        mtu = try reader.integer()
-        guard 576...65_535 ~= mtu else { throw .unexpected }
+        port.mtu = try reader.integer()
+        guard 576...65_535 ~= port.mtu else { throw reader.error("an MTU is 576 to 65535") }
       } else if name.equals("addresses") {
-        try reader.array { (reader) throws(JSONError) in
-          guard let prefix = Prefix(text: try reader.string()) else { throw .unexpected }
-          addresses.append(prefix)
+        try reader.array { (reader) throws(ConfigurationError) in
+          port.addresses.append(try reader.prefix())
         }
       } else if name.equals("routes") {
-        try reader.array { (reader) throws(JSONError) in
-          routes.append(try Configuration.Route(from: &reader))
+        try reader.array { (reader) throws(ConfigurationError) in
+          port.routes.append(try Configuration.Route(from: &reader))
         }
       } else {
         try reader.skip()
       }
     }
-    guard let mac else { throw .unexpected }
-    self.init(
-      interface: interface, mac: mac, mtu: mtu, addresses: addresses, routes: routes)
+    guard let mac else { throw reader.error("a port needs a MAC address") }
+    port.mac = mac
+    self = port
   }
 }
 
 extension Configuration.Route {
-  init(from reader: inout JSONReader) throws(JSONError) {
+  init(from reader: inout JSONReader) throws(ConfigurationError) {
     var destination: Prefix?
     var via: IPv6Address?
-    try reader.object { (reader, name) throws(JSONError) in
+    try reader.object { (reader, name) throws(ConfigurationError) in
       if name.equals("destination") {
-        destination = Prefix(text: try reader.string())
+        destination = try reader.prefix()
       } else if name.equals("via") {
-        via = IPv6Address(text: try reader.string()[...])
+        via = try reader.address()
       } else {
         try reader.skip()
       }
     }
-    guard let destination, let via else { throw .unexpected }
+    guard let destination, let via else {
+      throw reader.error("a route needs a destination and a next hop")
+    }
     self.init(destination: destination, via: via)
   }
 }
 
-extension [UInt8] {
-  /// Whether these are the word's octets.
-  func equals(_ word: StaticString) -> Bool {
-    guard count == word.utf8CodeUnitCount else { return false }
-    for index in 0..<count where self[index] != (word.utf8Start + index).pointee { return false }
-    return true
-  }
-}
-
-private func hexadecimal(_ octet: UInt8) -> UInt64? {
-  switch octet {
-  case 0x30...0x39: UInt64(octet - 0x30)
-  case 0x41...0x46: UInt64(octet - 0x37)
-  case 0x61...0x66: UInt64(octet - 0x57)
-  default: nil
-  }
-}
-
-private func decimal(_ text: ArraySlice<UInt8>, atMost limit: Int) -> Int? {
-  guard !text.isEmpty, text.count <= 3 else { return nil }
-  var value = 0
-  for octet in text {
-    guard case 0x30...0x39 = octet else { return nil }
-    value = value * 10 + Int(octet - 0x30)
-  }
-  return value <= limit ? value : nil
-}
-
-extension MACAddress {
-  /// Six pairs of hexadecimal digits with colons between.
-  init?(text: [UInt8]) {
-    guard text.count == 17 else { return nil }
-    var bits: UInt64 = 0
-    for index in 0..<17 {
-      if index % 3 == 2 {
-        guard text[index] == 0x3a else { return nil }
-      } else {
-        guard let digit = hexadecimal(text[index]) else { return nil }
-        bits = bits << 4 | digit
-      }
+extension JSONReader {
+  /// An address or a prefix.
+  mutating func prefix() throws(ConfigurationError) -> Prefix {
+    guard let prefix = Prefix(text: try string()) else {
+      throw error("an address or a prefix is expected")
     }
-    self.init(bits)
+    return prefix
   }
-}
 
-extension IPv4Address {
-  init?(text: ArraySlice<UInt8>) {
-    var bits: UInt32 = 0
-    var parts = 0
-    var start = text.startIndex
-    for index in text.startIndex...text.endIndex where index == text.endIndex || text[index] == 0x2e
-    {
-      guard parts < 4, let part = decimal(text[start..<index], atMost: 255) else { return nil }
-      bits = bits << 8 | UInt32(part)
-      parts += 1
-      start = index + 1
+  mutating func address() throws(ConfigurationError) -> IPv6Address {
+    guard let address = IPv6Address(text: try string()[...]) else {
+      throw error("an address is expected")
     }
-    guard parts == 4 else { return nil }
-    self.init(bits)
+    return address
   }
-}
 
-extension IPv6Address {
-  /// RFC 4291, section 2.2; an IPv4 address is mapped.
-  init?(text: ArraySlice<UInt8>) {
-    if let ipv4 = IPv4Address(text: text) {
-      self.init(ipv4)
-      return
-    }
-    var groups = InlineArray<8, UInt64>(repeating: 0)
-    var count = 0
-    var gap: Int?
-    var index = text.startIndex
-    while index < text.endIndex {
-      if text[index] == 0x3a {
-        guard index + 1 < text.endIndex, text[index + 1] == 0x3a, gap == nil else { return nil }
-        gap = count
-        index += 2
-        continue
-      }
-      var group: UInt64 = 0
+  /// A port of a transport, as a number or a string, or a range such as `"8000-8100"`.
+  mutating func ports() throws(ConfigurationError) -> PortRange {
+    var first = 0
+    var last: Int?
+    if try peek() == 0x22 {
+      let text = try string()
       var digits = 0
-      while index < text.endIndex, let digit = hexadecimal(text[index]) {
-        group = group << 4 | digit
-        digits += 1
-        index += 1
+      for octet in text {
+        if octet == 0x2d, last == nil, digits > 0 {
+          last = first
+          first = 0
+          digits = 0
+        } else if case 0x30...0x39 = octet, digits < 5 {
+          first = first * 10 + Int(octet - 0x30)
+          digits += 1
+        } else {
+          digits = 6
+        }
       }
-      guard 1...4 ~= digits, count < 8 else { return nil }
-      groups[count] = group
-      count += 1
-      guard index < text.endIndex else { break }
-      guard text[index] == 0x3a, index + 1 < text.endIndex else { return nil }
-      if text[index + 1] != 0x3a { index += 1 }
+      // What stood before the dash is the smaller one.
+      if let begin = last { (first, last) = (begin, first) }
+      if !(1...5 ~= digits) { first = -1 }
+    } else {
+      first = try integer()
     }
-    guard gap == nil ? count == 8 : count < 8 else { return nil }
-    if let gap {
-      let moved = count - gap
-      for place in 0..<moved {
-        groups[7 - place] = groups[count - 1 - place]
-        if 7 - place != count - 1 - place { groups[count - 1 - place] = 0 }
-      }
+    let end = last ?? first
+    guard first >= 0, first <= end, end <= 65_535 else {
+      throw error("a port or a range such as \"8000-8100\" is expected")
     }
-    self.init(
-      groups[0] << 48 | groups[1] << 32 | groups[2] << 16 | groups[3],
-      groups[4] << 48 | groups[5] << 32 | groups[6] << 16 | groups[7])
+    return PortRange(UInt16(first), UInt16(end))
   }
-}
 
-extension Prefix {
-  /// An address, a slash and a length; without them, the address alone.
-  init?(text: [UInt8]) {
-    var slash = text.count
-    for index in 0..<text.count where text[index] == 0x2f { slash = index }
-    let isIPv4 = IPv4Address(text: text[..<slash]) != nil
-    guard let address = IPv6Address(text: text[..<slash]) else { return nil }
-    var length = isIPv4 ? 32 : 128
-    if slash < text.count {
-      guard let given = decimal(text[(slash + 1)...], atMost: length) else { return nil }
-      length = given
-    }
-    self.init(address, length: isIPv4 ? 96 + length : length)
+  /// How many flows there is to be place for.
+  mutating func flows() throws(ConfigurationError) -> Int {
+    let count = try integer()
+    guard 1...1_000_000 ~= count else { throw error("flows are 1 to 1000000") }
+    return count
   }
 }

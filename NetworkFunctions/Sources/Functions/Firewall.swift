@@ -1,20 +1,30 @@
-public import Packets
+import Packets
 
 /// Forwards what its rules allow, and what belongs to flows that they allowed.
-///
-/// A rule decides on the first packet of a flow; the flow's other packets, its answers and ICMP
-/// errors about them then pass. A TCP flow begins by a SYN. Later fragments are dropped: what
-/// cannot be judged does not pass.
-public struct Firewall: NetworkFunction, ~Copyable {
+public typealias Firewall = Forwarder<PacketFilter>
+
+/// Rules that decide on the first packet of a flow; the flow's other packets, its answers and ICMP
+/// errors about them then pass. New rules end the flows that they do not allow.
+public struct PacketFilter: Stage, ~Copyable {
+  public struct Settings: Sendable {
+    var rules: FirewallRules
+    var capacity: Int
+  }
+
   public struct Counters: Sendable {
     public var accepted: UInt64 = 0
     public var dropped: UInt64 = 0
     public var rejected: UInt64 = 0
     /// Neither of a flow nor the beginning of one.
     public var invalid: UInt64 = 0
-    public var fragments: UInt64 = 0
     /// Allowed, but there was no place for the flow.
     public var full: UInt64 = 0
+  }
+
+  private struct Flow {
+    var life = FlowLife()
+    /// Through which its first packet came.
+    var port: UInt8
   }
 
   /// In seconds, as nftables' connection tracking has them by default.
@@ -22,155 +32,101 @@ public struct Firewall: NetworkFunction, ~Copyable {
     (120, 432_000, 120)
   }
 
-  /// How many flows there are place for.
-  public static var capacity: Int { 4096 }
-
-  public var rules = FirewallRules()
+  public private(set) var rules = FirewallRules()
   public private(set) var counters = Counters()
-  private var stack = LocalStack()
-  private var forwarding = Forwarding()
-  private let capacity: Int
-  private var flows: FlowTable<FlowLife>
+  private var flows = FlowTable<Flow>(
+    capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
 
-  public init() { self.init(capacity: Self.capacity) }
-
-  /// - Parameters:
-  ///   - capacity: how many flows there are place for.
-  public init(capacity: Int) {
-    self.capacity = capacity
-    flows = FlowTable(capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
-  }
+  public init() {}
 
   public var flowCount: Int { flows.count }
+  public var isSilent: Bool { true }
 
-  public mutating func configure<S: Surroundings & ~Copyable>(
-    _ configuration: borrowing Configuration, in surroundings: inout S
-  ) throws(ConfigurationError) {
-    stack.ports = configuration.ports
-    forwarding.configure(configuration.ports)
-    if flows.capacity < capacity {
-      flows = FlowTable(
-        capacity: capacity, secret: Secret(from: &surroundings), idleLimits: Self.idleLimits)
-    }
-  }
-
-  @_lifetime(frame: copy frame)
-  public mutating func process<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, from port: Int, in surroundings: inout S
-  ) -> Verdict {
-    forwarding.learn(from: frame, on: port, in: &surroundings)
-    let ethernet: EthernetHeader
-    let datagram: Datagram
-    switch stack.receive(&frame, from: port) {
-    case .done(let verdict): return verdict
-    case .local:
-      counters.dropped &+= 1
-      return .drop
-    case .transit(let header, let found):
-      ethernet = header
-      datagram = found
-    }
-    switch FlowPacket(in: frame, datagram) {
-    case .flow(let key, let segment):
-      if let (index, isAnswer) = flows.find(key) {
-        flows.use(
-          index, flows[index].after(segment, isAnswer: isAnswer), at: surroundings.seconds)
-        return pass(&frame, ethernet, datagram, from: port, in: &surroundings)
+  public static func read(
+    _ configuration: borrowing Configuration, outside: Int
+  ) throws(ConfigurationError) -> Settings {
+    var rules = FirewallRules()
+    var capacity = Self.defaultFlows
+    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+      if name.equals("rules") {
+        rules = try FirewallRules(from: &reader, configuration)
+      } else if name.equals("flows") {
+        capacity = try reader.flows()
+      } else {
+        try reader.skip()
       }
-      return begin(&frame, ethernet, datagram, key, segment, from: port, in: &surroundings)
-    case .error(let key):
-      // It goes against the direction of what it is about.
-      guard flows.find(key) != nil else { break }
-      return pass(&frame, ethernet, datagram, from: port, in: &surroundings)
-    case .fragment:
-      counters.fragments &+= 1
-      return .drop
-    case .other: break
     }
-    counters.invalid &+= 1
-    return .drop
+    return Settings(rules: rules, capacity: capacity)
   }
 
-  /// Decides on the first packet of a flow.
-  @_lifetime(frame: copy frame)
-  private mutating func begin<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, _ key: FlowKey,
-    _ segment: TCPHeader?, from port: Int, in surroundings: inout S
-  ) -> Verdict {
-    guard Self.mayBegin(frame, datagram, segment) else {
+  public mutating func take<S: Surroundings & ~Copyable>(
+    _ settings: Settings, in surroundings: inout S
+  ) {
+    rules = settings.rules
+    if flows.capacity == 0 {
+      flows = FlowTable(
+        capacity: settings.capacity, secret: Secret(from: &surroundings),
+        idleLimits: Self.idleLimits)
+    }
+    flows.grow(to: settings.capacity)
+    flows.removeAll { key, _, flow in settings.rules.decide(key, from: flow.port) != .accept }
+  }
+
+  public mutating func pass(_ packet: inout Passage) -> Passing {
+    guard packet.kind != .other else {
       counters.invalid &+= 1
       return .drop
     }
-    switch rules.decide(key, from: UInt8(truncatingIfNeeded: port)).action {
+    guard let (index, isAnswer) = flows.find(packet.key) else { return begin(packet) }
+    if packet.kind != .error {
+      let lifetime = flows[index].life.after(packet.segment, isAnswer: isAnswer)
+      flows.use(index, lifetime, at: packet.now)
+    }
+    counters.accepted &+= 1
+    return .pass
+  }
+
+  /// Decides on the first packet of a flow.
+  private mutating func begin(_ packet: Passage) -> Passing {
+    guard packet.kind == .opening else {
+      counters.invalid &+= 1
+      return .drop
+    }
+    let port = UInt8(truncatingIfNeeded: packet.port)
+    switch rules.decide(packet.key, from: port) {
     case .accept:
       let added = flows.add(
-        key, answers: key.reversed, FlowLife(), segment == nil ? .datagrams : .transitory,
-        at: surroundings.seconds
+        packet.key, answers: packet.key.reversed, Flow(port: port),
+        packet.segment == nil ? .datagrams : .transitory, at: packet.now
       ) { _, _, _ in }
       guard added != nil else {
         counters.full &+= 1
         return .drop
       }
-      return pass(&frame, ethernet, datagram, from: port, in: &surroundings)
+      counters.accepted &+= 1
+      return .pass
     case .drop:
       counters.dropped &+= 1
       return .drop
     case .reject:
       counters.rejected &+= 1
-      if let segment {
-        let mac = stack.ports[port].mac
-        return frame.becomeReset(of: segment, in: datagram, ethernet, mac: mac)
-          ? .send(port: port) : .drop
-      }
-      return forwarding.tell(
-        .prohibited, &frame, ethernet, datagram, on: port, in: &surroundings)
+      return packet.segment == nil ? .refuse(.prohibited) : .reset
     }
   }
 
-  /// TCP begins by a SYN alone, an echo by its request.
-  private static func mayBegin(
-    _ frame: borrowing Frame, _ datagram: Datagram, _ segment: TCPHeader?
-  ) -> Bool {
-    if let segment {
-      return segment.flags.intersection([.syn, .ack, .rst, .fin]) == .syn
-    }
-    switch datagram.protocol {
-    case .icmp: return frame.u8(at: datagram.transport) == ICMPHeader.V4.echoRequest
-    case .icmpv6: return frame.u8(at: datagram.transport) == ICMPHeader.V6.echoRequest
-    default: return true
-    }
-  }
-
-  @_lifetime(frame: copy frame)
-  private mutating func pass<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
-    in surroundings: inout S
-  ) -> Verdict {
-    counters.accepted &+= 1
-    return forwarding.forward(&frame, ethernet, datagram, from: port, in: &surroundings)
-  }
-
-  public mutating func advance<S: Surroundings & ~Copyable>(
-    in surroundings: inout S
-  ) -> Instant {
-    flows.expire(at: surroundings.seconds) { _, _, _ in }
-    return min(forwarding.advance(at: surroundings.now), surroundings.now + 1_000_000_000)
-  }
+  public mutating func expire(at now: UInt32) { flows.expire(at: now) { _, _, _ in } }
 
   public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {
-    body("received", stack.counters.received)
-    body("accepted", counters.accepted)
-    body("dropped", counters.dropped)
-    body("rejected", counters.rejected)
-    body("invalid", counters.invalid)
-    body("fragments", counters.fragments)
-    body("full", counters.full)
-    body("flows", UInt64(flows.count))
-    forwarding.readCounters(body)
+    body("firewall.accepted", counters.accepted)
+    body("firewall.dropped", counters.dropped)
+    body("firewall.rejected", counters.rejected)
+    body("firewall.invalid", counters.invalid)
+    body("firewall.full", counters.full)
+    body("firewall.flows", UInt64(flowCount))
   }
 }
 
-extension Surroundings where Self: ~Copyable {
-  /// The clock's seconds.
-  var seconds: UInt32 { UInt32(truncatingIfNeeded: now / 1_000_000_000) }
+extension Stage where Self: ~Copyable {
+  /// How many flows there is place for where the parameter `flows` says nothing.
+  static var defaultFlows: Int { 4096 }
 }

@@ -1,6 +1,7 @@
 public import Packets
 
-/// Ordered rules over a flow's first packet; the first that fits decides, else ``policy``.
+/// Ordered rules over a flow's first packet; the first that fits decides, and what none fits is
+/// dropped.
 public struct FirewallRules: Sendable {
   public enum Action: UInt8, Sendable {
     case accept
@@ -15,71 +16,116 @@ public struct FirewallRules: Sendable {
   public struct Rule: Sendable, Hashable {
     /// The port through which it came, by its place.
     public var port: UInt8?
+    /// ICMP means that of both versions of IP.
     public var `protocol`: IPProtocol?
     public var source: Prefix?
     public var destination: Prefix?
-    /// First and last port of a range.
-    public var sourcePorts: PortRange?
-    public var destinationPorts: PortRange?
+    /// Of the destination.
+    public var ports: PortRange?
     public var action: Action
 
     public init(
       port: UInt8? = nil, protocol: IPProtocol? = nil, source: Prefix? = nil,
-      destination: Prefix? = nil, sourcePorts: PortRange? = nil,
-      destinationPorts: PortRange? = nil, action: Action
+      destination: Prefix? = nil, ports: PortRange? = nil, action: Action
     ) {
       self.port = port
       self.protocol = `protocol`
       self.source = source
       self.destination = destination
-      self.sourcePorts = sourcePorts
-      self.destinationPorts = destinationPorts
+      self.ports = ports
       self.action = action
     }
 
-    @inlinable
     public func fits(_ key: FlowKey, from port: UInt8) -> Bool {
       if let wanted = self.port, wanted != port { return false }
-      if let wanted = self.protocol, wanted != key.protocol { return false }
-      if let sourcePorts, !sourcePorts.contains(key.sourcePort) { return false }
-      if let destinationPorts, !destinationPorts.contains(key.destinationPort) { return false }
+      if let wanted = self.protocol, wanted != key.protocol,
+        wanted != .icmp || key.protocol != .icmpv6
+      {
+        return false
+      }
+      if let ports, !ports.contains(key.destinationPort) { return false }
       if let source, !source.contains(key.source) { return false }
       if let destination, !destination.contains(key.destination) { return false }
       return true
     }
   }
 
-  /// Ports of a transport, both ends included.
-  public struct PortRange: Sendable, Hashable {
-    public let first: UInt16
-    public let last: UInt16
-
-    @inlinable
-    public init(_ first: UInt16, _ last: UInt16) {
-      self.first = first
-      self.last = last
-    }
-
-    @inlinable
-    public init(_ port: UInt16) { self.init(port, port) }
-
-    @inlinable
-    public func contains(_ port: UInt16) -> Bool { first <= port && port <= last }
-  }
+  /// So many that a packet that none fits takes some microseconds.
+  public static let maximum = 1024
 
   public var rules: [Rule]
-  public var policy: Action
 
-  public init(_ rules: [Rule] = [], policy: Action = .drop) {
-    self.rules = rules
-    self.policy = policy
-  }
+  public init(_ rules: [Rule] = []) { self.rules = rules }
 
-  /// - Returns: what is to be done, and which rule says so; nil is the policy.
-  public func decide(_ key: FlowKey, from port: UInt8) -> (action: Action, rule: Int?) {
+  public func decide(_ key: FlowKey, from port: UInt8) -> Action {
     for index in rules.indices where rules[index].fits(key, from: port) {
-      return (rules[index].action, index)
+      return rules[index].action
     }
-    return (policy, nil)
+    return .drop
+  }
+}
+
+extension FirewallRules {
+  init(
+    from reader: inout JSONReader, _ configuration: borrowing Configuration
+  ) throws(ConfigurationError) {
+    rules = []
+    try reader.array { (reader) throws(ConfigurationError) in
+      guard rules.count < Self.maximum else { throw reader.error("there are more than 1024 rules") }
+      rules.append(try Rule(from: &reader, configuration))
+    }
+  }
+}
+
+extension FirewallRules.Rule {
+  init(
+    from reader: inout JSONReader, _ configuration: borrowing Configuration
+  ) throws(ConfigurationError) {
+    var rule = FirewallRules.Rule(action: .drop)
+    var action: FirewallRules.Action?
+    try reader.object { (reader, name) throws(ConfigurationError) in
+      if name.equals("from") {
+        rule.port = UInt8(try configuration.port(from: &reader))
+      } else if name.equals("protocol") {
+        rule.protocol = try reader.transport()
+      } else if name.equals("source") {
+        rule.source = try reader.prefix()
+      } else if name.equals("destination") {
+        rule.destination = try reader.prefix()
+      } else if name.equals("ports") {
+        rule.ports = try reader.ports()
+      } else if name.equals("action") {
+        let word = try reader.string()
+        if word.equals("accept") {
+          action = .accept
+        } else if word.equals("drop") {
+          action = .drop
+        } else if word.equals("reject") {
+          action = .reject
+        } else {
+          throw reader.error("an action is accept, drop or reject")
+        }
+      } else {
+        try reader.skip()
+      }
+    }
+    guard let action else { throw reader.error("a rule needs an action") }
+    guard rule.ports == nil || rule.protocol == .tcp || rule.protocol == .udp else {
+      throw reader.error("ports are tcp's or udp's")
+    }
+    rule.action = action
+    self = rule
+  }
+}
+
+extension JSONReader {
+  /// nil is any.
+  mutating func transport() throws(ConfigurationError) -> IPProtocol? {
+    let word = try string()
+    if word.equals("tcp") { return .tcp }
+    if word.equals("udp") { return .udp }
+    if word.equals("icmp") { return .icmp }
+    if word.equals("any") { return nil }
+    throw error("a protocol is tcp, udp, icmp or any")
   }
 }

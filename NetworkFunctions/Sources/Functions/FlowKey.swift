@@ -22,6 +22,22 @@ public struct FlowKey: Sendable, Hashable {
     self.protocol = `protocol`
   }
 
+  /// Changes who sends.
+  mutating func setSource(_ endpoint: Endpoint) {
+    source = endpoint.address
+    sourcePort = endpoint.port
+  }
+
+  /// Changes who receives; an echo's identifier is the same for both.
+  mutating func setDestination(_ endpoint: Endpoint) {
+    destination = endpoint.address
+    if `protocol` == .icmp || `protocol` == .icmpv6 {
+      sourcePort = endpoint.port
+    } else {
+      destinationPort = endpoint.port
+    }
+  }
+
   /// The key of the answers.
   @inlinable
   public var reversed: FlowKey {
@@ -50,5 +66,17 @@ public struct FlowKey: Sendable, Hashable {
     hash.add(destination.low)
     hash.add(ports)
     return hash.finish(length: 40)
+  }
+}
+
+/// An address and a port of it; for ICMP echoes the port is the identifier.
+public struct Endpoint: Sendable, Hashable {
+  public var address: IPv6Address
+  public var port: UInt16
+
+  @inlinable
+  public init(_ address: IPv6Address, _ port: UInt16) {
+    self.address = address
+    self.port = port
   }
 }

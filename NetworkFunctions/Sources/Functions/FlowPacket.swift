@@ -6,14 +6,12 @@ public enum FlowPacket: Sendable {
   case flow(FlowKey, TCPHeader?)
   /// An ICMP error about a packet that had this key (RFC 5508, section 4).
   case error(about: FlowKey)
-  /// A part of a datagram without its transport's header.
-  case fragment
-  /// Nothing that has flows, or its header is cut off.
+  /// Nothing that has flows, or its header is cut off or in another fragment.
   case other
 
   public init(in frame: borrowing Frame, _ datagram: Datagram) {
     guard !datagram.isLaterFragment else {
-      self = .fragment
+      self = .other
       return
     }
     let at = datagram.transport
@@ -90,6 +88,18 @@ public enum FlowPacket: Sendable {
         source: source, destination: destination, sourcePort: frame.u16(at: transport + 4),
         destinationPort: 0, protocol: `protocol`)
     default: return nil
+    }
+  }
+}
+
+extension Datagram {
+  /// Whether a packet of a protocol without connections may be the first of its flow: an echo by its
+  /// request.
+  func isOpening(in frame: borrowing Frame) -> Bool {
+    switch `protocol` {
+    case .icmp: frame.u8(at: transport) == ICMPHeader.V4.echoRequest
+    case .icmpv6: frame.u8(at: transport) == ICMPHeader.V6.echoRequest
+    default: true
     }
   }
 }

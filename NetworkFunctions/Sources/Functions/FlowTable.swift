@@ -1,6 +1,8 @@
+import Packets
+
 /// How long a flow may be idle. Each has a queue of its own in a ``FlowTable``, in the order of last
 /// use, so that the flows to forget stand in front.
-public enum FlowLifetime: Int, Sendable {
+public enum FlowLifetime: UInt8, Sendable {
   /// One packet was seen, or the end of the flow.
   case transitory = 0
   case established = 1
@@ -10,90 +12,84 @@ public enum FlowLifetime: Int, Sendable {
 
 /// Flows with what a function knows of each, in memory that is taken once.
 ///
-/// A flow has one key or two: that of its packets and, where addresses are translated, that of its
-/// answers. Finding, adding and forgetting take constant time. A flow is forgotten when it was
-/// idle for the time of its ``FlowLifetime``; where the table is full, the longest idle flow that is
-/// not yet established makes room, and where all are established a new one finds none.
+/// A flow has two keys: that of its packets, and that of its answers, which is another one than the
+/// reversed where addresses are translated. Finding, adding and forgetting take constant time. A
+/// flow is forgotten when it was idle for the time of its ``FlowLifetime``; where the table is full,
+/// the longest idle flow that is not yet established makes room, and where all are established a new
+/// one finds none.
 public struct FlowTable<Value>: ~Copyable {
   /// A flow's place; valid until it is forgotten.
   public typealias Index = Int
 
-  struct Entry {
+  private struct Entry {
     var key: FlowKey
     var answers: FlowKey
-    var value: Value
+    /// nil where the place is free.
+    var value: Value?
+    var hash: UInt32 = 0
+    var answersHash: UInt32 = 0
     /// In the clock's seconds.
-    var usedAt: UInt32
-    var lifetime: FlowLifetime
-    /// In the chain of its bucket: by ``key``, by ``answers``.
-    var next: Int32
-    var nextAnswers: Int32
+    var usedAt: UInt32 = 0
     /// In the queue of its lifetime, or `later` alone in the list of free places.
-    var earlier: Int32
-    var later: Int32
+    var earlier: Int32 = -1
+    var later: Int32 = -1
+    var lifetime = FlowLifetime.transitory
   }
 
   /// In seconds, by ``FlowLifetime``.
-  public var idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
+  public let idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
 
-  var entries: [Entry?]
-  var buckets: [Int32]
-  var answerBuckets: [Int32]
-  /// First and last of each queue.
-  var first: (Int32, Int32, Int32) = (-1, -1, -1)
-  var last: (Int32, Int32, Int32) = (-1, -1, -1)
-  var free: [Int32]
-  let secret: Secret
-  let mask: UInt64
+  private var entries: [Entry] = []
+  /// Open addressing, at most half full. 0 is empty; else the lower 24 bits are one more than twice
+  /// the place, and one more yet for the answers' key, and the upper ones are those of the hash.
+  private var slots: [UInt32] = [0]
+  private var mask = 0
+  private var free: Int32 = -1
+  private var first = InlineArray<3, Int32>(repeating: -1)
+  private var last = InlineArray<3, Int32>(repeating: -1)
+  private let secret: Secret
+  public private(set) var count = 0
+
+  public static var maximumCapacity: Int { 1 << 22 }
 
   /// - Parameters:
-  ///   - capacity: how many flows there can be.
-  ///   - secret: not known outside, so that nobody can choose keys that meet.
+  ///   - capacity: how many flows there can be, at most ``maximumCapacity``.
   ///   - idleLimits: in seconds.
   public init(
     capacity: Int, secret: Secret,
     idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
   ) {
-    let capacity = max(1, capacity)
-    var size = 1
-    while size < capacity { size *= 2 }
-    entries = Array(repeating: nil, count: capacity)
-    buckets = Array(repeating: -1, count: size)
-    answerBuckets = Array(repeating: -1, count: size)
-    free = []
-    free.reserveCapacity(capacity)
-    for index in 0..<capacity { free.append(Int32(capacity - 1 - index)) }
-    mask = UInt64(size - 1)
     self.secret = secret
     self.idleLimits = idleLimits
+    grow(to: capacity)
   }
 
   public var capacity: Int { entries.count }
-  public var count: Int { entries.count - free.count }
 
   public subscript(index: Index) -> Value {
-    get { entries[index]!.value }
-    _modify { yield &entries[index]!.value }
+    get { entries[index].value! }
+    _modify { yield &entries[index].value! }
   }
 
-  public func key(of index: Index) -> FlowKey { entries[index]!.key }
+  public func key(of index: Index) -> FlowKey { entries[index].key }
 
-  public func answersKey(of index: Index) -> FlowKey { entries[index]!.answers }
+  public func answersKey(of index: Index) -> FlowKey { entries[index].answers }
 
   /// The flow of a packet, or of an answer to it.
   public func find(_ key: FlowKey) -> (index: Index, isAnswer: Bool)? {
-    let bucket = Int(truncatingIfNeeded: key.hash(secret) & mask)
-    var index = buckets[bucket]
-    while index >= 0 {
-      let entry = entries[Int(index)]!
-      if entry.key == key { return (Int(index), false) }
-      index = entry.next
-    }
-    index = answerBuckets[bucket]
-    while index >= 0 {
-      let entry = entries[Int(index)]!
-      if entry.answers == key { return (Int(index), true) }
-      index = entry.nextAnswers
+    let hash = UInt32(truncatingIfNeeded: key.hash(secret))
+    var slot = Int(hash) & mask
+    while slots[slot] != 0 {
+      if slots[slot] >> 24 == hash >> 24 {
+        let reference = Int(slots[slot] & 0xff_ffff) - 1
+        let place = reference >> 1
+        if reference & 1 == 0 {
+          if entries[place].key == key { return (place, false) }
+        } else if entries[place].answers == key {
+          return (place, true)
+        }
+      }
+      slot = (slot + 1) & mask
     }
     return nil
   }
@@ -105,42 +101,45 @@ public struct FlowTable<Value>: ~Copyable {
     _ key: FlowKey, answers: FlowKey, _ value: Value, _ lifetime: FlowLifetime, at now: UInt32,
     forgotten: (FlowKey, FlowKey, Value) -> Void
   ) -> Index? {
-    if free.isEmpty {
-      guard first.0 >= 0 else { return nil }
-      let oldest = entries[Int(first.0)]!
-      remove(Int(first.0))
-      forgotten(oldest.key, oldest.answers, oldest.value)
+    if free < 0 {
+      guard first[0] >= 0 else { return nil }
+      forget(Int(first[0]), forgotten)
     }
-    guard let place = free.popLast() else { return nil }
-    let bucket = bucket(of: key)
-    let answerBucket = self.bucket(of: answers)
-    entries[Int(place)] = Entry(
-      key: key, answers: answers, value: value, usedAt: now, lifetime: lifetime,
-      next: buckets[bucket], nextAnswers: answerBuckets[answerBucket], earlier: -1, later: -1)
-    buckets[bucket] = place
-    answerBuckets[answerBucket] = place
+    guard free >= 0 else { return nil }
+    let place = Int(free)
+    free = entries[place].later
+    entries[place].key = key
+    entries[place].answers = answers
+    entries[place].value = value
+    entries[place].hash = UInt32(truncatingIfNeeded: key.hash(secret))
+    entries[place].answersHash = UInt32(truncatingIfNeeded: answers.hash(secret))
+    entries[place].usedAt = now
+    entries[place].lifetime = lifetime
+    count += 1
+    insert(place * 2)
+    insert(place * 2 + 1)
     enqueue(place)
-    return Int(place)
+    return place
   }
 
   /// Notes that a packet of the flow passed.
   public mutating func use(_ index: Index, _ lifetime: FlowLifetime, at now: UInt32) {
     // Most packets come in the second of the one before.
-    let entry = entries[index]!
-    if entry.usedAt == now && entry.lifetime == lifetime { return }
-    dequeue(Int32(index))
-    entries[index]!.usedAt = now
-    entries[index]!.lifetime = lifetime
-    enqueue(Int32(index))
+    if entries[index].usedAt == now && entries[index].lifetime == lifetime { return }
+    dequeue(index)
+    entries[index].usedAt = now
+    entries[index].lifetime = lifetime
+    enqueue(index)
   }
 
   public mutating func remove(_ index: Index) {
-    let place = Int32(index)
-    let entry = entries[index]!
-    dequeue(place)
-    unchain(place, entry)
-    entries[index] = nil
-    free.append(place)
+    dequeue(index)
+    erase(index * 2)
+    erase(index * 2 + 1)
+    entries[index].value = nil
+    entries[index].later = free
+    free = Int32(index)
+    count -= 1
   }
 
   /// Forgets flows that were idle for too long.
@@ -151,85 +150,103 @@ public struct FlowTable<Value>: ~Copyable {
     at now: UInt32, limit: Int = 64, forgotten: (FlowKey, FlowKey, Value) -> Void
   ) {
     var left = limit
-    for lifetime in 0..<3 {
+    for queue in 0..<3 {
       let idleLimit =
-        lifetime == 0
-        ? idleLimits.transitory : lifetime == 1 ? idleLimits.established : idleLimits.datagrams
-      while left > 0 {
-        let place = lifetime == 0 ? first.0 : lifetime == 1 ? first.1 : first.2
-        guard place >= 0, now &- entries[Int(place)]!.usedAt >= idleLimit else { break }
-        let entry = entries[Int(place)]!
-        remove(Int(place))
-        forgotten(entry.key, entry.answers, entry.value)
+        queue == 0
+        ? idleLimits.transitory : queue == 1 ? idleLimits.established : idleLimits.datagrams
+      while left > 0, first[queue] >= 0, now &- entries[Int(first[queue])].usedAt >= idleLimit {
+        forget(Int(first[queue]), forgotten)
         left -= 1
       }
     }
   }
 
-  // MARK: Chains and queues
-
-  private func bucket(of key: FlowKey) -> Int {
-    Int(truncatingIfNeeded: key.hash(secret) & mask)
-  }
-
-  private mutating func unchain(_ place: Int32, _ entry: Entry) {
-    let bucket = bucket(of: entry.key)
-    if buckets[bucket] == place {
-      buckets[bucket] = entry.next
-    } else {
-      var index = Int(buckets[bucket])
-      while entries[index]!.next != place { index = Int(entries[index]!.next) }
-      entries[index]!.next = entry.next
-    }
-    let answerBucket = self.bucket(of: entry.answers)
-    if answerBuckets[answerBucket] == place {
-      answerBuckets[answerBucket] = entry.nextAnswers
-    } else {
-      var index = Int(answerBuckets[answerBucket])
-      while entries[index]!.nextAnswers != place { index = Int(entries[index]!.nextAnswers) }
-      entries[index]!.nextAnswers = entry.nextAnswers
+  /// Forgets the flows of which `isGone` says so; looks at every one.
+  public mutating func removeAll(where isGone: (FlowKey, FlowKey, Value) -> Bool) {
+    for place in entries.indices {
+      guard let value = entries[place].value,
+        isGone(entries[place].key, entries[place].answers, value)
+      else { continue }
+      remove(place)
     }
   }
 
-  private func ends(_ lifetime: FlowLifetime) -> (first: Int32, last: Int32) {
-    switch lifetime {
-    case .transitory: (first.0, last.0)
-    case .established: (first.1, last.1)
-    case .datagrams: (first.2, last.2)
+  /// Makes place for more flows; those that are there stay. Fewer than now is the same as now.
+  public mutating func grow(to capacity: Int) {
+    let capacity = min(capacity, Self.maximumCapacity)
+    guard capacity > entries.count else { return }
+    let none = FlowKey(
+      source: .unspecified, destination: .unspecified, sourcePort: 0, destinationPort: 0,
+      protocol: .init(0))
+    entries.reserveCapacity(capacity)
+    let old = entries.count
+    while entries.count < capacity {
+      entries.append(Entry(key: none, answers: none, value: nil))
+    }
+    for place in (old..<capacity).reversed() {
+      entries[place].later = free
+      free = Int32(place)
+    }
+    var size = 4
+    while size < 4 * capacity { size *= 2 }
+    slots = Array(repeating: 0, count: size)
+    mask = size - 1
+    for place in 0..<old where entries[place].value != nil {
+      insert(place * 2)
+      insert(place * 2 + 1)
     }
   }
 
-  private mutating func setEnds(_ lifetime: FlowLifetime, _ ends: (first: Int32, last: Int32)) {
-    switch lifetime {
-    case .transitory: (first.0, last.0) = ends
-    case .established: (first.1, last.1) = ends
-    case .datagrams: (first.2, last.2) = ends
-    }
+  private mutating func forget(_ place: Int, _ forgotten: (FlowKey, FlowKey, Value) -> Void) {
+    let entry = entries[place]
+    remove(place)
+    if let value = entry.value { forgotten(entry.key, entry.answers, value) }
   }
 
-  private mutating func enqueue(_ place: Int32) {
-    let lifetime = entries[Int(place)]!.lifetime
-    var ends = ends(lifetime)
-    entries[Int(place)]!.earlier = ends.last
-    entries[Int(place)]!.later = -1
-    if ends.last >= 0 { entries[Int(ends.last)]!.later = place } else { ends.first = place }
-    ends.last = place
-    setEnds(lifetime, ends)
+  // MARK: Slots
+
+  private func hash(_ reference: Int) -> UInt32 {
+    reference & 1 == 0 ? entries[reference >> 1].hash : entries[reference >> 1].answersHash
   }
 
-  private mutating func dequeue(_ place: Int32) {
-    let entry = entries[Int(place)]!
-    var ends = ends(entry.lifetime)
-    if entry.earlier >= 0 {
-      entries[Int(entry.earlier)]!.later = entry.later
-    } else {
-      ends.first = entry.later
+  private mutating func insert(_ reference: Int) {
+    let hash = hash(reference)
+    var slot = Int(hash) & mask
+    while slots[slot] != 0 { slot = (slot + 1) & mask }
+    slots[slot] = UInt32(reference + 1) | hash & 0xff00_0000
+  }
+
+  /// What stands behind the gap and belongs before it moves up, so that nothing marks what was.
+  private mutating func erase(_ reference: Int) {
+    var gap = Int(hash(reference)) & mask
+    while Int(slots[gap] & 0xff_ffff) != reference + 1 { gap = (gap + 1) & mask }
+    var next = (gap + 1) & mask
+    while slots[next] != 0 {
+      let home = Int(hash(Int(slots[next] & 0xff_ffff) - 1)) & mask
+      if (next - home) & mask >= (next - gap) & mask {
+        slots[gap] = slots[next]
+        gap = next
+      }
+      next = (next + 1) & mask
     }
-    if entry.later >= 0 {
-      entries[Int(entry.later)]!.earlier = entry.earlier
-    } else {
-      ends.last = entry.earlier
-    }
-    setEnds(entry.lifetime, ends)
+    slots[gap] = 0
+  }
+
+  // MARK: Queues
+
+  private mutating func enqueue(_ place: Int) {
+    let queue = Int(entries[place].lifetime.rawValue)
+    let end = last[queue]
+    entries[place].earlier = end
+    entries[place].later = -1
+    if end >= 0 { entries[Int(end)].later = Int32(place) } else { first[queue] = Int32(place) }
+    last[queue] = Int32(place)
+  }
+
+  private mutating func dequeue(_ place: Int) {
+    let queue = Int(entries[place].lifetime.rawValue)
+    let (earlier, later) = (entries[place].earlier, entries[place].later)
+    if earlier >= 0 { entries[Int(earlier)].later = later } else { first[queue] = later }
+    if later >= 0 { entries[Int(later)].earlier = earlier } else { last[queue] = earlier }
   }
 }

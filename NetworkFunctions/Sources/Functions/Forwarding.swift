@@ -65,7 +65,10 @@ public struct Forwarding {
   public mutating func learn<S: Surroundings & ~Copyable>(
     from frame: borrowing Frame, on port: Int, in surroundings: inout S
   ) {
-    guard port < ports.count, let ethernet = EthernetHeader(in: frame) else { return }
+    // The most are neither.
+    guard frame.head > 14, frame.u16(at: 12) != EtherType.ipv4.rawValue, port < ports.count,
+      let ethernet = EthernetHeader(in: frame)
+    else { return }
     let address: IPv6Address
     let mac: MACAddress
     if ethernet.type == .arp {
@@ -149,60 +152,53 @@ public struct Forwarding {
 
   // MARK: Datagrams
 
-  /// Whether a datagram goes on.
-  enum Admission {
-    case pass(Hop)
-    /// Its sender is told why not, or it is dropped.
-    case refused(Verdict)
-  }
-
   /// Sends a datagram on that came through `port`.
   @_lifetime(frame: copy frame)
-  public mutating func forward<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
-    in surroundings: inout S
+  mutating func forward<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    to destination: IPv6Address, by hop: Hop?, from port: Int, in surroundings: inout S
   ) -> Verdict {
-    let destination = datagram.destination
-    switch admit(&frame, ethernet, datagram, to: destination, from: port, in: &surroundings) {
-    case .refused(let verdict): return verdict
-    case .pass(let hop):
-      return send(&frame, datagram, to: destination, by: hop, in: &surroundings)
+    if let verdict = admit(&frame, ethernet, datagram, by: hop, from: port, in: &surroundings) {
+      return verdict
     }
+    guard let hop else { return .drop }
+    return send(&frame, datagram, to: destination, by: hop, in: &surroundings)
   }
 
-  /// Through which port a destination is reached.
-  func port(to destination: IPv6Address) -> Int? { routes.find(destination)?.port }
+  func hop(to destination: IPv6Address) -> Hop? { routes.find(destination) }
 
-  /// Finds a datagram's next hop, and tells its sender where it cannot go there. Nothing of it was
-  /// changed yet: errors quote what their receiver has sent.
-  ///
-  /// - Parameter destination: where it goes, which is not what it says where addresses are
-  ///   translated.
+  /// Refuses a datagram that may go nowhere. Here and in ``admit(_:_:_:by:from:in:)`` nothing of it
+  /// was changed yet: errors quote what their receiver has sent.
+  @_lifetime(frame: copy frame)
+  mutating func refuse<S: Surroundings & ~Copyable>(
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
+    in surroundings: inout S
+  ) -> Verdict? {
+    guard datagram.destination.isHost, !datagram.destination.isLinkLocal,
+      !datagram.source.isLinkLocal
+    else { return .drop }
+    guard datagram.hopLimit <= 1 else { return nil }
+    counters.expired &+= 1
+    return tell(.timeExceeded, &frame, ethernet, datagram, on: port, in: &surroundings)
+  }
+
+  /// Refuses a datagram that can't go to its next hop.
   @_lifetime(frame: copy frame)
   mutating func admit<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
-    to destination: IPv6Address, from port: Int, in surroundings: inout S
-  ) -> Admission {
-    guard destination.isHost, !destination.isLinkLocal, !datagram.source.isLinkLocal else {
-      return .refused(.drop)
-    }
-    let error: ICMPError
-    if datagram.hopLimit <= 1 {
-      counters.expired &+= 1
-      error = .timeExceeded
-    } else if let hop = routes.find(destination), hop.port < ports.count {
-      let mtu = ports[hop.port].mtu
-      guard Self.length(of: frame, ethernet) > mtu else { return .pass(hop) }
-      counters.tooBig &+= 1
-      guard datagram.version == .ipv6 || frame.u16(at: datagram.offset + 6) & 0x4000 != 0 else {
-        return .refused(.drop)
-      }
-      error = .tooBig(mtu: mtu)
-    } else {
+    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, by hop: Hop?,
+    from port: Int, in surroundings: inout S
+  ) -> Verdict? {
+    guard let hop else {
       counters.withoutRoute &+= 1
-      error = .noRoute
+      return tell(.noRoute, &frame, ethernet, datagram, on: port, in: &surroundings)
     }
-    return .refused(tell(error, &frame, ethernet, datagram, on: port, in: &surroundings))
+    let mtu = ports[hop.port].mtu
+    guard Self.length(of: frame, ethernet) > mtu else { return nil }
+    counters.tooBig &+= 1
+    guard datagram.version == .ipv6 || frame.u16(at: datagram.offset + 6) & 0x4000 != 0 else {
+      return .drop
+    }
+    return tell(.tooBig(mtu: mtu), &frame, ethernet, datagram, on: port, in: &surroundings)
   }
 
   /// Sends an admitted datagram to its next hop, or has it wait for that one's MAC.

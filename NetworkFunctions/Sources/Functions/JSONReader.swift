@@ -1,27 +1,33 @@
-/// Why octets are not the document that was expected.
-enum JSONError: Error, Hashable {
-  case malformed
-  /// Right, and of another kind than expected.
-  case unexpected
-  case tooDeep
-}
-
 /// Reads JSON (RFC 8259) from its beginning to its end, value by value as its caller expects them:
-/// no tree, no allocation but for strings, nesting bounded.
+/// no tree, no allocation but for strings, nesting bounded. Errors say in which member they are. A
+/// member that is `null` is one that is not there.
 struct JSONReader {
   static let maximumDepth = 32
 
   private let octets: [UInt8]
   private var position = 0
   private var depth = 0
+  /// Names and indices of what is being read, such as `ports[1].mac`.
+  private var place: [UInt8]
 
-  init(_ octets: [UInt8]) { self.octets = octets }
+  /// - Parameter place: what the octets are part of.
+  init(_ octets: [UInt8], at place: [UInt8] = []) {
+    self.octets = octets
+    self.place = place
+  }
+
+  /// An error about what is being read.
+  func error(_ reason: StaticString) -> ConfigurationError {
+    ConfigurationError(reason, at: place)
+  }
+
+  private var malformed: ConfigurationError { error("this is not JSON") }
 
   /// Calls `body` for each member; it reads or skips the member's value.
   mutating func object(
-    _ body: (inout JSONReader, [UInt8]) throws(JSONError) -> Void
-  ) throws(JSONError) {
-    try enter(0x7b)
+    _ body: (inout JSONReader, [UInt8]) throws(ConfigurationError) -> Void
+  ) throws(ConfigurationError) {
+    try enter(0x7b, "an object is expected")
     if try take(0x7d) {
       depth -= 1
       return
@@ -29,7 +35,15 @@ struct JSONReader {
     repeat {
       let name = try string()
       try expect(0x3a)
+      if try peek() == 0x6e {
+        try word("null")
+        continue
+      }
+      let length = place.count
+      if length > 0 { place.append(0x2e) }
+      place += name
       try body(&self, name)
+      place.removeLast(place.count - length)
     } while try take(0x2c)
     try expect(0x7d)
     depth -= 1
@@ -37,28 +51,35 @@ struct JSONReader {
 
   /// Calls `body` for each element, which it reads or skips.
   mutating func array(
-    _ body: (inout JSONReader) throws(JSONError) -> Void
-  ) throws(JSONError) {
-    try enter(0x5b)
+    _ body: (inout JSONReader) throws(ConfigurationError) -> Void
+  ) throws(ConfigurationError) {
+    try enter(0x5b, "a list is expected")
     if try take(0x5d) {
       depth -= 1
       return
     }
-    repeat { try body(&self) } while try take(0x2c)
+    var index = 0
+    repeat {
+      let length = place.count
+      place.appendIndex(index)
+      try body(&self)
+      place.removeLast(place.count - length)
+      index += 1
+    } while try take(0x2c)
     try expect(0x5d)
     depth -= 1
   }
 
   /// UTF-8 as it stands; `\u` of half a pair gives the replacement character.
-  mutating func string() throws(JSONError) -> [UInt8] {
-    guard try peek() == 0x22 else { throw .unexpected }
+  mutating func string() throws(ConfigurationError) -> [UInt8] {
+    guard try peek() == 0x22 else { throw error("a string is expected") }
     position += 1
     var result: [UInt8] = []
     while true {
       let octet = try next()
       switch octet {
       case 0x22: return result
-      case 0..<0x20: throw .malformed
+      case 0..<0x20: throw malformed
       case 0x5c: try escape(into: &result)
       default: result.append(octet)
       }
@@ -66,30 +87,30 @@ struct JSONReader {
   }
 
   /// A whole number without sign, below 2^63.
-  mutating func integer() throws(JSONError) -> Int {
-    guard case 0x30...0x39 = try peek() else { throw .unexpected }
+  mutating func integer() throws(ConfigurationError) -> Int {
+    guard case 0x30...0x39 = try peek() else { throw error("a whole number is expected") }
     let start = position
     var value = 0
     while position < octets.count, case 0x30...0x39 = octets[position] {
       let (product, overflows) = value.multipliedReportingOverflow(by: 10)
       let (sum, overflowsToo) = product.addingReportingOverflow(Int(octets[position] - 0x30))
-      guard !overflows, !overflowsToo else { throw .unexpected }
+      guard !overflows, !overflowsToo else { throw error("the number is too large") }
       value = sum
       position += 1
     }
-    if position - start > 1, octets[start] == 0x30 { throw .malformed }
+    if position - start > 1, octets[start] == 0x30 { throw malformed }
     if position < octets.count {
       let after = octets[position]
-      if after == 0x2e || after | 0x20 == 0x65 { throw .unexpected }
+      if after == 0x2e || after | 0x20 == 0x65 { throw error("a whole number is expected") }
     }
     return value
   }
 
   /// Passes over a value of any kind.
-  mutating func skip() throws(JSONError) {
+  mutating func skip() throws(ConfigurationError) {
     switch try peek() {
-    case 0x7b: try object { (reader, _) throws(JSONError) in try reader.skip() }
-    case 0x5b: try array { (reader) throws(JSONError) in try reader.skip() }
+    case 0x7b: try object { (reader, _) throws(ConfigurationError) in try reader.skip() }
+    case 0x5b: try array { (reader) throws(ConfigurationError) in try reader.skip() }
     case 0x22: _ = try string()
     case 0x74: try word("true")
     case 0x66: try word("false")
@@ -98,13 +119,21 @@ struct JSONReader {
     }
   }
 
-  /// Only white space may follow.
-  mutating func finish() throws(JSONError) {
+  /// Passes over a value of any kind and gives its octets.
+  mutating func value() throws(ConfigurationError) -> [UInt8] {
     skipSpace()
-    guard position == octets.count else { throw .malformed }
+    let start = position
+    try skip()
+    return Array(octets[start..<position])
   }
 
-  private mutating func number() throws(JSONError) {
+  /// Only white space may follow.
+  mutating func finish() throws(ConfigurationError) {
+    skipSpace()
+    guard position == octets.count else { throw malformed }
+  }
+
+  private mutating func number() throws(ConfigurationError) {
     if octets[position] == 0x2d { position += 1 }
     if position < octets.count, octets[position] == 0x30 {
       position += 1
@@ -124,19 +153,19 @@ struct JSONReader {
     }
   }
 
-  private mutating func digits() throws(JSONError) {
+  private mutating func digits() throws(ConfigurationError) {
     let start = position
     while position < octets.count, case 0x30...0x39 = octets[position] { position += 1 }
-    guard position > start else { throw .malformed }
+    guard position > start else { throw malformed }
   }
 
-  private mutating func word(_ word: StaticString) throws(JSONError) {
+  private mutating func word(_ word: StaticString) throws(ConfigurationError) {
     for index in 0..<word.utf8CodeUnitCount {
-      guard try next() == (word.utf8Start + index).pointee else { throw .malformed }
+      guard try next() == (word.utf8Start + index).pointee else { throw malformed }
     }
   }
 
-  private mutating func escape(into result: inout [UInt8]) throws(JSONError) {
+  private mutating func escape(into result: inout [UInt8]) throws(ConfigurationError) {
     switch try next() {
     case 0x22: result.append(0x22)
     case 0x5c: result.append(0x5c)
@@ -157,7 +186,7 @@ struct JSONReader {
       }
       if scalar >> 11 == 0x1b { scalar = 0xfffd }
       append(scalar, to: &result)
-    default: throw .malformed
+    default: throw malformed
     }
   }
 
@@ -182,7 +211,7 @@ struct JSONReader {
     }
   }
 
-  private mutating func fourDigits() throws(JSONError) -> UInt32 {
+  private mutating func fourDigits() throws(ConfigurationError) -> UInt32 {
     var value: UInt32 = 0
     for _ in 0..<4 {
       let octet = try next()
@@ -190,15 +219,17 @@ struct JSONReader {
       case 0x30...0x39: value = value << 4 | UInt32(octet - 0x30)
       case 0x41...0x46: value = value << 4 | UInt32(octet - 0x37)
       case 0x61...0x66: value = value << 4 | UInt32(octet - 0x57)
-      default: throw .malformed
+      default: throw malformed
       }
     }
     return value
   }
 
-  private mutating func enter(_ octet: UInt8) throws(JSONError) {
-    guard try peek() == octet else { throw .unexpected }
-    guard depth < Self.maximumDepth else { throw .tooDeep }
+  private mutating func enter(
+    _ octet: UInt8, _ expected: StaticString
+  ) throws(ConfigurationError) {
+    guard try peek() == octet else { throw error(expected) }
+    guard depth < Self.maximumDepth else { throw error("the document is nested more than 32 deep") }
     position += 1
     depth += 1
   }
@@ -212,25 +243,39 @@ struct JSONReader {
     }
   }
 
-  private mutating func peek() throws(JSONError) -> UInt8 {
+  /// The first octet of the next value.
+  mutating func peek() throws(ConfigurationError) -> UInt8 {
     skipSpace()
-    guard position < octets.count else { throw .malformed }
+    guard position < octets.count else { throw malformed }
     return octets[position]
   }
 
-  private mutating func next() throws(JSONError) -> UInt8 {
-    guard position < octets.count else { throw .malformed }
+  private mutating func next() throws(ConfigurationError) -> UInt8 {
+    guard position < octets.count else { throw malformed }
     defer { position += 1 }
     return octets[position]
   }
 
-  private mutating func take(_ octet: UInt8) throws(JSONError) -> Bool {
+  private mutating func take(_ octet: UInt8) throws(ConfigurationError) -> Bool {
     guard try peek() == octet else { return false }
     position += 1
     return true
   }
 
-  private mutating func expect(_ octet: UInt8) throws(JSONError) {
-    guard try take(octet) else { throw .malformed }
+  private mutating func expect(_ octet: UInt8) throws(ConfigurationError) {
+    guard try take(octet) else { throw malformed }
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func appendIndex(_ index: Int) {
+    append(0x5b)
+    var divisor = 1
+    while index / divisor > 9 { divisor *= 10 }
+    while divisor > 0 {
+      append(0x30 + UInt8(index / divisor % 10))
+      divisor /= 10
+    }
+    append(0x5d)
   }
 }

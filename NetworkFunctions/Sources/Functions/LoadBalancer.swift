@@ -1,20 +1,38 @@
 public import Packets
 
-/// Spreads flows to its address over backends, layer 4, IPv4.
-///
-/// Clients are before port 0, whose first address is the one that they know; backends are behind
-/// the others, and their way back to clients leads through here. A flow stays with its backend; a
-/// new one goes where Maglev hashing says, so that two balancers with the same backends agree. A
-/// backend that drains gets no new flows and keeps its old ones.
-public struct LoadBalancer: NetworkFunction, ~Copyable {
-  public struct Backend: Sendable, Hashable {
-    public var address: IPv4Address
-    public var isDraining: Bool
+/// Spreads flows to its services over backends, layer 4, IPv4.
+public typealias LoadBalancer = Forwarder<Balancer>
 
-    public init(_ address: IPv4Address, isDraining: Bool = false) {
-      self.address = address
-      self.isDraining = isDraining
+/// Clients are before the first port; backends are behind the others, and their way back to clients
+/// leads through here. A flow stays with its backend; a new one goes where Maglev hashing says, so
+/// that two balancers with the same backends agree. A backend that drains gets no new flows and
+/// keeps its old ones.
+public struct Balancer: Stage, ~Copyable {
+  public struct Service: Sendable, Hashable {
+    public var address: IPv6Address
+    /// nil is any.
+    public var port: UInt16?
+    /// nil is TCP and UDP.
+    public var `protocol`: IPProtocol?
+
+    func fits(_ key: FlowKey) -> Bool {
+      guard address == key.destination, port == nil || port == key.destinationPort else {
+        return false
+      }
+      return `protocol` == nil
+        ? key.protocol == .tcp || key.protocol == .udp : `protocol` == key.protocol
     }
+  }
+
+  public struct Backend: Sendable, Hashable {
+    public var address: IPv6Address
+    public var isDraining = false
+  }
+
+  public struct Settings: Sendable {
+    var services: [Service]
+    var backends: [Backend]
+    var capacity: Int
   }
 
   public struct Counters: Sendable {
@@ -24,214 +42,208 @@ public struct LoadBalancer: NetworkFunction, ~Copyable {
     public var invalid: UInt64 = 0
     /// No backend serves, or no place for the flow was left.
     public var refused: UInt64 = 0
-    public var fragments: UInt64 = 0
   }
 
-  private struct Flow {
-    var backend: IPv4Address
-    var life = FlowLife()
-  }
-
-  /// How many flows there are place for.
-  public static var capacity: Int { 4096 }
   /// In seconds.
   private static var idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32) {
     (120, 7440, 120)
   }
+  private static var maximumServices: Int { 64 }
+  private static var maximumBackends: Int { 255 }
 
   public private(set) var counters = Counters()
-  private var stack = LocalStack()
-  private var forwarding = Forwarding()
-  private var service: IPv6Address = .unspecified
+  private var services: [Service] = []
   private var backends: [Backend] = []
   private var table = MaglevTable(names: [], isServing: [])
-  private let capacity: Int
-  private var flows: FlowTable<Flow>
+  private var flows = FlowTable<FlowLife>(
+    capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
 
-  public init() { self.init(capacity: Self.capacity) }
-
-  /// - Parameters:
-  ///   - capacity: how many flows there are place for.
-  public init(capacity: Int) {
-    self.capacity = capacity
-    flows = FlowTable(capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
-  }
+  public init() {}
 
   public var flowCount: Int { flows.count }
 
-  public mutating func configure<S: Surroundings & ~Copyable>(
-    _ configuration: borrowing Configuration, in surroundings: inout S
-  ) throws(ConfigurationError) {
+  public var addresses: [(port: Int, address: IPv6Address)] { services.map { (0, $0.address) } }
+
+  public static func read(
+    _ configuration: borrowing Configuration, outside: Int
+  ) throws(ConfigurationError) -> Settings {
     guard configuration.ports.count > 1 else {
       throw ConfigurationError("a load balancer needs a port to clients and one to backends")
     }
-    var address: IPv4Address?
-    for own in configuration.ports[0].addresses where address == nil {
-      address = own.address.ipv4
+    var services: [Service] = []
+    var backends: [Backend] = []
+    var capacity = Self.defaultFlows
+    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+      if name.equals("services") {
+        try reader.array { (reader) throws(ConfigurationError) in
+          guard services.count < Self.maximumServices else {
+            throw reader.error("there are more than 64 services")
+          }
+          services.append(try Service(from: &reader, configuration))
+        }
+      } else if name.equals("backends") {
+        try reader.array { (reader) throws(ConfigurationError) in
+          guard backends.count < Self.maximumBackends else {
+            throw reader.error("there are more than 255 backends")
+          }
+          backends.append(try Backend(from: &reader))
+        }
+      } else if name.equals("flows") {
+        capacity = try reader.flows()
+      } else {
+        try reader.skip()
+      }
     }
-    guard let address else {
-      throw ConfigurationError("the first port of a load balancer needs an IPv4 address")
-    }
-    service = IPv6Address(address)
-    stack.ports = configuration.ports
-    forwarding.configure(configuration.ports)
-    if flows.capacity < capacity {
-      flows = FlowTable(
-        capacity: capacity, secret: Secret(from: &surroundings), idleLimits: Self.idleLimits)
-    }
+    return Settings(services: services, backends: backends, capacity: capacity)
   }
 
-  /// Takes over who serves; flows of a backend that is gone end with their next packet.
-  /// - Parameter backends: 255 at most.
-  public mutating func setBackends(_ backends: [Backend]) throws(ConfigurationError) {
-    guard backends.count <= 255 else {
-      throw ConfigurationError("a load balancer has 255 backends at most")
-    }
-    self.backends = backends
+  public mutating func take<S: Surroundings & ~Copyable>(
+    _ settings: Settings, in surroundings: inout S
+  ) {
+    services = settings.services
+    backends = settings.backends
     table = MaglevTable(
-      names: backends.map { UInt64($0.address.bits) },
-      isServing: backends.map { !$0.isDraining })
-  }
-
-  @_lifetime(frame: copy frame)
-  public mutating func process<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, from port: Int, in surroundings: inout S
-  ) -> Verdict {
-    forwarding.learn(from: frame, on: port, in: &surroundings)
-    switch stack.receive(&frame, from: port) {
-    case .done(let verdict): return verdict
-    case .local(let ethernet, let datagram):
-      guard port == 0, datagram.destination == service else {
-        return forwarding.tell(
-          .portUnreachable, &frame, ethernet, datagram, on: port, in: &surroundings)
-      }
-      return takeIn(&frame, ethernet, datagram, from: port, in: &surroundings)
-    case .transit(let ethernet, let datagram):
-      guard port != 0 else {
-        counters.invalid &+= 1
-        return .drop
-      }
-      return letOut(&frame, ethernet, datagram, from: port, in: &surroundings)
+      names: backends.map { $0.address.low }, isServing: backends.map { !$0.isDraining })
+    if flows.capacity == 0 {
+      flows = FlowTable(
+        capacity: settings.capacity, secret: Secret(from: &surroundings),
+        idleLimits: Self.idleLimits)
+    }
+    flows.grow(to: settings.capacity)
+    // Those of a service or a backend that is gone.
+    flows.removeAll { key, answers, _ in
+      !settings.services.contains { $0.fits(key) }
+        || !settings.backends.contains { $0.address == answers.source }
     }
   }
 
-  /// From a client to a backend.
-  @_lifetime(frame: copy frame)
-  private mutating func takeIn<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
-    in surroundings: inout S
-  ) -> Verdict {
-    guard case .flow(let key, let segment) = FlowPacket(in: frame, datagram),
-      key.protocol != .icmp
-    else {
-      if datagram.isLaterFragment { counters.fragments &+= 1 } else { counters.invalid &+= 1 }
-      return .drop
-    }
-    let now = surroundings.seconds
-    var known = flows.find(key)?.index
-    if let index = known, !isKnown(flows[index].backend) {
-      flows.remove(index)
-      known = nil
-    }
-    let backend: IPv4Address
-    if let known {
-      backend = flows[known].backend
-    } else {
-      if let segment, segment.flags.intersection([.syn, .ack, .rst, .fin]) != .syn {
-        // Its flow is not known any more: who sent it is to begin anew.
-        counters.invalid &+= 1
-        let mac = stack.ports[port].mac
-        return frame.becomeReset(of: segment, in: datagram, ethernet, mac: mac)
-          ? .send(port: port) : .drop
-      }
-      // Not by the table's secret: two balancers are to agree.
-      guard let chosen = table.backend(for: key.hash(Secret(0, 0))) else {
-        counters.refused &+= 1
-        return forwarding.tell(
-          .portUnreachable, &frame, ethernet, datagram, on: port, in: &surroundings)
-      }
-      backend = backends[chosen].address
-    }
-    let destination = IPv6Address(backend)
-    switch forwarding.admit(
-      &frame, ethernet, datagram, to: destination, from: port, in: &surroundings)
-    {
-    case .refused(let verdict): return verdict
-    case .pass(let hop):
-      if let known {
-        note(known, isAnswer: false, segment, at: now)
-      } else if !add(key, backend, segment, at: now) {
-        counters.refused &+= 1
-        return .drop
-      }
-      frame.rewrite(
-        .destination, to: .init(destination, key.destinationPort), protocol: key.protocol,
-        at: datagram.offset, transport: datagram.transport, present: datagram.present(in: frame))
-      counters.inbound &+= 1
-      return forwarding.send(&frame, datagram, to: destination, by: hop, in: &surroundings)
-    }
-  }
-
-  /// From a backend to a client; what belongs to no flow goes on as it is.
-  @_lifetime(frame: copy frame)
-  private mutating func letOut<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
-    in surroundings: inout S
-  ) -> Verdict {
-    guard case .flow(let key, let segment) = FlowPacket(in: frame, datagram),
-      let (index, isAnswer) = flows.find(key), isAnswer
-    else { return forwarding.forward(&frame, ethernet, datagram, from: port, in: &surroundings) }
-    switch forwarding.admit(
-      &frame, ethernet, datagram, to: datagram.destination, from: port, in: &surroundings)
-    {
-    case .refused(let verdict): return verdict
-    case .pass(let hop):
-      note(index, isAnswer: true, segment, at: surroundings.seconds)
-      frame.rewrite(
-        .source, to: .init(service, key.sourcePort), protocol: key.protocol, at: datagram.offset,
-        transport: datagram.transport, present: datagram.present(in: frame))
-      counters.outbound &+= 1
-      return forwarding.send(
-        &frame, datagram, to: datagram.destination, by: hop, in: &surroundings)
-    }
-  }
-
-  private func isKnown(_ backend: IPv4Address) -> Bool {
-    for known in backends where known.address == backend { return true }
+  public func takes(_ destination: IPv6Address, from port: Int) -> Bool {
+    for service in services where service.address == destination { return true }
     return false
   }
 
-  private mutating func add(
-    _ key: FlowKey, _ backend: IPv4Address, _ segment: TCPHeader?, at now: UInt32
-  ) -> Bool {
+  public mutating func pass(_ packet: inout Passage) -> Passing {
+    if let (index, isAnswer) = flows.find(packet.key) {
+      if packet.kind != .error {
+        let lifetime = flows[index].after(packet.segment, isAnswer: isAnswer)
+        flows.use(index, lifetime, at: packet.now)
+      }
+      if isAnswer {
+        packet.key.source = flows.key(of: index).destination
+        counters.outbound &+= 1
+      } else {
+        packet.key.destination = flows.answersKey(of: index).source
+        counters.inbound &+= 1
+      }
+      return .pass
+    }
+    // From a backend, and of no flow: it goes on as it is.
+    guard packet.port == 0 else { return .pass }
+    return begin(&packet)
+  }
+
+  /// A client's packet that belongs to no flow.
+  private mutating func begin(_ packet: inout Passage) -> Passing {
+    let key = packet.key
+    guard packet.kind == .opening || packet.segment != nil else {
+      counters.invalid &+= 1
+      return .drop
+    }
+    guard services.contains(where: { $0.fits(key) }) else {
+      counters.invalid &+= 1
+      return takes(key.destination, from: packet.port) ? .refuse(.portUnreachable) : .drop
+    }
+    guard packet.kind == .opening else {
+      // Its flow is not known any more: who sent it is to begin anew.
+      counters.invalid &+= 1
+      return .reset
+    }
+    // Not by a secret: two balancers are to agree.
+    guard let chosen = table.backend(for: key.hash(Secret(0, 0))) else {
+      counters.refused &+= 1
+      return .refuse(.portUnreachable)
+    }
+    let backend = backends[chosen].address
     let answers = FlowKey(
-      source: IPv6Address(backend), destination: key.source, sourcePort: key.destinationPort,
+      source: backend, destination: key.source, sourcePort: key.destinationPort,
       destinationPort: key.sourcePort, protocol: key.protocol)
-    return flows.add(
-      key, answers: answers, Flow(backend: backend), segment == nil ? .datagrams : .transitory,
-      at: now
-    ) { _, _, _ in } != nil
+    let added = flows.add(
+      key, answers: answers, FlowLife(), packet.segment == nil ? .datagrams : .transitory,
+      at: packet.now
+    ) { _, _, _ in }
+    guard added != nil else {
+      counters.refused &+= 1
+      return .drop
+    }
+    packet.key.destination = backend
+    counters.inbound &+= 1
+    return .pass
   }
 
-  private mutating func note(_ index: Int, isAnswer: Bool, _ segment: TCPHeader?, at now: UInt32) {
-    flows.use(index, flows[index].life.after(segment, isAnswer: isAnswer), at: now)
-  }
-
-  public mutating func advance<S: Surroundings & ~Copyable>(
-    in surroundings: inout S
-  ) -> Instant {
-    flows.expire(at: surroundings.seconds) { _, _, _ in }
-    return min(forwarding.advance(at: surroundings.now), surroundings.now + 1_000_000_000)
-  }
+  public mutating func expire(at now: UInt32) { flows.expire(at: now) { _, _, _ in } }
 
   public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {
-    body("received", stack.counters.received)
-    body("inbound", counters.inbound)
-    body("outbound", counters.outbound)
-    body("invalid", counters.invalid)
-    body("refused", counters.refused)
-    body("fragments", counters.fragments)
-    body("flows", UInt64(flows.count))
-    forwarding.readCounters(body)
+    body("loadbalancer.inbound", counters.inbound)
+    body("loadbalancer.outbound", counters.outbound)
+    body("loadbalancer.invalid", counters.invalid)
+    body("loadbalancer.refused", counters.refused)
+    body("loadbalancer.flows", UInt64(flowCount))
+  }
+}
+
+extension Balancer.Service {
+  /// Without an address it is at the first one of the first port.
+  init(
+    from reader: inout JSONReader, _ configuration: borrowing Configuration
+  ) throws(ConfigurationError) {
+    var service = Balancer.Service(address: .unspecified)
+    for own in configuration.ports[0].addresses.reversed() where own.address.ipv4 != nil {
+      service.address = own.address
+    }
+    try reader.object { (reader, name) throws(ConfigurationError) in
+      if name.equals("address") {
+        service.address = try reader.ipv4()
+      } else if name.equals("port") {
+        let range = try reader.ports()
+        guard range.first == range.last else { throw reader.error("one port is expected") }
+        service.port = range.first
+      } else if name.equals("protocol") {
+        service.protocol = try reader.transport()
+        guard service.protocol != .icmp else { throw reader.error("a service is of tcp or udp") }
+      } else {
+        try reader.skip()
+      }
+    }
+    guard service.address.ipv4 != nil else { throw reader.error("a service needs an address") }
+    self = service
+  }
+}
+
+extension Balancer.Backend {
+  init(from reader: inout JSONReader) throws(ConfigurationError) {
+    var backend = Balancer.Backend(address: .unspecified)
+    try reader.object { (reader, name) throws(ConfigurationError) in
+      if name.equals("address") {
+        backend.address = try reader.ipv4()
+      } else if name.equals("state") {
+        let word = try reader.string()
+        backend.isDraining = word.equals("drain")
+        guard backend.isDraining || word.equals("active") else {
+          throw reader.error("a state is active or drain")
+        }
+      } else {
+        try reader.skip()
+      }
+    }
+    guard backend.address.ipv4 != nil else { throw reader.error("a backend needs an address") }
+    self = backend
+  }
+}
+
+extension JSONReader {
+  mutating func ipv4() throws(ConfigurationError) -> IPv6Address {
+    let address = try address()
+    guard address.ipv4 != nil else { throw error("an IPv4 address is expected") }
+    return address
   }
 }

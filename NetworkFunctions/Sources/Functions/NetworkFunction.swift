@@ -85,7 +85,6 @@ public struct ConfigurationError: Error, Sendable {
   public var text: [UInt8] {
     var text = place
     if !text.isEmpty { text += [0x3a, 0x20] }
-    for index in 0..<reason.utf8CodeUnitCount { text.append((reason.utf8Start + index).pointee) }
-    return text
+    return text + [UInt8](reason)
   }
 }

@@ -7,17 +7,6 @@ public import Packets
 /// A mapping lives as long as it has flows. Who needs more filtering than that puts a firewall
 /// before it.
 public struct PortTranslation: ~Copyable {
-  public struct Endpoint: Sendable, Hashable {
-    public var address: IPv6Address
-    public var port: UInt16
-
-    @inlinable
-    public init(_ address: IPv6Address, _ port: UInt16) {
-      self.address = address
-      self.port = port
-    }
-  }
-
   /// In seconds. The defaults are what the RFCs ask for.
   public struct Times: Sendable {
     /// Of a TCP connection that is being made or ended (RFC 5382, REQ-5).
@@ -35,7 +24,7 @@ public struct PortTranslation: ~Copyable {
   }
 
   private struct Flow {
-    var mapping: Int
+    var mapping: Int32
     var life = FlowLife()
   }
 
@@ -43,6 +32,8 @@ public struct PortTranslation: ~Copyable {
   private var mappings: FlowTable<Mapping>
   /// Internal endpoint to remote one; answers from that to the external endpoint.
   private var flows: FlowTable<Flow>
+  /// From which external ports are taken; nil is all of them.
+  public var ports: PortRange?
   private let external: IPv6Address
   private let secret: Secret
   /// How many ports were chosen.
@@ -60,6 +51,12 @@ public struct PortTranslation: ~Copyable {
     )
     mappings = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
     flows = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
+  }
+
+  /// Makes place for more flows; those that are there stay.
+  public mutating func grow(to capacity: Int) {
+    mappings.grow(to: capacity)
+    flows.grow(to: capacity)
   }
 
   public var flowCount: Int { flows.count }
@@ -105,24 +102,20 @@ public struct PortTranslation: ~Copyable {
     return Endpoint(inside.source, inside.sourcePort)
   }
 
-  /// The internal endpoint that an external port stands for, without a new flow: for ICMP errors
-  /// about what was sent from there (RFC 5508, REQ-4).
-  public func inside(of port: UInt16, _ protocol: IPProtocol) -> Endpoint? {
-    let key = Self.mappingKey(`protocol`, external, port)
-    guard let (mapping, isAnswer) = mappings.find(key), isAnswer else { return nil }
+  /// The internal endpoint that a packet to the external address is for, without a new flow.
+  public func inside(of key: FlowKey) -> Endpoint? {
+    guard let (mapping, isAnswer) = mappings.find(Self.externalKey(key)), isAnswer else {
+      return nil
+    }
     let inside = mappings.key(of: mapping)
     return Endpoint(inside.source, inside.sourcePort)
   }
 
-  /// The external endpoint of an internal one, to which a packet with this key was sent; without a
-  /// new flow or mapping.
+  /// The external endpoint of an internal one that sends, without a new flow or mapping.
   public func outside(of key: FlowKey) -> Endpoint? {
-    let isEcho = key.protocol == .icmp
-    let inside = FlowKey(
-      source: key.destination, destination: .unspecified,
-      sourcePort: isEcho ? key.sourcePort : key.destinationPort, destinationPort: 0,
-      protocol: key.protocol)
-    guard let (mapping, isAnswer) = mappings.find(inside), !isAnswer else { return nil }
+    guard let (mapping, isAnswer) = mappings.find(Self.internalKey(key)), !isAnswer else {
+      return nil
+    }
     return Self.externalEndpoint(mappings.answersKey(of: mapping))
   }
 
@@ -130,7 +123,7 @@ public struct PortTranslation: ~Copyable {
   public mutating func expire(at now: UInt32, limit: Int = 64) {
     // Collected first: a table may not be changed by what it tells.
     var mappingsLeft: [Int] = []
-    flows.expire(at: now, limit: limit) { mappingsLeft.append($2.mapping) }
+    flows.expire(at: now, limit: limit) { mappingsLeft.append(Int($2.mapping)) }
     for mapping in mappingsLeft { release(mapping) }
   }
 
@@ -149,11 +142,11 @@ public struct PortTranslation: ~Copyable {
       sourcePort: key.protocol == .icmp ? endpoint.port : key.destinationPort,
       destinationPort: key.protocol == .icmp ? 0 : endpoint.port, protocol: key.protocol)
     var madeRoom: Int?
-    let flow = Flow(mapping: mapping)
+    let flow = Flow(mapping: Int32(mapping))
     mappings[mapping].flows += 1
     let added = flows.add(
       key, answers: answers, flow, key.protocol == .tcp ? .transitory : .datagrams, at: now
-    ) { madeRoom = $2.mapping }
+    ) { madeRoom = Int($2.mapping) }
     if let madeRoom { release(madeRoom) }
     if added == nil { release(mapping) }
     return added != nil
@@ -161,9 +154,7 @@ public struct PortTranslation: ~Copyable {
 
   /// The mapping of a packet's source; a new one has no flow yet.
   private mutating func mapping(of key: FlowKey, at now: UInt32) -> Int? {
-    let inside = FlowKey(
-      source: key.source, destination: .unspecified, sourcePort: key.sourcePort,
-      destinationPort: 0, protocol: key.protocol)
+    let inside = Self.internalKey(key)
     if let (index, isAnswer) = mappings.find(inside), !isAnswer { return index }
     guard let port = freePort(like: key.sourcePort, key.protocol) else { return nil }
     // Mappings go with their flows, never by themselves.
@@ -178,14 +169,16 @@ public struct PortTranslation: ~Copyable {
     func isFree(_ port: UInt16) -> Bool {
       mappings.find(Self.mappingKey(`protocol`, external, port)) == nil
     }
-    if port != 0, isFree(port) { return port }
-    let range: (first: UInt32, pairs: UInt32) = port < 1024 ? (0, 512) : (1024, 32256)
+    let range = ports ?? (port < 1024 ? PortRange(1, 1023) : PortRange(1024, 65_535))
+    if range.contains(port), port != 0, isFree(port) { return port }
+    let first = UInt32(range.first) + UInt32((range.first ^ port) & 1)
+    guard first <= range.last else { return nil }
+    let pairs = (UInt32(range.last) - first) / 2 + 1
     chosen &+= 1
-    let start = UInt32(truncatingIfNeeded: secret.hash(chosen, 0) >> 32) % range.pairs
-    for step in 0..<min(range.pairs, Self.portTries) {
-      let pair = (start + step) % range.pairs
-      let candidate = UInt16(range.first + pair * 2 + UInt32(port & 1))
-      if candidate != 0, isFree(candidate) { return candidate }
+    let start = UInt32(truncatingIfNeeded: secret.hash(chosen, 0) >> 32) % pairs
+    for step in 0..<min(pairs, Self.portTries) {
+      let candidate = UInt16(first + (start + step) % pairs * 2)
+      if isFree(candidate) { return candidate }
     }
     return nil
   }
@@ -205,6 +198,12 @@ public struct PortTranslation: ~Copyable {
     mappingKey(
       key.protocol, key.destination,
       key.protocol == .icmp ? key.sourcePort : key.destinationPort)
+  }
+
+  private static func internalKey(_ key: FlowKey) -> FlowKey {
+    FlowKey(
+      source: key.source, destination: .unspecified, sourcePort: key.sourcePort,
+      destinationPort: 0, protocol: key.protocol)
   }
 
   private static func externalEndpoint(_ answers: FlowKey) -> Endpoint {

@@ -1,11 +1,60 @@
 import Packets
 
 extension Frame {
-  enum Side { case source, destination }
+  /// Gives an IPv4 packet the endpoints of another key than its own.
+  ///
+  /// - Parameter isError: it is an ICMP error, and the keys are those of an answer to what it
+  ///   quotes: that is translated back, so that its receiver knows it (RFC 5508, section 4.2).
+  /// - Returns: false where that can't be done; the frame is then to be dropped.
+  @_lifetime(self: copy self)
+  mutating func translate(
+    _ datagram: Datagram, isError: Bool, from old: FlowKey, to new: FlowKey
+  ) -> Bool {
+    let present = datagram.present(in: self)
+    guard isError else {
+      rewrite(
+        from: old, to: new, at: datagram.offset, transport: datagram.transport, present: present,
+        isQuoted: false)
+      return true
+    }
+    // The whole message is summed anew: its quote changes in several places.
+    guard present == datagram.transportLength, datagram.isTransportRight(in: self) else {
+      return false
+    }
+    let quoted = datagram.transport + ICMPHeader.length
+    let transport = quoted + Int(u8(at: quoted) & 15) * 4
+    rewrite(
+      from: old.reversed, to: new.reversed, at: quoted, transport: transport,
+      present: datagram.transport + present - transport, isQuoted: true)
+    set(UInt16(0), at: datagram.transport + ICMPHeader.checksumOffset)
+    set(
+      sum(from: datagram.transport, count: present).value,
+      at: datagram.transport + ICMPHeader.checksumOffset)
+    offload = Offload()
+    // Who sent the error may be another one on the way; he is hidden as the answering end is.
+    readdress(
+      datagram, from: new.source == old.source ? datagram.source : new.source,
+      to: new.destination)
+    return true
+  }
 
-  /// Gives an IPv4 packet another endpoint on one side; checksums follow incrementally (RFC 1624,
-  /// RFC 3022, section 4.2), also those that a card is to complete. An echo's port is its
-  /// identifier.
+  /// Gives an IPv4 datagram other addresses, whatever it carries.
+  @_lifetime(self: copy self)
+  mutating func readdress(
+    _ datagram: Datagram, from source: IPv6Address, to destination: IPv6Address
+  ) {
+    func key(_ source: IPv6Address, _ destination: IPv6Address) -> FlowKey {
+      FlowKey(
+        source: source, destination: destination, sourcePort: 0, destinationPort: 0,
+        protocol: IPProtocol(0xff))
+    }
+    rewrite(
+      from: key(datagram.source, datagram.destination), to: key(source, destination),
+      at: datagram.offset, transport: datagram.transport, present: 0, isQuoted: false)
+  }
+
+  /// Checksums follow incrementally (RFC 1624; RFC 3022, section 4.2), also those that a card is to
+  /// complete.
   ///
   /// - Parameters:
   ///   - offset: of the IP header.
@@ -13,43 +62,47 @@ extension Frame {
   ///   - present: how much of the transport is there, in octets.
   ///   - isQuoted: of an ICMP error, where only the first eight octets of the transport are sure.
   @_lifetime(self: copy self)
-  mutating func rewrite(
-    _ side: Side, to endpoint: PortTranslation.Endpoint, protocol: IPProtocol, at offset: Int,
-    transport: Int, present: Int, isQuoted: Bool = false
+  private mutating func rewrite(
+    from old: FlowKey, to new: FlowKey, at offset: Int, transport: Int, present: Int,
+    isQuoted: Bool
   ) {
-    guard let address = endpoint.address.ipv4 else { return }
-    let addressOffset = offset + (side == .source ? 12 : 16)
-    let old = u32(at: addressOffset)
-    set(address, at: addressOffset)
+    guard let oldSource = old.source.ipv4, let oldDestination = old.destination.ipv4,
+      let source = new.source.ipv4, let destination = new.destination.ipv4
+    else { return }
+    var addresses = Checksum.Change()
+    addresses.add(from: oldSource.bits, to: source.bits)
+    addresses.add(from: oldDestination.bits, to: destination.bits)
+    set(source, at: offset + 12)
+    set(destination, at: offset + 16)
     set(
-      Checksum.update(u16(at: offset + IPv4Header.checksumOffset), from: old, to: address.bits),
+      addresses.applied(to: u16(at: offset + IPv4Header.checksumOffset)),
       at: offset + IPv4Header.checksumOffset)
-    switch `protocol` {
+    var ports = Checksum.Change()
+    ports.add(from: old.sourcePort, to: new.sourcePort)
+    switch old.protocol {
     case .icmp:
       guard present >= ICMPHeader.length else { return }
-      let identifier = u16(at: transport + 4)
-      set(endpoint.port, at: transport + 4)
+      set(new.sourcePort, at: transport + 4)
       set(
-        Checksum.update(
-          u16(at: transport + ICMPHeader.checksumOffset), from: identifier, to: endpoint.port),
+        ports.applied(to: u16(at: transport + ICMPHeader.checksumOffset)),
         at: transport + ICMPHeader.checksumOffset)
     case .tcp, .udp:
-      let portOffset = transport + (side == .source ? 0 : 2)
-      let port = u16(at: portOffset)
-      set(endpoint.port, at: portOffset)
-      let isUDP = `protocol` == .udp
+      ports.add(from: old.destinationPort, to: new.destinationPort)
+      set(new.sourcePort, at: transport)
+      set(new.destinationPort, at: transport + 2)
+      let isUDP = old.protocol == .udp
       let checksumOffset = transport + (isUDP ? 6 : TCPHeader.checksumOffset)
       guard checksumOffset + 2 <= transport + present else { return }
       let checksum = u16(at: checksumOffset)
       if offload.isPartial && !isQuoted {
-        set(Checksum.updatePartial(checksum, from: old, to: address.bits), at: checksumOffset)
+        set(addresses.appliedToPartial(checksum), at: checksumOffset)
         return
       }
       // UDP over IPv4 may have none (RFC 768).
       if isUDP && checksum == 0 { return }
-      let new = Checksum.update(
-        Checksum.update(checksum, from: old, to: address.bits), from: port, to: endpoint.port)
-      set(isUDP && new == 0 ? 0xffff : new, at: checksumOffset)
+      ports.add(addresses)
+      let changed = ports.applied(to: checksum)
+      set(isUDP && changed == 0 ? 0xffff : changed, at: checksumOffset)
     default: return
     }
   }

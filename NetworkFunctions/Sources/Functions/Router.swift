@@ -1,54 +1,26 @@
-public import Packets
+import Packets
 
 /// Forwards between its ports by the longest prefix; its routes are its ports' networks and those
 /// that the platform gives them.
-public struct Router: NetworkFunction, ~Copyable {
-  private var stack = LocalStack()
-  private var forwarding = Forwarding()
+public typealias Router = Forwarder<NoStage>
 
+/// Passes everything.
+public struct NoStage: Stage, ~Copyable {
   public init() {}
 
-  public mutating func configure<S: Surroundings & ~Copyable>(
-    _ configuration: borrowing Configuration, in surroundings: inout S
-  ) throws(ConfigurationError) {
-    stack.ports = configuration.ports
-    forwarding.configure(configuration.ports)
-  }
+  public static func read(
+    _ configuration: borrowing Configuration, outside: Int
+  ) throws(ConfigurationError) {}
 
-  @_lifetime(frame: copy frame)
-  public mutating func process<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, from port: Int, in surroundings: inout S
-  ) -> Verdict {
-    forwarding.learn(from: frame, on: port, in: &surroundings)
-    switch stack.receive(&frame, from: port) {
-    case .done(let verdict): return verdict
-    case .local(let ethernet, let datagram):
-      return forwarding.tell(
-        .portUnreachable, &frame, ethernet, datagram, on: port, in: &surroundings)
-    case .transit(let ethernet, let datagram):
-      return forwarding.forward(&frame, ethernet, datagram, from: port, in: &surroundings)
-    }
-  }
+  public mutating func take<S: Surroundings & ~Copyable>(
+    _ settings: Void, in surroundings: inout S
+  ) {}
 
-  public mutating func advance<S: Surroundings & ~Copyable>(
-    in surroundings: inout S
-  ) -> Instant {
-    forwarding.advance(at: surroundings.now)
-  }
+  public var isTransparent: Bool { true }
 
-  public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {
-    body("received", stack.counters.received)
-    body("malformed", stack.counters.malformed)
-    forwarding.readCounters(body)
-  }
-}
+  public mutating func pass(_ packet: inout Passage) -> Passing { .pass }
 
-extension Forwarding {
-  func readCounters(_ body: (StaticString, UInt64) -> Void) {
-    body("forwarded", counters.forwarded)
-    body("withoutRoute", counters.withoutRoute)
-    body("expired", counters.expired)
-    body("tooBig", counters.tooBig)
-    body("unresolved", counters.unresolved)
-  }
+  public mutating func expire(at now: UInt32) {}
+
+  public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {}
 }

@@ -102,16 +102,36 @@ public struct Checksum: Sendable {
     ~fold(UInt64(~checksum) + UInt64(~old) + UInt64(new))
   }
 
-  @inlinable
-  public static func update(_ checksum: UInt16, from old: UInt32, to new: UInt32) -> UInt16 {
-    update(
-      update(checksum, from: UInt16(old >> 16), to: UInt16(new >> 16)),
-      from: UInt16(truncatingIfNeeded: old), to: UInt16(truncatingIfNeeded: new))
-  }
+  /// What the change of some words does to checksums over them (RFC 1624, equation 3).
+  public struct Change: Sendable {
+    @usableFromInline
+    var sum: UInt64 = 0
 
-  /// The same for a partial checksum, which holds the sum itself.
-  @inlinable
-  public static func updatePartial(_ sum: UInt16, from old: UInt32, to new: UInt32) -> UInt16 {
-    ~update(~sum, from: old, to: new)
+    @inlinable
+    public init() {}
+
+    @inlinable
+    public mutating func add(from old: UInt16, to new: UInt16) {
+      sum &+= UInt64(~old) &+ UInt64(new)
+    }
+
+    @inlinable
+    public mutating func add(from old: UInt32, to new: UInt32) {
+      sum &+= UInt64(~old) &+ UInt64(new)
+    }
+
+    @inlinable
+    public mutating func add(_ other: Change) { sum &+= other.sum }
+
+    @inlinable
+    public func applied(to checksum: UInt16) -> UInt16 {
+      ~Checksum.fold(UInt64(~checksum) &+ sum)
+    }
+
+    /// The same for a partial checksum, which holds the sum itself.
+    @inlinable
+    public func appliedToPartial(_ checksum: UInt16) -> UInt16 {
+      Checksum.fold(UInt64(checksum) &+ sum)
+    }
   }
 }

@@ -15,13 +15,16 @@ public struct Datagram: Sendable, Hashable {
   public var hopLimit: UInt8
   /// Of the transport, after extension headers.
   public var `protocol`: IPProtocol
-  /// Of the transport in the frame.
+  /// Of what comes after the IP header and its extensions, in the frame.
   public var transport: Int
   /// The transport's header and payload, in octets.
   public var transportLength: Int
   /// Whether the transport is in several datagrams, and whether this is not the first of them.
   public var isFragment: Bool
-  public var isLaterFragment: Bool
+  /// Where in the whole transport this part of it begins, in octets.
+  public var fragmentOffset: Int
+  /// The same for all fragments of a datagram; 0 where it is whole.
+  public var identification: UInt32
   /// Whether the header has options or extension headers.
   public var hasOptions: Bool
 
@@ -40,7 +43,8 @@ public struct Datagram: Sendable, Hashable {
       transport = offset + header.headerLength
       transportLength = header.totalLength - header.headerLength
       isFragment = header.isFragment
-      isLaterFragment = header.isLaterFragment
+      fragmentOffset = Int(header.fragment & 0x1fff) * 8
+      identification = isFragment ? UInt32(header.identification) : 0
       hasOptions = header.headerLength > IPv4Header.minimumLength
     case .ipv6:
       guard let header = IPv6Header(in: frame, at: offset) else { return nil }
@@ -54,7 +58,8 @@ public struct Datagram: Sendable, Hashable {
       transport = offset + IPv6Header.length
       transportLength = header.payloadLength
       isFragment = false
-      isLaterFragment = false
+      fragmentOffset = 0
+      identification = 0
       hasOptions = false
       var extensions = 0
       while true {
@@ -69,7 +74,8 @@ public struct Datagram: Sendable, Hashable {
           length = 8
           let fragment = frame.u16(at: transport + 2)
           isFragment = fragment & 0xfff9 != 0
-          isLaterFragment = fragment & 0xfff8 != 0
+          fragmentOffset = Int(fragment & 0xfff8)
+          identification = frame.u32(at: transport + 4)
         default: return
         }
         guard transportLength >= length, extensions < Self.maximumExtensions else { return nil }
@@ -90,6 +96,10 @@ public struct Datagram: Sendable, Hashable {
     default: return nil
     }
   }
+
+  /// Whether it is a part without the transport's header.
+  @inlinable
+  public var isLaterFragment: Bool { fragmentOffset > 0 }
 
   /// How many octets of the transport are in the frame's head.
   @inlinable

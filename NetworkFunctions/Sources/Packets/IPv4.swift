@@ -70,10 +70,6 @@ public struct IPv4Header: Sendable, Hashable {
   @inlinable
   public var isFragment: Bool { fragment & 0x3fff != 0 }
 
-  /// Whether the transport's header is in another part.
-  @inlinable
-  public var isLaterFragment: Bool { fragment & 0x1fff != 0 }
-
   /// Whether the header's checksum is right.
   public func isRight(in frame: borrowing Frame, at offset: Int) -> Bool {
     frame.sum(from: offset, count: headerLength).isRight

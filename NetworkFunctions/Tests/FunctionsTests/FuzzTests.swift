@@ -79,11 +79,11 @@ import Testing
   }
 
   static func fuzz<Function: NetworkFunction & ~Copyable>(
-    _ function: consuming Function, _ seed: UInt64
+    _ function: consuming Function, _ seed: UInt64, _ parameters: String = "{}"
   ) throws {
     var numbers = Numbers(state: seed)
     var surroundings = TestSurroundings()
-    try function.configure(Sample.configuration, in: &surroundings)
+    try function.configure(Sample.configuration(parameters), in: &surroundings)
     for step in 0..<count {
       let octets = frame(&numbers)
       var offload = Offload()
@@ -122,17 +122,27 @@ import Testing
 
   @Test func router() throws { try Self.fuzz(Router(), 1) }
 
-  @Test func firewall() throws {
-    var firewall = Firewall(capacity: 64)
-    firewall.rules = FirewallRules([.init(protocol: .tcp, action: .reject)], policy: .accept)
-    try Self.fuzz(firewall, 2)
+  @Test func firewall() throws { try Self.fuzz(Firewall(), 2, Self.rules) }
+
+  @Test func nat44() throws { try Self.fuzz(NAT44(), 3, #"{"flows": 64}"#) }
+
+  @Test func loadBalancer() throws { try Self.fuzz(LoadBalancer(), 4, Self.services) }
+
+  @Test(arguments: [
+    #""pipeline": "firewall | nat44""#, #""pipeline": "firewall|loadbalancer""#,
+    #""pipeline": "router""#, #""pipeline": "responder""#,
+  ])
+  func pipeline(text: String) throws {
+    try Self.fuzz(
+      Pipeline(), 5,
+      "{\(text), \(Self.rules.dropFirst().dropLast()), "
+        + Self.services.dropFirst())
   }
 
-  @Test func nat44() throws { try Self.fuzz(NAT44(capacity: 64), 3) }
-
-  @Test func loadBalancer() throws {
-    var balancer = LoadBalancer(capacity: 64)
-    try balancer.setBackends(LoadBalancerTests.backends.map { .init($0) })
-    try Self.fuzz(balancer, 4)
-  }
+  static let rules =
+    #"{"flows": 64, "rules": [{"protocol": "tcp", "action": "reject"}, {"action": "accept"}]}"#
+  static let services = """
+    {"flows": 64, "services": [{}, {"address": "192.0.2.80", "port": 80, "protocol": "tcp"}],
+     "backends": [{"address": "10.0.2.2"}, {"address": "10.0.2.3", "state": "drain"}]}
+    """
 }

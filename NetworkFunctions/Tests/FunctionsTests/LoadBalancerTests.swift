@@ -11,11 +11,20 @@ import Testing
     MACAddress(0x0200_0000_0200 | UInt64(backend.bits & 0xff))
   }
 
+  /// One service for all of TCP and UDP, at the left address.
+  static func configuration(
+    _ backends: [IPv4Address], draining: IPv4Address? = nil
+  ) -> Configuration {
+    let list = backends.map {
+      #"{"address": "10.0.2.\#($0.bits & 255)", "state": "\#($0 == draining ? "drain" : "active")"}"#
+    }.joined(separator: ", ")
+    return Sample.configuration(#"{"flows": 1024, "services": [{}], "backends": [\#(list)]}"#)
+  }
+
   /// Before three backends, whose MACs it has asked for.
   static func balancer(_ surroundings: inout TestSurroundings) throws -> LoadBalancer {
-    var balancer = LoadBalancer(capacity: 1024)
-    try balancer.configure(Sample.configuration, in: &surroundings)
-    try balancer.setBackends(backends.map { .init($0) })
+    var balancer = LoadBalancer()
+    try balancer.configure(configuration(backends), in: &surroundings)
     for number in 1...60 as ClosedRange<UInt16> {
       _ = balancer.process(datagram(number), from: 0, &surroundings)
     }
@@ -78,7 +87,8 @@ import Testing
         of: balancer.process(Self.datagram(number), from: 0, &surroundings).octets)
     }
     let draining = Self.backends[1]
-    try balancer.setBackends(Self.backends.map { .init($0, isDraining: $0 == draining) })
+    try balancer.configure(
+      Self.configuration(Self.backends, draining: draining), in: &surroundings)
     for number in 100..<200 as Range<UInt16> {
       let octets = balancer.process(Self.datagram(number), from: 0, &surroundings).octets
       #expect(Self.backend(of: octets) == before[number])
@@ -88,7 +98,8 @@ import Testing
       #expect(Self.backend(of: octets) != draining)
     }
     // Gone altogether: its flows go to others.
-    try balancer.setBackends(Self.backends.filter { $0 != draining }.map { .init($0) })
+    try balancer.configure(
+      Self.configuration(Self.backends.filter { $0 != draining }), in: &surroundings)
     for number in 100..<200 as Range<UInt16> {
       let octets = balancer.process(Self.datagram(number), from: 0, &surroundings).octets
       #expect(Self.backend(of: octets) != draining)
@@ -108,7 +119,7 @@ import Testing
   @Test func withoutBackendsTheSenderIsTold() throws {
     var surroundings = TestSurroundings()
     var balancer = try Self.balancer(&surroundings)
-    try balancer.setBackends([])
+    try balancer.configure(Self.configuration([]), in: &surroundings)
     let (verdict, octets) = balancer.process(Self.datagram(500), from: 0, &surroundings)
     #expect(verdict == .send(port: 0))
     #expect(Seen(octets)?.first == 3)

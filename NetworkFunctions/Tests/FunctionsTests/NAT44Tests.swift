@@ -10,8 +10,8 @@ import Testing
   static let neighbourMAC = MACAddress(0x0200_0000_0003)
 
   static func nat(_ surroundings: inout TestSurroundings) throws -> NAT44 {
-    var nat = NAT44(capacity: 16)
-    try nat.configure(Sample.configuration, in: &surroundings)
+    var nat = NAT44()
+    try nat.configure(Sample.configuration(#"{"flows": 16}"#), in: &surroundings)
     // It asks for its neighbours and is answered.
     _ = nat.process(Sample.udp(ports: (9, 9)), from: 0, &surroundings)
     _ = nat.process(
@@ -132,7 +132,7 @@ import Testing
     ] {
       #expect(nat.process(octets, from: 1, &surroundings).verdict == .drop)
     }
-    #expect(nat.counters.unmapped == 2)
+    #expect(nat.stage.counters.unmapped == 2)
   }
 
   static func error(
@@ -213,25 +213,25 @@ import Testing
   func expiredOutside() throws {
     var surroundings = TestSurroundings()
     var nat = try Self.nat(&surroundings)
-    let flows = nat.flowCount
+    let flows = nat.stage.flowCount
     let original = Sample.udp(hopLimit: 1)
     let (verdict, octets) = nat.process(original, from: 0, &surroundings)
     #expect(verdict == .send(port: 0))
     #expect(Seen(octets)?.first == 11)
     #expect(Array(octets[42..<70]) == Array(original[14..<42]))
-    #expect(nat.flowCount == flows)
+    #expect(nat.stage.flowCount == flows)
   }
 
   @Test func aNewConfigurationKeepsFlows() throws {
     var surroundings = TestSurroundings()
     var nat = try Self.nat(&surroundings)
     _ = nat.process(Sample.tcp(flags: .syn), from: 0, &surroundings)
-    let before = nat.flowCount
+    let before = nat.stage.flowCount
     try nat.configure(Sample.configuration, in: &surroundings)
-    #expect(nat.flowCount == before)
+    #expect(nat.stage.flowCount == before)
     #expect(throws: ConfigurationError.self) {
       try nat.configure(Configuration(ports: [.init(mac: Sample.leftMAC)]), in: &surroundings)
     }
-    #expect(nat.flowCount == before)
+    #expect(nat.stage.flowCount == before)
   }
 }

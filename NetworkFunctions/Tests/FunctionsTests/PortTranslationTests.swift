@@ -26,8 +26,8 @@ import Testing
       destinationPort: `protocol` == .icmp ? 0 : port, protocol: `protocol`)
   }
 
-  static func endpoint(_ host: UInt8, _ port: UInt16) -> PortTranslation.Endpoint {
-    .init(IPv6Address(IPv4Address(10, 0, 0, host)), port)
+  static func endpoint(_ host: UInt8, _ port: UInt16) -> Endpoint {
+    Endpoint(IPv6Address(IPv4Address(10, 0, 0, host)), port)
   }
 
   func segment(_ flags: TCPHeader.Flags) -> TCPHeader {
@@ -127,7 +127,7 @@ import Testing
     _ = nat.inbound(Self.inbound(to: 5000, from: 8, 80, .tcp), segment(.rst), at: 1)
     nat.expire(at: 241)
     #expect(nat.flowCount == 1)
-    #expect(nat.inside(of: 5000, .tcp) == Self.endpoint(1, 5000))
+    #expect(nat.inside(of: Self.inbound(to: 5000, from: 9, 80, .tcp)) == Self.endpoint(1, 5000))
   }
 
   @Test("RFC 5508 REQ-1: an echo's identifier is translated as a port")

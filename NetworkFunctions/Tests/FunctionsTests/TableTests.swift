@@ -10,10 +10,11 @@ import Testing
       [
         .init(
           port: 0, protocol: .tcp, destination: Prefix(IPv4Address(10, 0, 0, 0), length: 8),
-          destinationPorts: .init(5000, 5001), action: .accept),
+          ports: .init(5000, 5001), action: .accept),
         .init(protocol: .tcp, action: .reject),
         .init(source: Prefix(IPv6Address(0x2001_0db8_0000_0000, 0), length: 32), action: .accept),
-      ], policy: .drop)
+        .init(protocol: .icmp, action: .accept),
+      ])
     func decide(
       _ port: UInt8, _ `protocol`: IPProtocol, to destination: IPv6Address, _ number: UInt16,
       from source: IPv6Address = IPv6Address(IPv4Address(192, 0, 2, 1))
@@ -21,8 +22,7 @@ import Testing
       rules.decide(
         FlowKey(
           source: source, destination: destination, sourcePort: 1234, destinationPort: number,
-          protocol: `protocol`), from: port
-      ).action
+          protocol: `protocol`), from: port)
     }
     let inside = Self.address(0x0a01_0203)
     #expect(decide(0, .tcp, to: inside, 5001) == .accept)
@@ -31,6 +31,9 @@ import Testing
     #expect(decide(1, .tcp, to: inside, 5001) == .reject)
     #expect(decide(0, .tcp, to: Self.address(0x0b01_0203), 5001) == .reject)
     #expect(decide(0, .udp, to: inside, 5001) == .drop)
+    // Both versions'.
+    #expect(decide(0, .icmp, to: inside, 0) == .accept)
+    #expect(decide(0, .icmpv6, to: inside, 0) == .accept)
     #expect(
       decide(0, .udp, to: inside, 5001, from: IPv6Address(0x2001_0db8_0001_0000, 9)) == .accept)
   }

@@ -60,19 +60,21 @@ enum Sample {
   static let right = IPv4Address(10, 0, 2, 1)
 
   /// A port to the client's network and one to the server's.
-  static var configuration: Configuration {
+  static var configuration: Configuration { configuration("{}") }
+
+  static func configuration(_ parameters: String) -> Configuration {
     Configuration(
       generation: 1,
       ports: [
-        .init(mac: leftMAC, addresses: [Prefix(left, length: 24)]),
+        .init(name: Array("left".utf8), mac: leftMAC, addresses: [Prefix(left, length: 24)]),
         .init(
-          mac: rightMAC, addresses: [Prefix(right, length: 24)],
+          name: Array("right".utf8), mac: rightMAC, addresses: [Prefix(right, length: 24)],
           routes: [
             .init(
               destination: Prefix(IPv4Address(172, 16, 0, 0), length: 12),
               via: IPv6Address(server))
           ]),
-      ])
+      ], parameters: Array(parameters.utf8))
   }
 
   static func udp(

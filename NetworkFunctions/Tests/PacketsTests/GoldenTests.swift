@@ -173,8 +173,10 @@ import Testing
         let new = UInt32.random(in: 0...UInt32.max, using: &random)
         frame.set(new, at: 4)
         let after = frame.sum(from: 0, count: length)
-        #expect(Checksum.update(before.value, from: old, to: new) == after.value)
-        #expect(Checksum.updatePartial(before.folded, from: old, to: new) == after.folded)
+        var change = Checksum.Change()
+        change.add(from: old, to: new)
+        #expect(change.applied(to: before.value) == after.value)
+        #expect(change.appliedToPartial(before.folded) == after.folded)
       }
     }
   }
