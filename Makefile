@@ -3,7 +3,7 @@ SHELL := /bin/sh
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 RELEASE := .build/release
 DEBUG := .build/debug
-FUNCTIONS := responder firewall nat44 loadbalancer router
+FUNCTIONS := responder firewall nat44 loadbalancer router pipeline
 
 .PHONY: setup build demo serve functions functions-check test check bench clean
 

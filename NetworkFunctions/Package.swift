@@ -12,7 +12,7 @@ let settings: [SwiftSetting] = [
 ]
 
 /// One a function, each a few lines that name it.
-let programs = ["responder", "firewall", "nat44", "loadbalancer", "router"]
+let programs = ["responder", "firewall", "nat44", "loadbalancer", "router", "pipeline"]
 
 // Everything here compiles as ordinary Swift, which is how it is tested, and as Embedded Swift,
 // which is how it is used. `Unikernel/` is a package of its own: it compiles for bare metal only.

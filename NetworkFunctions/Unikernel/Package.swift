@@ -12,7 +12,7 @@ let settings: [SwiftSetting] = [
 ]
 
 /// One a function, each a few lines that name it; `faults` is what `../check` breaks.
-let images = ["responder", "firewall", "nat44", "loadbalancer", "router", "faults"]
+let images = ["responder", "firewall", "nat44", "loadbalancer", "router", "pipeline", "faults"]
 
 let package = Package(
   name: "Unikernel",
