@@ -1,12 +1,18 @@
 import Packets
 
 extension [UInt8] {
+  /// As `append`, which would be made anew in every place.
+  @inline(never)
+  mutating func push(_ octet: UInt8) { append(octet) }
+
+  @inline(never)
   init(_ word: StaticString) {
     self = []
-    for index in 0..<word.utf8CodeUnitCount { append((word.utf8Start + index).pointee) }
+    for index in 0..<word.utf8CodeUnitCount { push((word.utf8Start + index).pointee) }
   }
 
   /// Whether these are the word's octets.
+  @inline(never)
   func equals(_ word: StaticString) -> Bool {
     guard count == word.utf8CodeUnitCount else { return false }
     for index in 0..<count where self[index] != (word.utf8Start + index).pointee { return false }

@@ -87,10 +87,10 @@ public struct ControlChannel: ~Copyable {
     switch number(at: 12, octets: 2) {
     case Kind.hello:
       var body: [UInt8] = []
-      body.put(Self.version)
+      body.put(UInt64(Self.version), octets: 2)
       // The state `running`; its process is 0 as long as there is no configuration.
-      body.append(1)
-      body.put(UInt32(isConfigured ? 1 : 0))
+      body.push(1)
+      body.put(isConfigured ? 1 : 0, octets: 4)
       reply(id, Kind.status, body)
     case Kind.stop:
       mustStop = true
@@ -106,15 +106,14 @@ public struct ControlChannel: ~Copyable {
         refuse(id, error.text)
       }
     case Kind.functionCounters:
-      var count: UInt16 = 0
+      var count: UInt64 = 0
       var body: [UInt8] = []
       function.readCounters { name, value in
         count += 1
-        body.put(name)
-        body.put(value)
+        body.put(name, value)
       }
       var list: [UInt8] = []
-      list.put(count)
+      list.put(count, octets: 2)
       reply(id, Kind.countersReply, list + body)
     default: refuse(id, ConfigurationError("a function does not know this request").text)
     }
@@ -122,27 +121,29 @@ public struct ControlChannel: ~Copyable {
 
   private mutating func refuse(_ id: UInt64, _ reason: [UInt8]) {
     var body: [UInt8] = []
-    body.put(UInt16(truncatingIfNeeded: reason.count))
+    body.put(UInt64(reason.count), octets: 2)
     reply(id, Kind.refused, body + reason)
   }
 
   private mutating func reply(_ id: UInt64, _ kind: UInt16, _ body: [UInt8]) {
-    output.put(UInt32(10 + body.count))
-    output.put(id)
-    output.put(kind)
+    output.put(UInt64(10 + body.count), octets: 4)
+    output.put(id, octets: 8)
+    output.put(UInt64(kind), octets: 2)
     output.append(contentsOf: body)
   }
 }
 
 extension [UInt8] {
-  fileprivate mutating func put<Value: FixedWidthInteger>(_ value: Value) {
-    for shift in stride(from: 0, to: Value.bitWidth, by: 8) {
-      append(UInt8(truncatingIfNeeded: value >> Value(shift)))
-    }
+  /// The lowest octet first.
+  @inline(never)
+  fileprivate mutating func put(_ value: UInt64, octets: Int) {
+    for index in 0..<octets { push(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
   }
 
-  fileprivate mutating func put(_ text: StaticString) {
-    put(UInt16(text.utf8CodeUnitCount))
-    for index in 0..<text.utf8CodeUnitCount { append((text.utf8Start + index).pointee) }
+  @inline(never)
+  fileprivate mutating func put(_ name: StaticString, _ value: UInt64) {
+    put(UInt64(name.utf8CodeUnitCount), octets: 2)
+    self += [UInt8](name)
+    put(value, octets: 8)
   }
 }

@@ -14,11 +14,13 @@ extension Configuration {
     var ports: [Port] = []
     var parameters: [UInt8] = []
     var reader = JSONReader(document)
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("generation") {
         generation = try reader.integer()
       } else if name.equals("ports") {
-        try reader.array { (reader) throws(ConfigurationError) in
+        try reader.enterArray()
+        while try reader.nextElement() {
           guard ports.count < Self.maximumPorts else {
             throw reader.error("there are more than 8 ports")
           }
@@ -35,17 +37,19 @@ extension Configuration {
     self.init(generation: UInt64(generation), ports: ports, parameters: parameters)
   }
 
-  /// Calls `body` for each parameter; it reads or skips the parameter's value.
-  func readParameters(
-    _ body: (inout JSONReader, [UInt8]) throws(ConfigurationError) -> Void
-  ) throws(ConfigurationError) {
-    guard !parameters.isEmpty else { return }
-    let name: StaticString = "parameters"
-    var reader = JSONReader(parameters, at: [UInt8](name))
-    try reader.object(body)
+  /// Gives one parameter after the other, by `nextMember()`.
+  @inline(never)
+  func parameterReader() throws(ConfigurationError) -> JSONReader {
+    var reader = JSONReader(
+      parameters.isEmpty ? [0x7b, 0x7d] : parameters, at: [UInt8](Self.place))
+    try reader.enterObject()
+    return reader
   }
 
+  private static var place: StaticString { "parameters" }
+
   /// The place of the port that the next value names.
+  @inline(never)
   func port(from reader: inout JSONReader) throws(ConfigurationError) -> Int {
     let name = try reader.string()
     for index in ports.indices where ports[index].name == name { return index }
@@ -57,7 +61,8 @@ extension Configuration.Port {
   init(from reader: inout JSONReader) throws(ConfigurationError) {
     var port = Configuration.Port(mac: MACAddress(0))
     var mac: MACAddress?
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("name") {
         port.name = try reader.string()
       } else if name.equals("mac") {
@@ -72,11 +77,13 @@ extension Configuration.Port {
         port.mtu = try reader.integer()
         guard 576...65_535 ~= port.mtu else { throw reader.error("an MTU is 576 to 65535") }
       } else if name.equals("addresses") {
-        try reader.array { (reader) throws(ConfigurationError) in
+        try reader.enterArray()
+        while try reader.nextElement() {
           port.addresses.append(try reader.prefix())
         }
       } else if name.equals("routes") {
-        try reader.array { (reader) throws(ConfigurationError) in
+        try reader.enterArray()
+        while try reader.nextElement() {
           port.routes.append(try Configuration.Route(from: &reader))
         }
       } else {
@@ -93,7 +100,8 @@ extension Configuration.Route {
   init(from reader: inout JSONReader) throws(ConfigurationError) {
     var destination: Prefix?
     var via: IPv6Address?
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("destination") {
         destination = try reader.prefix()
       } else if name.equals("via") {
@@ -111,6 +119,7 @@ extension Configuration.Route {
 
 extension JSONReader {
   /// An address or a prefix.
+  @inline(never)
   mutating func prefix() throws(ConfigurationError) -> Prefix {
     guard let prefix = Prefix(text: try string()) else {
       throw error("an address or a prefix is expected")
@@ -118,6 +127,7 @@ extension JSONReader {
     return prefix
   }
 
+  @inline(never)
   mutating func address() throws(ConfigurationError) -> IPv6Address {
     guard let address = IPv6Address(text: try string()[...]) else {
       throw error("an address is expected")
@@ -126,6 +136,7 @@ extension JSONReader {
   }
 
   /// A port of a transport, as a number or a string, or a range such as `"8000-8100"`.
+  @inline(never)
   mutating func ports() throws(ConfigurationError) -> PortRange {
     var first = 0
     var last: Int?

@@ -47,7 +47,8 @@ public struct PacketFilter: Stage, ~Copyable {
   ) throws(ConfigurationError) -> Settings {
     var rules = FirewallRules()
     var capacity = Self.defaultFlows
-    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+    var reader = try configuration.parameterReader()
+    while let name = try reader.nextMember() {
       if name.equals("rules") {
         rules = try FirewallRules(from: &reader, configuration)
       } else if name.equals("flows") {

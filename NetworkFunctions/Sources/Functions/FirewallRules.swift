@@ -70,7 +70,8 @@ extension FirewallRules {
     from reader: inout JSONReader, _ configuration: borrowing Configuration
   ) throws(ConfigurationError) {
     rules = []
-    try reader.array { (reader) throws(ConfigurationError) in
+    try reader.enterArray()
+    while try reader.nextElement() {
       guard rules.count < Self.maximum else { throw reader.error("there are more than 1024 rules") }
       rules.append(try Rule(from: &reader, configuration))
     }
@@ -83,7 +84,8 @@ extension FirewallRules.Rule {
   ) throws(ConfigurationError) {
     var rule = FirewallRules.Rule(action: .drop)
     var action: FirewallRules.Action?
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("from") {
         rule.port = UInt8(try configuration.port(from: &reader))
       } else if name.equals("protocol") {

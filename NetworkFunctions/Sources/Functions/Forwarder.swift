@@ -16,7 +16,8 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     _ configuration: borrowing Configuration, in surroundings: inout Around
   ) throws(ConfigurationError) {
     var outside = max(0, configuration.ports.count - 1)
-    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+    var reader = try configuration.parameterReader()
+    while let name = try reader.nextMember() {
       if name.equals("outside") {
         outside = try configuration.port(from: &reader)
       } else {

@@ -6,7 +6,11 @@ struct JSONReader {
 
   private let octets: [UInt8]
   private var position = 0
-  private var depth = 0
+  /// Objects and lists that have begun: how long `place` is without their parts, and how many
+  /// elements have come.
+  private var open: [(base: Int, count: Int)] = []
+  /// The last of them has just begun.
+  private var isFirst = false
   /// Names and indices of what is being read, such as `ports[1].mac`.
   private var place: [UInt8]
 
@@ -17,60 +21,65 @@ struct JSONReader {
   }
 
   /// An error about what is being read.
+  @inline(never)
   func error(_ reason: StaticString) -> ConfigurationError {
     ConfigurationError(reason, at: place)
   }
 
   private var malformed: ConfigurationError { error("this is not JSON") }
 
-  /// Calls `body` for each member; it reads or skips the member's value.
-  mutating func object(
-    _ body: (inout JSONReader, [UInt8]) throws(ConfigurationError) -> Void
-  ) throws(ConfigurationError) {
+  /// Begins an object, whose members ``nextMember()`` then gives.
+  mutating func enterObject() throws(ConfigurationError) {
     try enter(0x7b, "an object is expected")
-    if try take(0x7d) {
-      depth -= 1
-      return
-    }
-    repeat {
+  }
+
+  /// The next member's name; its value is to be read or skipped then. nil at the object's end.
+  @inline(never)
+  mutating func nextMember() throws(ConfigurationError) -> [UInt8]? {
+    while true {
+      guard try goOn(0x7d) else { return nil }
       let name = try string()
       try expect(0x3a)
       if try peek() == 0x6e {
         try word("null")
         continue
       }
-      let length = place.count
-      if length > 0 { place.append(0x2e) }
+      if !place.isEmpty { place.push(0x2e) }
       place += name
-      try body(&self, name)
-      place.removeLast(place.count - length)
-    } while try take(0x2c)
-    try expect(0x7d)
-    depth -= 1
+      return name
+    }
   }
 
-  /// Calls `body` for each element, which it reads or skips.
-  mutating func array(
-    _ body: (inout JSONReader) throws(ConfigurationError) -> Void
-  ) throws(ConfigurationError) {
+  /// Begins a list, whose elements ``nextElement()`` then finds.
+  mutating func enterArray() throws(ConfigurationError) {
     try enter(0x5b, "a list is expected")
-    if try take(0x5d) {
-      depth -= 1
-      return
+  }
+
+  /// Whether there is another element, which is to be read or skipped then.
+  @inline(never)
+  mutating func nextElement() throws(ConfigurationError) -> Bool {
+    guard try goOn(0x5d) else { return false }
+    place.pushIndex(open[open.count - 1].count)
+    open[open.count - 1].count += 1
+    return true
+  }
+
+  /// Steps to the next part of what is open, or closes it.
+  private mutating func goOn(_ end: UInt8) throws(ConfigurationError) -> Bool {
+    let base = open[open.count - 1].base
+    while place.count > base { place.removeLast() }
+    if try take(end) {
+      open.removeLast()
+      isFirst = false
+      return false
     }
-    var index = 0
-    repeat {
-      let length = place.count
-      place.appendIndex(index)
-      try body(&self)
-      place.removeLast(place.count - length)
-      index += 1
-    } while try take(0x2c)
-    try expect(0x5d)
-    depth -= 1
+    if !isFirst { try expect(0x2c) }
+    isFirst = false
+    return true
   }
 
   /// UTF-8 as it stands; `\u` of half a pair gives the replacement character.
+  @inline(never)
   mutating func string() throws(ConfigurationError) -> [UInt8] {
     guard try peek() == 0x22 else { throw error("a string is expected") }
     position += 1
@@ -81,12 +90,13 @@ struct JSONReader {
       case 0x22: return result
       case 0..<0x20: throw malformed
       case 0x5c: try escape(into: &result)
-      default: result.append(octet)
+      default: result.push(octet)
       }
     }
   }
 
   /// A whole number without sign, below 2^63.
+  @inline(never)
   mutating func integer() throws(ConfigurationError) -> Int {
     guard case 0x30...0x39 = try peek() else { throw error("a whole number is expected") }
     let start = position
@@ -107,10 +117,15 @@ struct JSONReader {
   }
 
   /// Passes over a value of any kind.
+  @inline(never)
   mutating func skip() throws(ConfigurationError) {
     switch try peek() {
-    case 0x7b: try object { (reader, _) throws(ConfigurationError) in try reader.skip() }
-    case 0x5b: try array { (reader) throws(ConfigurationError) in try reader.skip() }
+    case 0x7b:
+      try enterObject()
+      while try nextMember() != nil { try skip() }
+    case 0x5b:
+      try enterArray()
+      while try nextElement() { try skip() }
     case 0x22: _ = try string()
     case 0x74: try word("true")
     case 0x66: try word("false")
@@ -167,14 +182,14 @@ struct JSONReader {
 
   private mutating func escape(into result: inout [UInt8]) throws(ConfigurationError) {
     switch try next() {
-    case 0x22: result.append(0x22)
-    case 0x5c: result.append(0x5c)
-    case 0x2f: result.append(0x2f)
-    case 0x62: result.append(8)
-    case 0x66: result.append(12)
-    case 0x6e: result.append(10)
-    case 0x72: result.append(13)
-    case 0x74: result.append(9)
+    case 0x22: result.push(0x22)
+    case 0x5c: result.push(0x5c)
+    case 0x2f: result.push(0x2f)
+    case 0x62: result.push(8)
+    case 0x66: result.push(12)
+    case 0x6e: result.push(10)
+    case 0x72: result.push(13)
+    case 0x74: result.push(9)
     case 0x75:
       var scalar = try fourDigits()
       if scalar >> 10 == 0x36, position + 1 < octets.count, octets[position] == 0x5c,
@@ -195,19 +210,19 @@ struct JSONReader {
       0x80 | UInt8(truncatingIfNeeded: scalar >> shift & 0x3f)
     }
     switch scalar {
-    case 0..<0x80: result.append(UInt8(scalar))
+    case 0..<0x80: result.push(UInt8(scalar))
     case 0x80..<0x800:
-      result.append(0xc0 | UInt8(scalar >> 6))
-      result.append(tail(0))
+      result.push(0xc0 | UInt8(scalar >> 6))
+      result.push(tail(0))
     case 0x800..<0x10000:
-      result.append(0xe0 | UInt8(scalar >> 12))
-      result.append(tail(6))
-      result.append(tail(0))
+      result.push(0xe0 | UInt8(scalar >> 12))
+      result.push(tail(6))
+      result.push(tail(0))
     default:
-      result.append(0xf0 | UInt8(truncatingIfNeeded: scalar >> 18))
-      result.append(tail(12))
-      result.append(tail(6))
-      result.append(tail(0))
+      result.push(0xf0 | UInt8(truncatingIfNeeded: scalar >> 18))
+      result.push(tail(12))
+      result.push(tail(6))
+      result.push(tail(0))
     }
   }
 
@@ -225,13 +240,17 @@ struct JSONReader {
     return value
   }
 
+  @inline(never)
   private mutating func enter(
     _ octet: UInt8, _ expected: StaticString
   ) throws(ConfigurationError) {
     guard try peek() == octet else { throw error(expected) }
-    guard depth < Self.maximumDepth else { throw error("the document is nested more than 32 deep") }
+    guard open.count < Self.maximumDepth else {
+      throw error("the document is nested more than 32 deep")
+    }
     position += 1
-    depth += 1
+    open.append((place.count, 0))
+    isFirst = true
   }
 
   private mutating func skipSpace() {
@@ -244,6 +263,7 @@ struct JSONReader {
   }
 
   /// The first octet of the next value.
+  @inline(never)
   mutating func peek() throws(ConfigurationError) -> UInt8 {
     skipSpace()
     guard position < octets.count else { throw malformed }
@@ -268,14 +288,14 @@ struct JSONReader {
 }
 
 extension [UInt8] {
-  fileprivate mutating func appendIndex(_ index: Int) {
-    append(0x5b)
+  fileprivate mutating func pushIndex(_ index: Int) {
+    push(0x5b)
     var divisor = 1
     while index / divisor > 9 { divisor *= 10 }
     while divisor > 0 {
-      append(0x30 + UInt8(index / divisor % 10))
+      push(0x30 + UInt8(index / divisor % 10))
       divisor /= 10
     }
-    append(0x5d)
+    push(0x5d)
   }
 }

@@ -73,16 +73,19 @@ public struct Balancer: Stage, ~Copyable {
     var services: [Service] = []
     var backends: [Backend] = []
     var capacity = Self.defaultFlows
-    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+    var reader = try configuration.parameterReader()
+    while let name = try reader.nextMember() {
       if name.equals("services") {
-        try reader.array { (reader) throws(ConfigurationError) in
+        try reader.enterArray()
+        while try reader.nextElement() {
           guard services.count < Self.maximumServices else {
             throw reader.error("there are more than 64 services")
           }
           services.append(try Service(from: &reader, configuration))
         }
       } else if name.equals("backends") {
-        try reader.array { (reader) throws(ConfigurationError) in
+        try reader.enterArray()
+        while try reader.nextElement() {
           guard backends.count < Self.maximumBackends else {
             throw reader.error("there are more than 255 backends")
           }
@@ -200,7 +203,8 @@ extension Balancer.Service {
     for own in configuration.ports[0].addresses.reversed() where own.address.ipv4 != nil {
       service.address = own.address
     }
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("address") {
         service.address = try reader.ipv4()
       } else if name.equals("port") {
@@ -222,7 +226,8 @@ extension Balancer.Service {
 extension Balancer.Backend {
   init(from reader: inout JSONReader) throws(ConfigurationError) {
     var backend = Balancer.Backend(address: .unspecified)
-    try reader.object { (reader, name) throws(ConfigurationError) in
+    try reader.enterObject()
+    while let name = try reader.nextMember() {
       if name.equals("address") {
         backend.address = try reader.ipv4()
       } else if name.equals("state") {

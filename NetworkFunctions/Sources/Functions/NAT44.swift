@@ -47,11 +47,13 @@ public struct Translator: Stage, ~Copyable {
     var inside: UInt8?
     var ports: PortRange?
     var capacity = Self.defaultFlows
-    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
+    var reader = try configuration.parameterReader()
+    while let name = try reader.nextMember() {
       if name.equals("inside") {
         var found: UInt8 = 0
         if try reader.peek() == 0x5b {
-          try reader.array { (reader) throws(ConfigurationError) in
+          try reader.enterArray()
+          while try reader.nextElement() {
             found |= 1 << UInt8(try configuration.port(from: &reader))
           }
         } else {

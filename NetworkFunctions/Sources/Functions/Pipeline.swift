@@ -69,8 +69,12 @@ public struct Composition: Stage, ~Copyable {
     var order: [Kind] = []
     var isResponder = false
     var names = 0
-    try configuration.readParameters { (reader, name) throws(ConfigurationError) in
-      guard name.equals("pipeline") else { return try reader.skip() }
+    var reader = try configuration.parameterReader()
+    while let name = try reader.nextMember() {
+      guard name.equals("pipeline") else {
+        try reader.skip()
+        continue
+      }
       let text = try reader.string() + [0x7c]
       order = []
       names = 0
