@@ -24,16 +24,15 @@ extension Lifecycle {
     case .ensureNetwork(let network): try await host.network.ensure(network)
     case .removeNetwork(let network, let tenant):
       try await host.network.remove(network, of: tenant)
+      if core.withLock({ core in !core.state.networks.values.contains { $0.tenant == tenant } }) {
+        // The tenant's fabric has gone, and with it the links of what waits for the tenant.
+        drainPools { (owner, _) in owner == tenant }
+      }
     case .ensureImage(let digest):
       _ = try await ensureImage(digest)
     case .prepareAttachment(let id, let isActive):
       let run = try await run(id)
-      guard run.specification.volumes.isEmpty || run.driver is any VolumeKeeping else {
-        throw NFVError(
-          .unprocessable,
-          "the VDU \(run.vdu.id) has a VirtualBlockStorage, and a \(run.vdu.technology.rawValue) "
-            + "has no block devices on this host; a virtual machine has")
-      }
+      try check(run)
       drivers.withLock { $0[id] = host.index(for: run.vdu.technology) }
       let point = try await run.driver.prepare(run.specification)
       try await host.network.attach(
@@ -54,6 +53,24 @@ extension Lifecycle {
       for driver in host.workloads {
         try await (driver as? any VolumeKeeping)?.removeVolumes(of: vnfc)
       }
+    }
+  }
+
+  /// Refuses what the driver cannot give, before anything starts.
+  private func check(_ run: Run) throws(NFVError) {
+    let technology = run.vdu.technology
+    let capabilities = run.driver.capabilities[technology]
+    guard run.specification.volumes.isEmpty || capabilities?.keepsVolumes == true else {
+      throw NFVError(
+        .unprocessable,
+        "the VDU \(run.vdu.id) has a VirtualBlockStorage, and a \(technology.rawValue) has no "
+          + "block devices on this host; a virtual machine with Linux has")
+    }
+    if case .command = run.vdu.readiness.check, capabilities?.executesCommands != true {
+      throw NFVError(
+        .unprocessable,
+        "the VDU \(run.vdu.id) is ready when a command says so, and in a \(technology.rawValue) no "
+          + "command can be run on this host; let it be asked by icmp or tcp")
     }
   }
 

@@ -24,7 +24,7 @@ public struct Host: Sendable {
   }
 
   func index(for technology: Technology) -> Int? {
-    workloads.firstIndex { $0.capabilities.technologies.contains(technology) }
+    workloads.firstIndex { $0.capabilities[technology] != nil }
   }
 }
 
@@ -151,6 +151,9 @@ public final class Lifecycle: Service, Sendable {
           group.addTask {
             for await exit in driver.exits { self.inbox.append(.workloadExited(exit)) }
           }
+        }
+        for case let driver as any Pooling in self.host.workloads {
+          group.addTask(executorPreference: self.actionThreads) { await self.keepPools(of: driver) }
         }
         group.addTask(executorPreference: self.loopThread) { self.loop() }
         await withTaskExecutorPreference(self.actionThreads) {

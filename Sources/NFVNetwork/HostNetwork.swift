@@ -178,21 +178,26 @@ public final class HostNetwork: NetworkDriver, Sendable {
     let fabric = try wrap(what) { () throws(SystemError) in try self.fabric(of: workload.tenant) }
     var messages: [NetlinkMessage] = []
     for attachment in attachments {
-      let name = attachment.interfaceName
-      if try await !receiver.hasTap(of: attachment.port.id) {
-        let tap = try wrap(what) { () throws(SystemError) in
-          try fabric.namespace.run { () throws(SystemError) in try openTap(named: name) }
-        }
-        defer { try? tap.close() }
-        try await receiver.takeTap(tap.rawValue, of: attachment.port.id)
-      }
+      let port = attachment.port
       let bridge = try wrap(what) { () throws(SystemError) in
-        try fabric.bridge(of: attachment.port.network)
+        try fabric.bridge(of: port.network)
       }
+      let master = isActive ? bridge : nil
+      let name = attachment.interfaceName
+      // An attachment that is tried again may find that the tap has its own name already.
+      let waiting = try wrap(what) { () throws(SystemError) in
+        try receiver.waitingTap(of: port.id).flatMap { (waiting) throws(SystemError) in
+          try fabric.route.link(named: waiting)?.index
+        }
+      }
+      if let waiting {
+        messages.append(
+          .setTap(waiting, name: name, mtu: port.mtu, master: master, alias: attachment.alias))
+        continue
+      }
+      try await openTap(named: name, of: port.id, in: fabric, for: receiver, what)
       messages.append(
-        .setTap(
-          named: name, mtu: attachment.port.mtu, master: isActive ? bridge : nil,
-          alias: attachment.alias))
+        .setTap(named: name, mtu: port.mtu, master: master, alias: attachment.alias))
     }
     let elements = isActive ? attachments.flatMap(fabric.elements) : []
     try wrap(what) { () throws(SystemError) in
@@ -200,6 +205,39 @@ public final class HostNetwork: NetworkDriver, Sendable {
       try fabric.netfilter.add(elements)
       if isActive { try fabric.direct(attachments) }
     }
+  }
+
+  public func attachWaiting(
+    _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
+  ) async throws(NFVError) {
+    guard case .taps(let receiver) = point else { return }
+    let what = "the ports of \(workload)"
+    // It is not made for this: with its last network it would not go.
+    guard let fabric = fabrics.withLock({ $0[workload.tenant] }) else {
+      throw NFVError(.notFound, "the tenant \(workload.tenant) has no network")
+    }
+    var messages: [NetlinkMessage] = []
+    for place in places {
+      let name = workload.interfaceName(of: place)
+      try await openTap(named: name, of: place, in: fabric, for: receiver, what)
+      messages.append(.setAlias(ofLinkNamed: name, to: "\(workload)/\(place)"))
+    }
+    try wrap(what) { () throws(SystemError) in
+      try fabric.route.request(messages, subject: "taps")
+    }
+  }
+
+  /// Opens a tap that is open nowhere yet in the fabric and hands it over.
+  private func openTap(
+    named name: String, of port: PortID, in fabric: Fabric, for receiver: any TapReceiver,
+    _ what: String
+  ) async throws(NFVError) {
+    if try await receiver.hasTap(of: port) { return }
+    let tap = try wrap(what) { () throws(SystemError) in
+      try fabric.namespace.run { () throws(SystemError) in try LinuxSystem.openTap(named: name) }
+    }
+    defer { try? tap.close() }
+    try await receiver.takeTap(tap.rawValue, of: port)
   }
 
   /// Loopback, addresses and routes inside the workload's namespace.

@@ -38,7 +38,8 @@ extension Composition {
     try QEMUDriver(
       .init(
         store: store, runFolder: "\(options.runFolder)/machines",
-        logFolder: "\(options.state)/logs", volumeFolder: "\(options.state)/volumes"),
+        logFolder: "\(options.state)/logs", volumeFolder: "\(options.state)/volumes",
+        poolSize: options.poolSize),
       hold: try await connect(options))
   }
 

@@ -69,6 +69,13 @@ struct Martletd: AsyncParsableCommand {
   @Option(help: "The OCI runtime that starts containers.")
   var runtime = Runtime.crun
 
+  @Option(
+    help: """
+      How many unikernels wait, booted, for each image that a tenant has used: the next is up in some \
+      milliseconds. Each takes some 13 MiB beside its own memory.
+      """)
+  var poolSize = 0
+
   @Flag(
     inversion: .prefixedNo,
     help: """
@@ -104,6 +111,9 @@ struct Martletd: AsyncParsableCommand {
     }
     guard (1...(1 << 20)).contains(packageLimit) else {
       throw ValidationError("--package-limit is \(packageLimit); it is in MiB, from 1.")
+    }
+    guard (0...64).contains(poolSize) else {
+      throw ValidationError("--pool-size is \(poolSize); it is from 0 to 64.")
     }
     guard socketPath.utf8.count < 108 else {
       throw ValidationError("The socket's path \(socketPath) has more than 107 octets (unix(7)).")

@@ -28,11 +28,13 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
 
   var accelerator: String? { nil }
 
-  var capabilities: DriverCapabilities {
-    DriverCapabilities(
-      technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,
-      reportsOutOfMemory: true, executesCommands: !commandDenied.withLock { $0 },
-      hasConsole: false, pauses: false)
+  var capabilities: [Technology: DriverCapabilities] {
+    [
+      .container: DriverCapabilities(
+        attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
+        executesCommands: !commandDenied.withLock { $0 }, hasConsole: false, pauses: false,
+        keepsVolumes: false)
+    ]
   }
 
   func prepare(
@@ -82,6 +84,10 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
   func attach(
     _ attachments: [Attachment], to point: AttachmentPoint, forwards: Bool, isActive: Bool
   ) async throws(NFVError) {}
+  func attachWaiting(
+    _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
+  ) async throws(NFVError) {}
+
   func activate(_ attachments: [Attachment]) async throws(NFVError) {}
   func release(_ attachments: [Attachment]) async throws(NFVError) {}
   func probe(

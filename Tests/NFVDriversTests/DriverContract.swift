@@ -9,14 +9,18 @@ struct DriverContract {
   var endless: WorkloadSpecification
   /// A workload that ends by itself with status 3, where the driver reports exits; else nil.
   var ending: WorkloadSpecification?
+  /// Plugs in what a driver's workloads need to be started.
+  var plug: (WorkloadSpecification, AttachmentPoint) async throws -> Void = { _, _ in }
 
   func check() async throws {
     try await keepsIdempotence()
     try await deletesWhatWasOnlyPrepared()
-    #expect(driver.capabilities.pauses == (driver is any Pausing))
-    #expect(driver.capabilities.hasConsole == (driver is any ConsoleServing))
-    if let pausing = driver as? any Pausing { try await pauses(pausing) }
-    if let ending { try await tellsExit(of: ending) }
+    let capabilities = try #require(driver.capabilities[endless.technology])
+    #expect(!capabilities.pauses || driver is any Pausing)
+    #expect(!capabilities.hasConsole || driver is any ConsoleServing)
+    #expect(!capabilities.keepsVolumes || driver is any VolumeKeeping)
+    if capabilities.pauses, let pausing = driver as? any Pausing { try await pauses(pausing) }
+    if let ending, capabilities.reportsExitStatus { try await tellsExit(of: ending) }
   }
 
   private func phase(of id: WorkloadID) async throws -> ObservedWorkload.Phase? {
@@ -29,7 +33,7 @@ struct DriverContract {
     try await driver.stop(id, grace: .zero)
     try await driver.delete(id)
     #expect(try await phase(of: id) == nil)
-    for _ in 0..<2 { _ = try await driver.prepare(endless) }
+    for _ in 0..<2 { try await plug(endless, try await driver.prepare(endless)) }
     #expect(try await phase(of: id) == .prepared)
     _ = try await driver.attachmentPoint(of: id)
     for _ in 0..<2 { try await driver.start(endless) }
@@ -60,7 +64,7 @@ struct DriverContract {
     specification.id.incarnation += 2
     let id = specification.id
     await #expect(throws: NFVError.self) { try await driver.pause(id) }
-    _ = try await driver.prepare(specification)
+    try await plug(specification, try await self.driver.prepare(specification))
     try await driver.start(specification)
     #expect(try await !driver.isPaused(id))
     for _ in 0..<2 { try await driver.pause(id) }
@@ -78,7 +82,6 @@ struct DriverContract {
   }
 
   private func tellsExit(of specification: WorkloadSpecification) async throws {
-    guard driver.capabilities.reportsExitStatus else { return }
     _ = try await driver.prepare(specification)
     try await driver.start(specification)
     for await exit in driver.exits where exit.id == specification.id {

@@ -25,19 +25,59 @@ import Testing
         "max,erms=off",
         "-m", "96", "-smp", "2",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        "-kernel", "/proc/self/fd/10", "-initrd", "/proc/self/fd/11", "-append", "console=ttyS0",
+        "-kernel", "/proc/self/fd/10", "-append", "console=ttyS0",
         "-add-fd", "fd=12,set=1",
         "-chardev", "socket,id=qmp,fd=13,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         "-chardev",
         "socket,id=console,fd=14,server=on,wait=off,logfile=/dev/fdset/1,logappend=on",
-        "-serial", "chardev:console",
-        "-chardev", "socket,id=control,fd=15,server=on,wait=off", "-device", "virtio-serial-pci",
-        "-device", "virtserialport,chardev=control,name=org.martlet.control",
+        "-chardev", "socket,id=control,fd=15,server=on,wait=off",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-initrd", "/proc/self/fd/11", "-serial", "chardev:console",
+        "-device", "virtio-serial-pci",
+        "-device", "virtserialport,chardev=control,name=org.martlet.control",
         "-netdev", "tap,id=net0,fd=32",
         "-device",
         "virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,host_mtu=1400,romfile=",
       ])
+  }
+
+  @Test("A unikernel's machine has what it uses and nothing else")
+  func unikernel() {
+    #expect(
+      QEMUCommandLine(
+        board: .microvm, accelerator: .tcg, memoryMiB: 4, processors: 1, isUnikernel: true,
+        commandLine: "",
+        networks: [.init(mac: MACAddress(value: 0x02_00_00_00_00_01), mtu: 1400, usesVhost: false)]
+      ).arguments == [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine",
+        "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off,"
+          + "memory-backend=memory",
+        "-accel", "tcg,thread=multi,tb-size=2", "-cpu", "max,erms=off", "-m", "4", "-smp", "1",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-kernel", "/proc/self/fd/10", "-append", "",
+        "-add-fd", "fd=12,set=1",
+        "-chardev", "socket,id=qmp,fd=13,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+        "-chardev",
+        "socket,id=console,fd=14,server=on,wait=off,logfile=/dev/fdset/1,logappend=on",
+        "-chardev", "socket,id=control,fd=15,server=on,wait=off",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-object", "memory-backend-memfd,id=memory,size=4M",
+        "-global", "virtio-mmio.force-legacy=off",
+        "-device", "isa-debugcon,iobase=0xe9,chardev=console",
+        "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=control",
+        "-netdev", "tap,id=net0,fd=32",
+        "-device", "virtio-net-device,netdev=net0,mac=02:00:00:00:00:01",
+      ])
+  }
+
+  @Test("A guest's own exit status is told from QEMU's")
+  func debugExit() {
+    #expect(DebugExit.status(3) == .exited(code: 0) && DebugExit.status(191) == .exited(code: 94))
+    #expect(DebugExit.status(193) == .killed(signal: 1))
+    #expect(DebugExit.status(203) == .killed(signal: 6))
+    #expect(DebugExit.status(253) == .killed(signal: 31) && DebugExit.status(255) == .unknown)
+    for code: Int32 in [-1, 0, 1, 2, 4, 256, 257] { #expect(DebugExit.status(code) == nil) }
   }
 
   @Test("Boards and accelerators differ where they must")
@@ -118,11 +158,10 @@ import Testing
       let archive = try GuestDocuments(specification: specification, image: image).archive()
       #expect(archive.firstRange(of: try start.encoded()) != nil)
       specification.document = [UInt8](repeating: 32, count: ControlProtocol.maximumDocument + 1)
-      #expect {
-        try GuestDocuments(specification: specification, image: image).archive()
-      } throws: { error in
-        (error as? NFVError)?.code == .tooLarge
+      let error = await #expect(throws: NFVError.self) {
+        _ = try await fixture.driver.prepare(specification)
       }
+      #expect(error?.code == .tooLarge)
     }
   }
 }

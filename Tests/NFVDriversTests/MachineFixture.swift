@@ -13,6 +13,10 @@ extension Facility {
   /// Debian's, cached or got by apt.
   static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
 
+  /// `make functions` builds it.
+  static let unikernelPath = "\(Built.project)/NetworkFunctions/Unikernel/.build/responder.elf"
+  static let unikernel = Facility("unikernel", fileExists(unikernelPath))
+
   static func kernelOctets() throws -> [UInt8] { try KernelPackage.standard().kernel() }
 }
 
@@ -58,7 +62,8 @@ final class MachineFixture: Sendable {
 
   init(
     program: String? = nil, answerLimit: Duration = .seconds(15),
-    startLimit: Duration = .seconds(90)
+    startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
+    poolSize: Int = 0
   ) async throws {
     temporary = try TemporaryFolder(mode: 0o711)
     let folder = temporary.path
@@ -75,7 +80,8 @@ final class MachineFixture: Sendable {
     configuration = QEMUDriver.Configuration(
       store: store, runFolder: folder + "/run", logFolder: folder + "/log",
       volumeFolder: folder + "/volumes", program: qemu,
-      answerLimit: answerLimit, startLimit: startLimit, logBytes: 128 << 10)
+      answerLimit: answerLimit, startLimit: startLimit,
+      unikernelLimit: unikernelLimit, poolSize: poolSize, logBytes: 128 << 10)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
     AcceleratorProbe.keep(.tcg, of: probed, in: folder + "/run/accelerator")
@@ -103,14 +109,30 @@ final class MachineFixture: Sendable {
       digest: "sha256:test", root: root, configuration: ImageConfiguration(), size: 0)
   }
 
+  /// A unikernel's image: of the function that `make functions` builds, or of a kernel of the tests'.
+  func unikernel(
+    _ code: [UInt8]? = nil, isControlled: Bool = true,
+    image digest: ImageDigest = "sha256:unikernel"
+  ) throws -> PreparedImage {
+    var image = try image(code ?? [], isControlled: isControlled) {
+      $0 = $0.replacing("tinyx", with: "unikernel").replacing(":16,", with: ":4,")
+    }
+    if code == nil {
+      try replaceFile(
+        image.root + "/kernel", try readFile(Facility.unikernelPath, limit: 1 << 20), mode: 0o644)
+    }
+    image.digest = digest
+    return image
+  }
+
   func specification(
-    _ name: String, _ image: PreparedImage, incarnation: Int = 1, memory: UInt64 = 16 << 20,
-    volumes: [WorkloadSpecification.Volume] = [], ports: [Port] = []
+    _ name: String, _ image: PreparedImage, technology: Technology = .tinyx, incarnation: Int = 1,
+    memory: UInt64 = 16 << 20, volumes: [WorkloadSpecification.Volume] = [], ports: [Port] = []
   ) -> WorkloadSpecification {
     WorkloadSpecification(
       id: WorkloadID(
         store: store, tenant: .default, vnfc: VnfcID(name), incarnation: incarnation),
-      technology: .tinyx, hostName: name, image: image, memoryBytes: memory,
+      technology: technology, hostName: name, image: image, memoryBytes: memory,
       writableLayerBytes: 0, document: Array(#"{"generation":1}"#.utf8), volumes: volumes,
       ports: ports)
   }
@@ -162,10 +184,12 @@ final class MachineFixture: Sendable {
 /// Gives `body` a fixture that ends with it, whatever happens.
 func withMachines(
   program: String? = nil, answerLimit: Duration = .seconds(15),
-  startLimit: Duration = .seconds(90), _ body: (MachineFixture) async throws -> Void
+  startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15), poolSize: Int = 0,
+  _ body: (MachineFixture) async throws -> Void
 ) async throws {
   let fixture = try await MachineFixture(
-    program: program, answerLimit: answerLimit, startLimit: startLimit)
+    program: program, answerLimit: answerLimit, startLimit: startLimit,
+    unikernelLimit: unikernelLimit, poolSize: poolSize)
   let result: Result<Void, any Error>
   do {
     result = .success(try await body(fixture))
@@ -178,8 +202,8 @@ func withMachines(
 
 /// Kernels of a few instructions, entered in 32-bit protected mode.
 enum TinyKernel {
-  // mov $1, %al; mov $0xf4, %dx; out %al, %dx: QEMU ends with 1 << 1 | 1.
-  static let exitsWith3: [UInt8] = [0xB0, 1, 0x66, 0xBA, 0xF4, 0, 0xEE, 0xF4, 0xEB, 0xFD]
+  // mov $4, %al; mov $0xf4, %dx; out %al, %dx: the exit status 3.
+  static let exitsWith3: [UInt8] = [0xB0, 4, 0x66, 0xBA, 0xF4, 0, 0xEE, 0xF4, 0xEB, 0xFD]
   // mov $0x3f8, %dx; mov $'h', %al; out; mov $'i', %al; out; mov $10, %al; out; cli; hlt.
   static let saysHi: [UInt8] = [
     0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x68, 0xEE, 0xB0, 0x69, 0xEE, 0xB0, 10, 0xEE, 0xFA, 0xF4, 0xEB,
@@ -190,6 +214,12 @@ enum TinyKernel {
     0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 1, 0x74, 0xFB, 0x66, 0xBA, 0xF8, 0x03, 0xEC, 0xEE, 0xEB,
     0xEF,
   ]
+  // mov $'h', %al; out %al, $0xe9; mov $'i', %al; out; cli; hlt.
+  static let saysHiAndHangs: [UInt8] = [
+    0xB0, 0x68, 0xE6, 0xE9, 0xB0, 0x69, 0xE6, 0xE9, 0xFA, 0xF4, 0xEB, 0xFC,
+  ]
+  // mov $'n', %al; out %al, $0xe9; mov $'o', %al; out; ud2, without any gate for it.
+  static let saysNoAndTraps: [UInt8] = [0xB0, 0x6E, 0xE6, 0xE9, 0xB0, 0x6F, 0xE6, 0xE9, 0x0F, 0x0B]
   // mov $0x3f8, %dx; mov $'x', %al; out; jmp back to the out.
   static let floods: [UInt8] = [0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x78, 0xEE, 0xEB, 0xFD]
 }

@@ -12,14 +12,19 @@ extension HostNetworkTests {
     private let taps = Mutex<[PortID: FileDescriptor]>([:])
     private let mac: [UInt8]
     private let address: [UInt8]
+    /// The names of taps that were there before their ports.
+    private let waiting: [PortID: String]
 
-    init(_ port: Port) throws {
+    init(_ port: Port, waiting: [PortID: String] = [:]) throws {
+      self.waiting = waiting
       mac = port.mac.octets
       address = try #require(port.addresses.first).address.octets
     }
 
+    func waitingTap(of port: PortID) -> String? { waiting[port] }
+
     func hasTap(of port: PortID) async throws(NFVError) -> Bool {
-      taps.withLock { $0[port] != nil }
+      waiting[port] != nil || taps.withLock { $0[port] != nil }
     }
 
     func takeTap(_ descriptor: Int32, of port: PortID) async throws(NFVError) {
@@ -108,6 +113,40 @@ extension HostNetworkTests {
     #expect(
       try await !fixture.network.observe().links.contains { $0.workload == parked.workload })
     try await fixture.network.release([other])
+    withExtendedLifetime(reference) {}
+    try await fixture.end()
+  }
+
+  @Test("A tap that waits is down and on no network, and becomes a port's with all that it has")
+  func waitingTaps() async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("taps")
+    let claimed = try fixture.attachment("vm", on: network, "10.9.0.5/24")
+    var member = claimed.workload
+    member.vnfc = "waiting-1"
+    let guest = try Guest(claimed.port, waiting: [claimed.port.id: member.interfaceName(of: "0")])
+    try await fixture.network.attachWaiting(["0"], of: member, to: .taps(guest))
+    var observed = try await fixture.network.observe().links
+    #expect(observed == [.init(workload: member, port: "0", isActive: false)])
+
+    for _ in 0..<2 {
+      try await fixture.network.attach(
+        [claimed], to: .taps(guest), forwards: false, isActive: true)
+    }
+    observed = try await fixture.network.observe().links
+    #expect(observed == [.init(workload: claimed.workload, port: claimed.port.id, isActive: true)])
+    let other = try fixture.attachment("other", on: network, "10.9.0.6/24")
+    let reference = try await fixture.attach(other)
+    #expect(try reaches("10.9.0.5", from: reference, timeout: .seconds(1)))
+
+    var stranger = member
+    stranger.tenant = "nobody"
+    let error = await #expect(throws: NFVError.self) {
+      try await fixture.network.attachWaiting(["0"], of: stranger, to: .taps(guest))
+    }
+    #expect(error?.code == .notFound)
+    guest.end()
+    try await fixture.network.release([claimed, other])
     withExtendedLifetime(reference) {}
     try await fixture.end()
   }

@@ -93,6 +93,19 @@ extension NetlinkMessage {
     return message
   }
 
+  /// Gives a tap that is down to another: its name, alias and MTU change, it comes up, and goes into
+  /// `master` where one is given.
+  public static func setTap(
+    _ index: UInt32, name: String, mtu: Int, master: UInt32?, alias: String
+  ) -> Self {
+    var message = Self(type: newLink, fixed: link(index: index, isUp: true))
+    message.attribute(3, name)
+    message.attribute(4, UInt32(mtu))
+    if let master { message.attribute(10, master) }
+    message.attribute(20, Array(alias.utf8))
+    return message
+  }
+
   /// Renames a link, which must be down, and sets its MTU where one is given.
   public static func setLink(_ index: UInt32, name: String, mtu: UInt32? = nil) -> Self {
     var message = Self(type: newLink, fixed: link(index: index))

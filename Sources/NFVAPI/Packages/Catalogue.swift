@@ -226,6 +226,7 @@ public final class Catalogue: Service, Sendable {
         (state: borrowing State) throws(NFVError) -> Set<ImageDigest> in
         Set(state.packages.values.flatMap { ($0.content?.images ?? [:]).values })
       }
+      lifecycle.drainPools(keeping: used)
       try await lifecycle.host.images.removeUnused(keeping: used)
     } catch {
       logger.warning("Unused images stay for now", metadata: ["error": "\(error)"])

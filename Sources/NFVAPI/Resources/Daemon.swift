@@ -71,7 +71,7 @@ struct Daemon: Sendable {
 
   private func info() throws -> Reply {
     let store = try lifecycle.read { (state: borrowing State) throws(NFVError) in state.store }
-    let technologies = lifecycle.host.workloads.flatMap(\.capabilities.technologies)
+    let technologies = lifecycle.host.workloads.flatMap(\.capabilities.keys)
     return .json {
       $0.object {
         $0.field("version", version)

@@ -10,7 +10,7 @@ extension Vnfcs {
     try checkFrames(call, "martlet exec")
     let subject = try find(context)
     let workload = try subject.running()
-    guard subject.driver.capabilities.executesCommands else {
+    guard subject.capabilities.executesCommands else {
       throw Problem(
         .notImplemented, "commands cannot be run inside the Vnfc \(subject.vnfc.id)")
     }

@@ -15,6 +15,8 @@ struct Vnfcs: Sendable {
   struct Subject: Sendable {
     var vnfc: Vnfc
     var driver: any WorkloadDriver
+    /// What its technology gives.
+    var capabilities: DriverCapabilities
     /// The one that runs now.
     var serving: WorkloadID?
     /// The last one that was asked for.
@@ -81,12 +83,15 @@ struct Vnfcs: Sendable {
       let descriptor = state.packages[instance.package]?.content?.descriptor
       guard
         let technology = descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology,
-        let driver = host.driver(for: technology)
+        let driver = host.driver(for: technology),
+        let capabilities = driver.capabilities[technology]
       else {
         throw NFVError(.unavailable, "no driver of this host runs the Vnfc \(id)")
       }
       let last = state.workload(vnfc, incarnation: max(1, vnfc.incarnation))
-      return Subject(vnfc: vnfc, driver: driver, serving: state.serving(id), last: last)
+      return Subject(
+        vnfc: vnfc, driver: driver, capabilities: capabilities, serving: state.serving(id),
+        last: last)
     }
   }
 

@@ -38,9 +38,11 @@ public final class ContainerDriver: WorkloadDriver {
     }
   }
 
-  public let capabilities = DriverCapabilities(
-    technologies: [.container], attachmentKinds: [.networkNamespace], reportsExitStatus: true,
-    reportsOutOfMemory: true, executesCommands: true, hasConsole: false, pauses: true)
+  public let capabilities: [Technology: DriverCapabilities] = [
+    .container: DriverCapabilities(
+      attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
+      executesCommands: true, hasConsole: false, pauses: true, keepsVolumes: false)
+  ]
   public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>
 
@@ -194,7 +196,7 @@ public final class ContainerDriver: WorkloadDriver {
       () throws(SystemError) in
       let groups =
         configuration.runtime == .crun
-        ? group(workload).folders : hierarchies.allFolders(of: HeldWorkloads.groupPath(workload))
+        ? group(workload).folders : hierarchies.allFolders(of: workloads.groupPath(workload))
       try workloads.removeGroup(groups, of: workload)
       try RunFolder.remove(workload.name, in: configuration.runFolder + "/runtime")
       try workloads.removeFiles(of: workload)

@@ -156,7 +156,7 @@ extension ContainerDriver {
     let place = OCIConfiguration.Place(
       userNamespace: namespaces.user, networkNamespace: namespaces.network,
       root: stage + "/root", documents: folder.documents, files: files,
-      cgroup: HeldWorkloads.groupPath(id), users: record.users)
+      cgroup: workloads.groupPath(id), users: record.users)
     let configuration = try OCIConfiguration(
       specification: specification, place: place, user: user, runtime: configuration.runtime
     ).document().text

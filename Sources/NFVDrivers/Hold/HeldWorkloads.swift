@@ -1,6 +1,7 @@
 import HoldProtocol
 import LinuxSystem
 import NFVModel
+import Synchronization
 import SystemPackage
 
 /// What workloads that are born in the hold have in common, whatever runs in them: a process under a
@@ -16,6 +17,7 @@ struct HeldWorkloads: Sendable {
   let hierarchies: CgroupHierarchies
   /// What the keys of the workloads' processes begin with; other drivers' begin otherwise.
   let processPrefix: String
+  private let claims = Claims()
 
   /// Makes the folders.
   /// - Throws: `unavailable` where a cgroup controller is missing.
@@ -36,6 +38,9 @@ struct HeldWorkloads: Sendable {
       try Mount.makeDirectory(logFolder, mode: 0o700)
       return try CgroupHierarchies.detect()
     }
+    for record in try records() {
+      if let origin = record.origin { claims.add(record.id, origin) }
+    }
     guard hierarchies.missing.isEmpty else {
       throw NFVError(
         .unavailable,
@@ -47,19 +52,40 @@ struct HeldWorkloads: Sendable {
 
   // MARK: Names
 
-  func key(_ id: WorkloadID) -> String { processPrefix + id.description }
+  /// The identity by which what a workload has on the host is named: its own, or the one with which
+  /// it waited.
+  func origin(of id: WorkloadID) -> WorkloadID { claims.origin(of: id) ?? id }
+
+  func key(_ id: WorkloadID) -> String { processPrefix + origin(of: id).description }
 
   func workload(ofKey key: String) -> WorkloadID? {
     guard key.hasPrefix(processPrefix),
       let id = WorkloadID(String(key.dropFirst(processPrefix.count))), id.store == store
     else { return nil }
-    return id
+    return claims.claimant(of: id) ?? id
   }
 
-  func folder(_ id: WorkloadID) -> RunFolder { RunFolder(id, in: runFolder) }
-  func logPath(_ id: WorkloadID) -> String { "\(logFolder)/\(id.name).log" }
-  static func groupPath(_ id: WorkloadID) -> String { "martlet/\(id.store)/\(id.name)" }
-  func group(_ id: WorkloadID) -> Cgroup { hierarchies.group(Self.groupPath(id)) }
+  func folder(_ id: WorkloadID) -> RunFolder { RunFolder(origin(of: id), in: runFolder) }
+  func logPath(_ id: WorkloadID) -> String { "\(logFolder)/\(origin(of: id).name).log" }
+  func group(_ id: WorkloadID) -> Cgroup { hierarchies.group(groupPath(id)) }
+
+  func groupPath(_ id: WorkloadID) -> String {
+    let id = origin(of: id)
+    return "martlet/\(id.store)/\(id.name)"
+  }
+
+  /// Gives a waiting workload to `id`, which has nothing on the host. It happens by one file, at once
+  /// or not at all; all that is on the host keeps its names.
+  func claim(_ origin: WorkloadID, for id: WorkloadID) throws(SystemError) {
+    let folder = folder(origin)
+    guard var record = folder.record else {
+      throw SystemError(call: "claim", errno: .noSuchFileOrDirectory, subject: folder.path)
+    }
+    record.id = id
+    record.origin = origin
+    try folder.write(record)
+    claims.add(id, origin)
+  }
 
   func records() throws(NFVError) -> [RunFolder.Record] {
     try Self.onHost("cannot list workloads") { () throws(SystemError) in
@@ -110,6 +136,36 @@ struct HeldWorkloads: Sendable {
     }
   }
 
+  /// Which waiting workload has become which.
+  private final class Claims: Sendable {
+    private struct State {
+      var origins: [WorkloadID: WorkloadID] = [:]
+      var claimants: [WorkloadID: WorkloadID] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    func origin(of id: WorkloadID) -> WorkloadID? { state.withLock { $0.origins[id] } }
+
+    func claimant(of origin: WorkloadID) -> WorkloadID? {
+      state.withLock { $0.claimants[origin] }
+    }
+
+    func add(_ id: WorkloadID, _ origin: WorkloadID) {
+      state.withLock { state in
+        state.origins[id] = origin
+        state.claimants[origin] = id
+      }
+    }
+
+    func remove(_ id: WorkloadID) {
+      state.withLock { state in
+        guard let origin = state.origins.removeValue(forKey: id) else { return }
+        state.claimants[origin] = nil
+      }
+    }
+  }
+
   enum Signal: Int32 {
     case kill = 9
     case terminate = 15
@@ -139,7 +195,7 @@ struct HeldWorkloads: Sendable {
     while true {
       do throws(SystemError) {
         try Cgroup.remove(folders)
-        hierarchies.removeEmptyParents(of: Self.groupPath(workload))
+        hierarchies.removeEmptyParents(of: groupPath(workload))
         return
       } catch  where error.errno == .resourceBusy && pause < 1000 {
         try group(workload).kill()
@@ -152,7 +208,8 @@ struct HeldWorkloads: Sendable {
   /// Removes the workload's log and its folder, by which it would be found again.
   func removeFiles(of workload: WorkloadID) throws(SystemError) {
     try removeFile(logPath(workload))
-    try RunFolder.remove(workload.name, in: runFolder + "/workloads")
+    try RunFolder.remove(origin(of: workload).name, in: runFolder + "/workloads")
+    claims.remove(workload)
   }
 
   // MARK: Observe

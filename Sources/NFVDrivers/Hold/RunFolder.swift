@@ -11,12 +11,18 @@ struct RunFolder: Sendable {
   struct Record: Sendable, Hashable {
     var id: WorkloadID
     var users: UserRange
+    /// The identity that it had while it waited to be claimed, by which all that was made then is
+    /// still named; nil where it never waited.
+    var origin: WorkloadID?
 
-    var text: String { "\(id)\n\(users.hostStart)\n\(users.count)\n" }
+    var text: String {
+      "\(id)\n\(users.hostStart)\n\(users.count)\n" + (origin.map { "\($0)\n" } ?? "")
+    }
 
-    init(id: WorkloadID, users: UserRange) {
+    init(id: WorkloadID, users: UserRange, origin: WorkloadID? = nil) {
       self.id = id
       self.users = users
+      self.origin = origin
     }
 
     init?(_ text: String) {
@@ -25,7 +31,9 @@ struct RunFolder: Sendable {
       guard lines.count >= 2, let id = WorkloadID(lines[0]), let start = UInt32(lines[1]),
         let count = lines.count > 2 ? UInt32(lines[2]) : 65536
       else { return nil }
-      self.init(id: id, users: UserRange(hostStart: start, count: count))
+      self.init(
+        id: id, users: UserRange(hostStart: start, count: count),
+        origin: lines.count > 3 ? WorkloadID(lines[3]) : nil)
     }
   }
 
@@ -59,6 +67,7 @@ struct RunFolder: Sendable {
 
   func write(_ record: Record) throws(SystemError) {
     try Mount.makeDirectory(path, mode: 0o711)
+    // At once or not at all: by this one file a waiting workload becomes another's.
     try replaceFile(path + "/identity", Array(record.text.utf8), mode: 0o600)
   }
 

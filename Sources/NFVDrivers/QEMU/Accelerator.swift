@@ -9,13 +9,11 @@ enum Accelerator: String, Sendable, Hashable {
   /// QEMU translates them; no boundary between tenants.
   case tcg
 
-  /// Memory that translated code takes at most, in MiB.
-  static let translationMiB = 64
-
   /// What QEMU itself takes beside its guest's memory, in bytes: measured 40 MiB at most, and what
   /// it maps of an initramfs.
-  var overhead: UInt64 {
-    (96 + (self == .tcg ? UInt64(2 * Self.translationMiB) : 0)) << 20
+  /// - Parameter translationMiB: what translated code takes at most, in MiB.
+  func overhead(translationMiB: Int) -> UInt64 {
+    (96 + (self == .tcg ? UInt64(2 * translationMiB) : 0)) << 20
   }
 }
 

@@ -11,12 +11,6 @@ struct GuestDocuments {
   /// - Throws: `tooLarge` where it is more than the guest's init takes.
   func archive() throws(NFVError) -> [UInt8] {
     let id = specification.id
-    guard specification.document.count <= ControlProtocol.maximumDocument else {
-      throw NFVError(
-        .tooLarge,
-        "the document of \(id) has \(specification.document.count) octets; a virtual machine takes "
-          + "\(ControlProtocol.maximumDocument)")
-    }
     let start: [UInt8]
     do throws(WireError) {
       start = try self.start.encoded()

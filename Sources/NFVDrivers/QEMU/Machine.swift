@@ -130,6 +130,18 @@ extension RunFolder {
     try replaceFile(path + "/taps", Array(text.utf8), mode: 0o600)
   }
 
+  /// Whether its machine runs, or is about to, and was not told its document: as a function it does
+  /// not run yet.
+  var isWaiting: Bool { fileExists(path + "/waiting") }
+
+  func set(isWaiting: Bool) throws(SystemError) {
+    if isWaiting {
+      try replaceFile(path + "/waiting", [], mode: 0o600)
+    } else {
+      try removeFile(path + "/waiting")
+    }
+  }
+
   /// How the guest said that its function ended.
   var ended: NFVModel.ExitStatus? {
     guard let text = try? readFile(path + "/ended", limit: 64) else { return nil }

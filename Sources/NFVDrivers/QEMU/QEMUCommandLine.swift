@@ -27,6 +27,9 @@ struct QEMUCommandLine: Sendable, Hashable {
   var accelerator: Accelerator
   var memoryMiB: Int
   var processors: Int
+  /// A kernel of our own without initramfs, whose console is the debug console and whose control
+  /// channel is a virtio console.
+  var isUnikernel = false
   var commandLine: String
   var networks: [Network]
   /// How many block devices there are.
@@ -41,23 +44,23 @@ struct QEMUCommandLine: Sendable, Hashable {
       "-machine", machine, "-accel", acceleration, "-cpu", processor,
       "-m", "\(memoryMiB)", "-smp", "\(processors)",
       "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-      "-kernel", path(Descriptor.kernel), "-initrd", path(Descriptor.initramfs),
-      "-append", commandLine,
+      "-kernel", path(Descriptor.kernel), "-append", commandLine,
       "-add-fd", "fd=\(Descriptor.log),set=1",
       "-chardev", socket("qmp", Descriptor.qmp), "-mon", "chardev=qmp,mode=control",
       "-chardev",
       socket("console", Descriptor.console) + ",logfile=/dev/fdset/1,logappend=on",
-      "-serial", "chardev:console",
-      "-chardev", socket("control", Descriptor.control), "-device", device("virtio-serial"),
-      "-device", "virtserialport,chardev=control,name=org.martlet.control",
-      // A guest without ACPI ends by it, with a status of its own.
+      "-chardev", socket("control", Descriptor.control),
+      // A guest ends by it, with a status of its own.
       "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
     ]
+    arguments += isUnikernel ? unikernelDevices : linuxDevices
     for (index, network) in networks.enumerated() {
       var backend = "tap,id=net\(index),fd=\(Descriptor.tap(index))"
       if network.usesVhost { backend += ",vhost=on,vhostfd=\(Descriptor.vhost(index))" }
       var card = device("virtio-net")
-      card += ",netdev=net\(index),mac=\(network.mac),host_mtu=\(network.mtu)"
+      card += ",netdev=net\(index),mac=\(network.mac)"
+      // A unikernel has it of its document, as it may have waited for it.
+      if !isUnikernel { card += ",host_mtu=\(network.mtu)" }
       if board != .microvm { card += ",romfile=" }
       arguments += ["-netdev", backend, "-device", card]
     }
@@ -74,12 +77,43 @@ struct QEMUCommandLine: Sendable, Hashable {
     return arguments
   }
 
-  private var machine: String {
-    switch board {
-    case .pc, .q35: "\(board.rawValue),usb=off,vmport=off"
-    case .microvm: "microvm,acpi=off"
-    }
+  private var linuxDevices: [String] {
+    [
+      "-initrd", path(Descriptor.initramfs), "-serial", "chardev:console",
+      "-device", device("virtio-serial"),
+      "-device", "virtserialport,chardev=control,name=org.martlet.control",
+    ]
   }
+
+  private var unikernelDevices: [String] {
+    [
+      // Not from the heap's huge pages: of few MiB the guest touches less than half.
+      "-object", "memory-backend-memfd,id=memory,size=\(memoryMiB)M",
+      "-global", "virtio-mmio.force-legacy=off",
+      "-device", "isa-debugcon,iobase=0xe9,chardev=console",
+      // With one port it is a console without any talk about ports.
+      "-device", device("virtio-serial") + ",max_ports=1",
+      "-device", "virtconsole,chardev=control",
+    ]
+  }
+
+  private var machine: String {
+    let name =
+      switch board {
+      case .pc, .q35: "\(board.rawValue),usb=off,vmport=off"
+      case .microvm: "microvm,acpi=off"
+      }
+    guard isUnikernel else { return name }
+    let fewer = ",pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off"
+    return name + (board == .microvm ? fewer : "") + ",memory-backend=memory"
+  }
+
+  /// What translated code takes at most, in MiB; beyond it is thrown away and made again. In less
+  /// than a huge page only what is written is taken of the host.
+  private var translationMiB: Int { isUnikernel ? 2 : 64 }
+
+  /// What QEMU itself takes beside its guest's memory, in bytes.
+  var overhead: UInt64 { accelerator.overhead(translationMiB: translationMiB) }
 
   private var processor: String {
     switch accelerator {
@@ -93,8 +127,7 @@ struct QEMUCommandLine: Sendable, Hashable {
   private var acceleration: String {
     switch accelerator {
     case .kvm: "kvm"
-    // Translated code beyond this many MiB is thrown away and made again.
-    case .tcg: "tcg,thread=multi,tb-size=\(Accelerator.translationMiB)"
+    case .tcg: "tcg,thread=multi,tb-size=\(translationMiB)"
     }
   }
 

@@ -5,8 +5,8 @@ public import NFVModel
 import Synchronization
 import SystemPackage
 
-/// Virtual machines under QEMU, born in the hold: tiny Linux guests whose init is ours, and kernels of
-/// our own. QEMU runs as a user of its own in namespaces of its own, and everything that it uses of
+/// Virtual machines under QEMU, born in the hold: tiny Linux guests whose init is ours, and unikernels,
+/// which may wait in pools until they are claimed. QEMU runs as a user of its own in namespaces of its own, and everything that it uses of
 /// the host is a descriptor.
 ///
 /// What is on the host can be found again by `observe` after any crash: the hold's holdings and one
@@ -24,13 +24,19 @@ public final class QEMUDriver: WorkloadDriver {
     public var answerLimit: Duration
     /// How long a guest may take until it says that its function runs.
     public var startLimit: Duration
+    /// How long a unikernel may take until it has booted and taken its document.
+    public var unikernelLimit: Duration
+    /// How many unikernels wait, booted, for each tenant, image, number of ports and size that was
+    /// used once; 0: none.
+    public var poolSize: Int
     /// What is kept of one workload's output, in bytes.
     public var logBytes: UInt64
 
     public init(
       store: StoreID, runFolder: String, logFolder: String, volumeFolder: String,
       program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
-      startLimit: Duration = .seconds(90), logBytes: UInt64 = 4 << 20
+      startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
+      poolSize: Int = 0, logBytes: UInt64 = 4 << 20
     ) {
       self.store = store
       self.runFolder = runFolder
@@ -39,13 +45,20 @@ public final class QEMUDriver: WorkloadDriver {
       self.program = program
       self.answerLimit = answerLimit
       self.startLimit = startLimit
+      self.unikernelLimit = unikernelLimit
+      self.poolSize = poolSize
       self.logBytes = logBytes
     }
   }
 
-  public let capabilities = DriverCapabilities(
-    technologies: [.tinyx], attachmentKinds: [.tapDescriptor], reportsExitStatus: true,
-    reportsOutOfMemory: true, executesCommands: true, hasConsole: true, pauses: true)
+  public let capabilities: [Technology: DriverCapabilities] = [
+    .tinyx: DriverCapabilities(
+      attachmentKinds: [.tapDescriptor], reportsExitStatus: true, reportsOutOfMemory: true,
+      executesCommands: true, hasConsole: true, pauses: true, keepsVolumes: true),
+    .unikernel: DriverCapabilities(
+      attachmentKinds: [.tapDescriptor], reportsExitStatus: true, reportsOutOfMemory: true,
+      executesCommands: false, hasConsole: true, pauses: true, keepsVolumes: false),
+  ]
   public let exits: AsyncStream<WorkloadExit>
 
   public var accelerator: String? { probe.known?.rawValue }
@@ -55,6 +68,7 @@ public final class QEMUDriver: WorkloadDriver {
   let probe: AcceleratorProbe
   let machines: Machines
   let volumes: Volumes
+  let waitingRoom: MachinePools
   private let users: Mutex<UserRanges>
 
   var hold: HoldClient { workloads.hold }
@@ -75,14 +89,17 @@ public final class QEMUDriver: WorkloadDriver {
       processPrefix: "machine:")
     self.workloads = workloads
     volumes = Volumes(folder: configuration.volumeFolder)
+    let waitingRoom = MachinePools(size: configuration.poolSize)
+    self.waitingRoom = waitingRoom
     users = Mutex(UserRanges.machines(store: configuration.store, used: try workloads.records()))
     probe = AcceleratorProbe(
       program: configuration.program, cache: configuration.runFolder + "/accelerator")
     let machines = Machines(workloads: workloads)
     self.machines = machines
     exits = ExitSource.exits(of: workloads) { id, status in
+      waitingRoom.noteEnd(id)
       // A start that fails tells why itself, and better.
-      await machines.isStarted(id) ? await machines.status(of: id, status) : nil
+      return await machines.isStarted(id) ? await machines.status(of: id, status) : nil
     }
   }
 
@@ -98,6 +115,7 @@ public final class QEMUDriver: WorkloadDriver {
     }
     let folder = workloads.folder(id)
     if folder.record?.id != id {
+      if let taps = claim(specification) { return .taps(taps) }
       guard let user = users.withLock({ $0.take() }) else {
         throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
       }
@@ -110,7 +128,20 @@ public final class QEMUDriver: WorkloadDriver {
         throw error
       }
     }
-    return .taps(HeldTaps(id, folder: folder, hold: hold))
+    return .taps(taps(of: specification))
+  }
+
+  /// Where a workload's taps go; those of one that has waited are made already.
+  func taps(of specification: WorkloadSpecification) -> HeldTaps {
+    let id = specification.id
+    let origin = workloads.origin(of: id)
+    var waiting: [PortID: String] = [:]
+    if origin != id {
+      for (index, port) in specification.ports.enumerated() {
+        waiting[port.id] = origin.interfaceName(of: MachinePools.place(index))
+      }
+    }
+    return HeldTaps(id, folder: workloads.folder(id), hold: hold, waiting: waiting)
   }
 
   public func attachmentPoint(
@@ -151,6 +182,7 @@ public final class QEMUDriver: WorkloadDriver {
   }
 
   public func delete(_ workload: WorkloadID) async throws(NFVError) {
+    waitingRoom.forget(workload)
     try await stop(workload, grace: .zero)
     machines.forget(workload)
     try await workloads.release(workloads.key(workload), of: workload)
@@ -168,9 +200,9 @@ public final class QEMUDriver: WorkloadDriver {
   // MARK: Observe
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
-    let observed = try await workloads.observe { id, status in
-      await machines.status(of: id, status)
-    }
+    let observed = try await workloads.observe(
+      isWaiting: { workloads.folder($0).isWaiting },
+      status: { id, status in await machines.status(of: id, status) })
     // What the guests say is heard from now on. A QEMU that hangs is found when it is asked.
     for workload in observed where workload.phase == .running {
       _ = try? await machines[workload.id].control()
@@ -251,6 +283,11 @@ final class Machines: Sendable {
     machine?.close()
   }
 
+  /// The connections to a machine are another workload's from now on.
+  func rename(_ old: WorkloadID, to id: WorkloadID) {
+    state.withLock { $0.machines[id] = $0.machines.removeValue(forKey: old) }
+  }
+
   func beginStart(of id: WorkloadID) {
     state.withLock { state in
       state.starting[id] = []
@@ -283,8 +320,28 @@ final class Machines: Sendable {
   func status(
     of id: WorkloadID, _ status: LinuxSystem.ExitStatus
   ) async -> NFVModel.ExitStatus {
-    if case .exited(code: 0) = status { return await self[id].functionStatus() }
+    if case .exited(code: let code) = status {
+      if code == 0 { return await self[id].functionStatus() }
+      if let told = DebugExit.status(code) { return workloads.folder(id).ended ?? told }
+    }
     return ExitSource.status(status, of: workloads.group(id))
+  }
+}
+
+/// How a guest ends its machine with a status of its own, without ACPI and whoever listens: it writes
+/// one octet to the port 0xf4 (QEMU's isa-debug-exit), of which QEMU makes its own exit status.
+enum DebugExit {
+  /// - Parameter code: QEMU's, `octet << 1 | 1`; of the octets, 1 to 95 are the exit statuses 0 to 94,
+  ///   96 to 126 the signals 1 to 31, and 127 is any other end.
+  /// - Returns: nil where no guest has said it. QEMU's own failures are 1.
+  static func status(_ code: Int32) -> NFVModel.ExitStatus? {
+    guard code & 1 == 1, code > 1, code < 256 else { return nil }
+    let octet = code >> 1
+    return switch octet {
+    case ...95: .exited(code: octet - 1)
+    case ...126: .killed(signal: octet - 95)
+    default: .unknown
+    }
   }
 }
 
@@ -293,16 +350,22 @@ final class HeldTaps: TapReceiver {
   private let id: WorkloadID
   private let folder: RunFolder
   private let hold: HoldClient
+  /// The names of taps that QEMU has had since it began to wait.
+  private let waiting: [PortID: String]
 
-  init(_ id: WorkloadID, folder: RunFolder, hold: HoldClient) {
+  init(_ id: WorkloadID, folder: RunFolder, hold: HoldClient, waiting: [PortID: String] = [:]) {
     self.id = id
     self.folder = folder
     self.hold = hold
+    self.waiting = waiting
   }
+
+  func waitingTap(of port: PortID) -> String? { waiting[port] }
 
   static func key(_ id: WorkloadID, _ port: PortID) -> String { "tap:\(id)/\(port)" }
 
   func hasTap(of port: PortID) async throws(NFVError) -> Bool {
+    if waiting[port] != nil { return true }
     do throws(HoldError) {
       for descriptor in try await hold.open(key: Self.key(id, port)).values {
         try? descriptor.close()

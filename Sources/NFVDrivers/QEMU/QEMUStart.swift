@@ -1,3 +1,4 @@
+import ControlProtocol
 import Glibc
 import HoldProtocol
 import LinuxSystem
@@ -27,16 +28,48 @@ extension QEMUDriver {
     _ specification: WorkloadSpecification, _ image: MachineImage,
     _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
   ) async throws(NFVError) {
+    if image.technology == .unikernel {
+      return try await startUnikernel(specification, image, commandLine, record)
+    }
     let id = specification.id
     guard try await spawn(specification, image, commandLine, record) else { return }
     // From here on they live as long as QEMU does.
-    try await HeldTaps(id, folder: workloads.folder(id), hold: hold).release()
+    try await taps(of: specification).release()
     var stage = StartStage.emulator
     do throws(MachineError) {
       try await awaitStart(of: id, image, &stage)
     } catch {
       try await explain(error, stage, of: id, image)
     }
+  }
+
+  /// Starts a unikernel, unless it has waited, and tells it its document; or has it wait.
+  private func startUnikernel(
+    _ specification: WorkloadSpecification, _ image: MachineImage,
+    _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
+  ) async throws(NFVError) {
+    let id = specification.id
+    let waits = waitingRoom.isMaking(id)
+    if record.origin == nil, try await spawn(specification, image, commandLine, record) {
+      try await taps(of: specification).release()
+    }
+    if image.isControlled {
+      do throws(MachineError) {
+        if waits {
+          try await machines[id].control().waitForStart(timeout: configuration.unikernelLimit)
+        } else {
+          _ = try await machines[id].request(
+            .configure(document: specification.document), timeout: configuration.unikernelLimit)
+        }
+      } catch {
+        try await explain(error, .configuration, of: id, image)
+      }
+    }
+    if waits { return waitingRoom.noteReady(specification) }
+    try HeldWorkloads.onHost("cannot note the start of \(id)") { () throws(SystemError) in
+      try workloads.folder(id).set(isWaiting: false)
+    }
+    waitingRoom.fill(after: specification)
   }
 
   // MARK: What is asked
@@ -58,6 +91,15 @@ extension QEMUDriver {
         .exhausted,
         "\(id) wants \(memory) MiB of memory, this host has \(host >> 20) altogether")
     }
+    guard specification.document.count <= ControlProtocol.maximumDocument else {
+      throw NFVError(
+        .tooLarge,
+        "the document of \(id) has \(specification.document.count) octets; a virtual machine takes "
+          + "\(ControlProtocol.maximumDocument)")
+    }
+    if image.technology == .unikernel {
+      try checkUnikernel(specification)
+    }
     let ports = QEMUCommandLine.maximumPorts(of: image.board)
     guard specification.ports.count + specification.volumes.count <= ports else {
       throw NFVError(
@@ -67,6 +109,19 @@ extension QEMUDriver {
     }
   }
 
+  /// A unikernel is one program with its document, and has nothing of a file system.
+  private func checkUnikernel(_ specification: WorkloadSpecification) throws(NFVError) {
+    func refuse(_ what: String) -> NFVError {
+      NFVError(
+        .unprocessable,
+        "\(specification.id) is a unikernel and has no \(what); give its function parameters, or run "
+          + "it as a tinyx or container")
+    }
+    if specification.command != nil { throw refuse("commands, the VDU names one") }
+    if !specification.files.isEmpty { throw refuse("files, the VDU has some") }
+    if !specification.volumes.isEmpty { throw refuse("block devices, the VDU has some") }
+  }
+
   private func commandLine(
     _ specification: WorkloadSpecification, _ image: MachineImage, _ accelerator: Accelerator
   ) -> QEMUCommandLine {
@@ -74,7 +129,9 @@ extension QEMUDriver {
     let hasVhost = fileExists(Self.vhost)
     return QEMUCommandLine(
       board: image.board, accelerator: accelerator, memoryMiB: memory,
-      processors: min(max(1, ((specification.cpuMillicores ?? 1000) + 999) / 1000), 64),
+      processors: image.technology == .unikernel
+        ? 1 : min(max(1, ((specification.cpuMillicores ?? 1000) + 999) / 1000), 64),
+      isUnikernel: image.technology == .unikernel,
       commandLine: image.commandLine,
       networks: specification.ports.map {
         .init(mac: $0.mac, mtu: $0.mtu, usesVhost: hasVhost)
@@ -100,17 +157,22 @@ extension QEMUDriver {
   ) async throws(NFVError) -> Bool {
     let id = specification.id
     let folder = workloads.folder(id)
-    let documents = try GuestDocuments(specification: specification, image: image).archive()
     var passed: [FileDescriptor] = []
     // Ours only until QEMU has them: a socket that nobody serves must not go on listening.
     defer { for descriptor in passed { try? descriptor.close() } }
     var mappings: [DescriptorMapping] = []
-    try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
-      func pass(_ descriptor: FileDescriptor, _ target: Int32) {
-        mappings.append(
-          DescriptorMapping(source: .passed(UInt16(passed.count)), target: target))
-        passed.append(descriptor)
+    func pass(_ descriptor: FileDescriptor, _ target: Int32) {
+      mappings.append(DescriptorMapping(source: .passed(UInt16(passed.count)), target: target))
+      passed.append(descriptor)
+    }
+    if image.technology != .unikernel {
+      let documents = try GuestDocuments(specification: specification, image: image).archive()
+      let file = try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
+        try initramfs(image, documents)
       }
+      pass(file, QEMUCommandLine.Descriptor.initramfs)
+    }
+    try HeldWorkloads.onHost("cannot start \(id)") { () throws(SystemError) in
       func listen(_ path: String, _ target: Int32) throws(SystemError) {
         try removeFile(path)
         pass(try StreamSocket.listen(path), target)
@@ -118,13 +180,12 @@ extension QEMUDriver {
       try workloads.group(id).create(
         CgroupLimits(
           cpuMillicores: specification.cpuMillicores,
-          memoryBytes: specification.memoryBytes + commandLine.accelerator.overhead,
+          memoryBytes: specification.memoryBytes + commandLine.overhead,
           maximumProcesses: specification.maximumProcesses,
           devices: commandLine.accelerator == .kvm ? ["c 10:232 rw"] : []))
       try removeFile(folder.path + "/ended")
+      if image.technology == .unikernel { try folder.set(isWaiting: true) }
       pass(try openFile(image.kernelPath, .read), QEMUCommandLine.Descriptor.kernel)
-      pass(
-        try initramfs(image, documents), QEMUCommandLine.Descriptor.initramfs)
       pass(
         try openFile(workloads.logPath(id), .appendOnly), QEMUCommandLine.Descriptor.log)
       try listen(folder.qmpSocket, QEMUCommandLine.Descriptor.qmp)
@@ -221,6 +282,8 @@ extension QEMUDriver {
   /// Whom a start waits for.
   private enum StartStage {
     case emulator, guest
+    /// The guest is a unikernel.
+    case configuration
   }
 
   private func awaitStart(
@@ -268,11 +331,24 @@ extension QEMUDriver {
         .timeout,
         "the guest of \(id) did not start its function within \(configuration.startLimit); look at "
           + "its output: martlet logs", cause: lastWords(of: id))
+    case (.timedOut, .configuration):
+      throw NFVError(
+        .timeout,
+        "the unikernel of \(id) did not boot and take its document within "
+          + "\(configuration.unikernelLimit); look at its output: martlet logs",
+        cause: lastWords(of: id))
+    case (.refused(let words), .configuration):
+      throw NFVError(.failed, "the unikernel of \(id) refuses its document", cause: words)
     case (.refused(let words), .guest):
       throw NFVError(.failed, "the guest of \(id) could not start its function", cause: words)
     case (.refused, .emulator), (.malformed, _): break
     }
-    let whom = stage == .emulator ? "QEMU" : "the init of the guest"
+    let whom =
+      switch stage {
+      case .emulator: "QEMU"
+      case .guest: "the init of the guest"
+      case .configuration: "the unikernel"
+      }
     throw NFVError(.failed, "\(whom) of \(id) answers what makes no sense", cause: error)
   }
 

@@ -77,11 +77,11 @@ extension SimulatedHost: VolumeKeeping {
     _ = state.withLock { $0.vnfcsWithVolumes.remove(vnfc) }
   }
 
-  public var capabilities: DriverCapabilities {
-    DriverCapabilities(
-      technologies: Set(Technology.allCases), attachmentKinds: [.networkNamespace],
-      reportsExitStatus: true, reportsOutOfMemory: true, executesCommands: true,
-      hasConsole: false, pauses: false)
+  public var capabilities: [Technology: DriverCapabilities] {
+    let all = DriverCapabilities(
+      attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
+      executesCommands: true, hasConsole: false, pauses: false, keepsVolumes: false)
+    return Dictionary(uniqueKeysWithValues: Technology.allCases.map { ($0, all) })
   }
 
   public var accelerator: String? { nil }

@@ -27,6 +27,10 @@ extension SimulatedHost: NetworkDriver {
     }
   }
 
+  public func attachWaiting(
+    _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
+  ) async throws(NFVError) {}
+
   public func activate(_ attachments: [Attachment]) async throws(NFVError) {
     state.withLock { state in
       for attachment in attachments {

@@ -12,6 +12,10 @@ public protocol TapReceiver: AnyObject, Sendable {
   /// Takes a duplicate of the descriptor, which stays the caller's. The tap, opened with
   /// `IFF_NO_PI` and `IFF_VNET_HDR`, lives as long as its last descriptor.
   func takeTap(_ descriptor: Int32, of port: PortID) async throws(NFVError)
+
+  /// The name that the port's tap has from ``NetworkDriver/attachWaiting(_:of:to:)``, before it is
+  /// given to the port; nil: it never waited.
+  func waitingTap(of port: PortID) -> String?
 }
 
 /// Where a workload's ports are plugged in.
@@ -87,6 +91,13 @@ public protocol NetworkDriver: Sendable {
   /// forwarding inside. A parked port (`isActive` false) carries no traffic.
   func attach(
     _ attachments: [Attachment], to point: AttachmentPoint, forwards: Bool, isActive: Bool
+  ) async throws(NFVError)
+
+  /// Makes links for a workload that waits and has no ports yet, only as many places for them: they
+  /// are down and on no network. `attach` gives them to ports where its attachment point says so.
+  /// - Throws: `notFound` where the tenant has no network.
+  func attachWaiting(
+    _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
   ) async throws(NFVError)
 
   /// Lets parked ports take traffic and announces their addresses by ARP and NA.

@@ -1,28 +1,30 @@
-/// What a driver can give; what it cannot is refused before anything starts.
+/// What a driver can give to workloads of one technology; what it cannot is refused before anything
+/// starts.
 public struct DriverCapabilities: Sendable, Hashable {
   public enum AttachmentKind: String, Sendable, Hashable {
     case networkNamespace, tapDescriptor, hostBridge, driverManaged
   }
 
-  public var technologies: Set<Technology>
   public var attachmentKinds: Set<AttachmentKind>
   public var reportsExitStatus: Bool
   public var reportsOutOfMemory: Bool
   public var executesCommands: Bool
   public var hasConsole: Bool
   public var pauses: Bool
+  /// Gives block devices that outlive workloads.
+  public var keepsVolumes: Bool
 
   public init(
-    technologies: Set<Technology>, attachmentKinds: Set<AttachmentKind>, reportsExitStatus: Bool,
-    reportsOutOfMemory: Bool, executesCommands: Bool, hasConsole: Bool, pauses: Bool
+    attachmentKinds: Set<AttachmentKind>, reportsExitStatus: Bool, reportsOutOfMemory: Bool,
+    executesCommands: Bool, hasConsole: Bool, pauses: Bool, keepsVolumes: Bool
   ) {
-    self.technologies = technologies
     self.attachmentKinds = attachmentKinds
     self.reportsExitStatus = reportsExitStatus
     self.reportsOutOfMemory = reportsOutOfMemory
     self.executesCommands = executesCommands
     self.hasConsole = hasConsole
     self.pauses = pauses
+    self.keepsVolumes = keepsVolumes
   }
 }
 
@@ -217,7 +219,8 @@ public protocol ExecSession: Sendable {
 /// For one workload they are never called concurrently, except `stop` during `start`; for different
 /// ones they are.
 public protocol WorkloadDriver: Sendable {
-  var capabilities: DriverCapabilities { get }
+  /// Of each technology that it runs.
+  var capabilities: [Technology: DriverCapabilities] { get }
 
   /// What runs its workloads' instructions where that is not the host's processor itself, such as
   /// `kvm` or `tcg`; nil where there is no such thing, or while it is not known yet.
@@ -282,6 +285,65 @@ public protocol VolumeKeeping: WorkloadDriver {
 
   /// Removes all volumes of a Vnfc, none of whose workloads is there any more.
   func removeVolumes(of vnfc: VnfcID) async throws(NFVError)
+}
+
+/// Drivers that keep workloads waiting: started, without ports and without a function's document, so
+/// that a start is a claim (`prepare` finds one, `start` tells it its document). An empty pool means a
+/// start as any other.
+///
+/// A waiting workload has an identity of its own, of no Vnfc: after a crash it is a stray that is
+/// swept as all others.
+public protocol Pooling: WorkloadDriver {
+  /// What is to be done for the pools, off the way of any request. For one consumer.
+  var poolWork: AsyncStream<PoolWork> { get }
+
+  /// The pools that there are now.
+  var pools: [WorkloadPool] { get }
+
+  /// Ends what waits where `isUnneeded` says so, by the pools' work.
+  func drainPools(where isUnneeded: (TenantID, ImageDigest) -> Bool)
+
+  /// Ends the pools' work; starts go on without them.
+  /// - Returns: what waits still, to be deleted.
+  func closePools() -> [WorkloadID]
+}
+
+/// What a pool asks for.
+public enum PoolWork: Sendable, Hashable {
+  /// To prepare and start this workload, with links that have no network yet.
+  case make(WorkloadSpecification)
+  /// To delete this one.
+  case discard(WorkloadID)
+}
+
+/// Workloads of one kind that wait.
+public struct WorkloadPool: Sendable, Hashable {
+  public var tenant: TenantID
+  public var technology: Technology
+  public var image: ImageDigest
+  public var ports: Int
+  /// What each may use at most, in octets.
+  public var memoryLimit: UInt64
+  /// Those that can be claimed.
+  public var waiting: Int
+  /// How many there shall be.
+  public var size: Int
+  /// What those that wait use now, in octets.
+  public var memoryBytes: UInt64
+
+  public init(
+    tenant: TenantID, technology: Technology, image: ImageDigest, ports: Int, memoryLimit: UInt64,
+    waiting: Int, size: Int, memoryBytes: UInt64
+  ) {
+    self.tenant = tenant
+    self.technology = technology
+    self.image = image
+    self.ports = ports
+    self.memoryLimit = memoryLimit
+    self.waiting = waiting
+    self.size = size
+    self.memoryBytes = memoryBytes
+  }
 }
 
 /// A piece of a workload's output. Offsets count from its start and stay cursors after the oldest

@@ -163,6 +163,8 @@ trap:
     movq %cr2, %rcx
     movq $__trap_stack_top, %rsp
     call machine_trap
+    movb $101, %al              // an abort, for Boot_stop's debug exit
+    outb %al, $0xf4
 1:  cli
     hlt
     jmp 1b

@@ -29,13 +29,13 @@ enum Console {
   }
 }
 
-/// Says why the machine can't go on, and stops it.
+/// Says why the machine does not go on, and ends it.
 @inline(never)
-func halt(_ reason: StaticString) -> Never {
+func halt(_ reason: StaticString, isFailure: Bool = true) -> Never {
   Console.write("martlet: ")
   Console.write(reason)
   Console.write("\n")
-  Boot_stop()
+  Boot_stop(isFailure ? 101 : 1)
   while true {}
 }
 

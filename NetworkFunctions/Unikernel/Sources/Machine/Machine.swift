@@ -50,7 +50,7 @@ public enum Machine {
         idle = 0
         continue
       }
-      if channel.mustStop, channel.output.isEmpty { halt("stopped as asked") }
+      if channel.mustStop, channel.output.isEmpty { halt("stopped as asked", isFailure: false) }
       idle += 1
       guard idle > spins else {
         Boot_pause()

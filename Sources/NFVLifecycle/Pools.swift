@@ -1,0 +1,56 @@
+import Logging
+public import NFVModel
+
+extension Lifecycle {
+  /// The pools of workloads that wait on this host.
+  public var pools: [WorkloadPool] {
+    host.workloads.flatMap { ($0 as? any Pooling)?.pools ?? [] }
+  }
+
+  /// Ends what waits of images that no package has any more.
+  public func drainPools(keeping images: Set<ImageDigest>) {
+    drainPools { (_, image) in !images.contains(image) }
+  }
+
+  func drainPools(where isUnneeded: (TenantID, ImageDigest) -> Bool) {
+    for case let driver as any Pooling in host.workloads {
+      driver.drainPools(where: isUnneeded)
+    }
+  }
+
+  /// Fills a driver's pools, one workload after another, until the daemon ends; then empties them.
+  /// What is still left is swept when the host is observed the next time.
+  func keepPools(of driver: any Pooling) async {
+    for await work in driver.poolWork {
+      switch work {
+      case .make(let specification): await make(specification, by: driver)
+      case .discard(let id): await discard(id, by: driver)
+      }
+    }
+    for id in driver.closePools() { await discard(id, by: driver) }
+  }
+
+  private func make(_ specification: WorkloadSpecification, by driver: any Pooling) async {
+    let id = specification.id
+    do throws(NFVError) {
+      let point = try await driver.prepare(specification)
+      try await host.network.attachWaiting(specification.ports.map(\.id), of: id, to: point)
+      try await driver.start(specification)
+    } catch {
+      logger.warning(
+        "A workload cannot be kept waiting; starts do without it",
+        metadata: ["workload": "\(id)", "error": "\(error)"])
+      await discard(id, by: driver)
+    }
+  }
+
+  private func discard(_ id: WorkloadID, by driver: any Pooling) async {
+    do throws(NFVError) {
+      try await driver.delete(id)
+    } catch {
+      logger.warning(
+        "What waited is not removed; the next start of the daemon does it",
+        metadata: ["workload": "\(id)", "error": "\(error)"])
+    }
+  }
+}
