@@ -175,10 +175,14 @@ public struct PortTranslation: ~Copyable {
     guard first <= range.last else { return nil }
     let pairs = (UInt32(range.last) - first) / 2 + 1
     chosen &+= 1
-    let start = UInt32(truncatingIfNeeded: secret.hash(chosen, 0) >> 32) % pairs
-    for step in 0..<min(pairs, Self.portTries) {
-      let candidate = UInt16(first + (start + step) % pairs * 2)
+    let drawn = secret.hash(chosen, 0)
+    var place = UInt32(truncatingIfNeeded: drawn >> 32) % pairs
+    // Not one after the other: ports that hosts have chosen stand side by side.
+    let stride = UInt32(truncatingIfNeeded: drawn) % pairs | 1
+    for _ in 0..<min(pairs, Self.portTries) {
+      let candidate = UInt16(first + place * 2)
       if isFree(candidate) { return candidate }
+      place = (place + stride) % pairs
     }
     return nil
   }

@@ -173,4 +173,30 @@ import Testing
     #expect(firewall.stage.flowCount == 8)
     #expect(firewall.process(Self.answer(.ack), from: 1, &surroundings).verdict == .send(port: 0))
   }
+
+  @Test func newRulesEndWhatTheyDoNotAllow() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try Self.firewall(&surroundings)
+    _ = firewall.process(Sample.tcp(flags: .syn), from: 0, &surroundings)
+    _ = firewall.process(Self.answer([.syn, .ack]), from: 1, &surroundings)
+    func passes() -> Bool {
+      firewall.process(Self.answer(.ack), from: 1, &surroundings).verdict == .send(port: 0)
+    }
+    try firewall.configure(
+      Sample.configuration(
+        #"{"rules": [{"from": "left", "destination": "10.0.2.2", "action": "accept"}]}"#),
+      in: &surroundings)
+    #expect(passes())
+    // What makes no sense changes nothing.
+    #expect(throws: ConfigurationError.self) {
+      try firewall.configure(Sample.configuration(#"{"rules": [{}]}"#), in: &surroundings)
+    }
+    #expect(passes())
+    // Its answers' port alone is not enough: who began it counts.
+    try firewall.configure(
+      Sample.configuration(#"{"rules": [{"from": "right", "action": "accept"}]}"#),
+      in: &surroundings)
+    #expect(!passes())
+    #expect(firewall.stage.flowCount == 0)
+  }
 }

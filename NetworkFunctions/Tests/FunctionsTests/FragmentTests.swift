@@ -1,0 +1,126 @@
+import Functions
+import Packets
+import TestFrames
+import Testing
+
+/// RFC 4787, REQ-14, and what goes with it; left is inside, right is outside.
+@Suite struct FragmentTests {
+  /// A datagram of 8 octets of UDP header and 24 of payload, in parts of 16 octets.
+  static func fragments(
+    _ identification: UInt16, to destination: IPv4Address = Sample.server, port: UInt16 = 53
+  ) -> [[UInt8]] {
+    let whole = Sample.udp(
+      to: destination, ports: (4000, port), payload: (0..<24).map { UInt8($0) }, fragment: 0)
+    return (0..<2).map { part in
+      withFrame(Array(whole[..<34]) + whole[(34 + part * 16)..<(50 + part * 16)]) { frame in
+        var header = IPv4Header(
+          source: Sample.client, destination: destination, protocol: .udp, payload: 16,
+          identification: identification)
+        header.fragment = part == 0 ? 0x2000 : 2
+        header.write(to: &frame, at: 14)
+      }
+    }
+  }
+
+  /// Whether these are a datagram with a right checksum again.
+  static func isWhole(_ parts: [[UInt8]]) -> Bool {
+    var header: IPv4Header?
+    for part in parts {
+      withFrame(part) { frame in
+        header = IPv4Header(in: frame, at: 14)
+        if header?.isRight(in: frame, at: 14) != true { header = nil }
+      }
+    }
+    guard let header else { return false }
+    let transport = parts.flatMap { $0[34...] }
+    var isRight = false
+    withFrame(transport) { frame in
+      var sum = frame.sum(from: 0, count: transport.count)
+      sum.add(
+        Checksum.pseudoHeader(
+          IPv6Address(header.source), IPv6Address(header.destination), protocol: .udp,
+          length: transport.count))
+      isRight = sum.isRight
+    }
+    return isRight
+  }
+
+  @Test("RFC 4787 REQ-14: in their order")
+  func inOrder() throws {
+    var surroundings = TestSurroundings()
+    var nat = try NAT44Tests.nat(&surroundings)
+    let parts = Self.fragments(7).map { nat.process($0, from: 0, &surroundings) }
+    #expect(parts.map(\.verdict) == [.send(port: 1), .send(port: 1)])
+    for part in parts { #expect(Array(part.octets[26..<30]) == [10, 0, 2, 1]) }
+    #expect(Self.isWhole(parts.map(\.octets)))
+  }
+
+  @Test("RFC 4787 REQ-14: the first one last")
+  func outOfOrder() throws {
+    var surroundings = TestSurroundings()
+    var nat = try NAT44Tests.nat(&surroundings)
+    let parts = Self.fragments(7)
+    #expect(nat.process(parts[1], from: 0, &surroundings).verdict == .drop)
+    #expect(surroundings.emitted.isEmpty)
+    let first = nat.process(parts[0], from: 0, &surroundings)
+    #expect(first.verdict == .send(port: 1))
+    #expect(surroundings.emitted.map(\.port) == [1])
+    #expect(Self.isWhole([first.octets] + surroundings.emitted.map(\.octets)))
+    // Once only.
+    _ = nat.process(parts[0], from: 0, &surroundings)
+    #expect(surroundings.emitted.count == 1)
+  }
+
+  @Test("RFC 4787 REQ-14a: fragments without end harm neither each other's order nor the rest")
+  func floods() throws {
+    var surroundings = TestSurroundings()
+    var nat = try NAT44Tests.nat(&surroundings)
+    for number in 100..<1000 as Range<UInt16> {
+      #expect(nat.process(Self.fragments(number)[1], from: 0, &surroundings).verdict == .drop)
+    }
+    #expect(nat.process(Sample.udp(), from: 0, &surroundings).verdict == .send(port: 1))
+    let parts = Self.fragments(7).map { nat.process($0, from: 0, &surroundings).verdict }
+    #expect(parts == [.send(port: 1), .send(port: 1)])
+    // Those that waited in vain are forgotten.
+    surroundings.now += 3_000_000_000
+    _ = nat.advance(in: &surroundings)
+    surroundings.emitted = []
+    _ = nat.process(Self.fragments(999)[0], from: 0, &surroundings)
+    #expect(surroundings.emitted.isEmpty)
+  }
+
+  @Test func `a firewall lets pass what belongs to an allowed first fragment`() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try FirewallTests.firewall(&surroundings)
+    try firewall.configure(
+      Sample.configuration(
+        #"{"rules": [{"protocol": "udp", "ports": 53, "action": "accept"}]}"#), in: &surroundings)
+    let allowed = Self.fragments(7).map { firewall.process($0, from: 0, &surroundings).verdict }
+    #expect(allowed == [.send(port: 1), .send(port: 1)])
+    let other = Self.fragments(8, port: 54).map {
+      firewall.process($0, from: 0, &surroundings).verdict
+    }
+    #expect(other == [.drop, .drop])
+    // The same number from the other side is another datagram.
+    #expect(firewall.process(Self.fragments(7)[1], from: 1, &surroundings).verdict == .drop)
+    #expect(surroundings.emitted.isEmpty)
+  }
+
+  @Test("RFC 3128 4: what would overwrite TCP's flags is dropped")
+  func tiny() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try FirewallTests.firewall(&surroundings)
+    func segment(_ fragment: UInt16) -> [UInt8] {
+      withFrame(Sample.tcp(flags: .syn)) { frame in
+        var header = IPv4Header(
+          source: Sample.client, destination: Sample.server, protocol: .tcp, payload: 20,
+          identification: 3)
+        header.fragment = fragment
+        header.write(to: &frame, at: 14)
+      }
+    }
+    #expect(firewall.process(segment(0x2000), from: 0, &surroundings).verdict == .send(port: 1))
+    #expect(firewall.process(segment(1), from: 0, &surroundings).verdict == .drop)
+    #expect(firewall.process(segment(3), from: 0, &surroundings).verdict == .send(port: 1))
+  }
+}
