@@ -174,15 +174,12 @@ public struct PortTranslation: ~Copyable {
     let first = UInt32(range.first) + UInt32((range.first ^ port) & 1)
     guard first <= range.last else { return nil }
     let pairs = (UInt32(range.last) - first) / 2 + 1
-    chosen &+= 1
-    let drawn = secret.hash(chosen, 0)
-    var place = UInt32(truncatingIfNeeded: drawn >> 32) % pairs
-    // Not one after the other: ports that hosts have chosen stand side by side.
-    let stride = UInt32(truncatingIfNeeded: drawn) % pairs | 1
-    for _ in 0..<min(pairs, Self.portTries) {
+    for _ in 0..<Self.portTries {
+      // Each anew: ports that hosts have chosen stand side by side.
+      chosen &+= 1
+      let place = UInt32(truncatingIfNeeded: secret.hash(chosen, 0) >> 32) % pairs
       let candidate = UInt16(first + place * 2)
       if isFree(candidate) { return candidate }
-      place = (place + stride) % pairs
     }
     return nil
   }
