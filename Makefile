@@ -25,7 +25,7 @@ serve: build
 
 # The network functions in Swift: as static programs for Linux, and as unikernels.
 functions: setup
-	NetworkFunctions/build $(FUNCTIONS)
+	NetworkFunctions/build $(FUNCTIONS) replay
 	NetworkFunctions/Unikernel/build $(FUNCTIONS) faults
 
 # Runs the functions in both forms between network namespaces, and breaks a unikernel.

@@ -34,8 +34,12 @@ let package = Package(
     .testTarget(
       name: "PacketsTests", dependencies: ["Packets", "TestFrames"], swiftSettings: settings),
     .testTarget(
-      name: "FunctionsTests", dependencies: ["Functions", "Packets", "TestFrames"],
+      name: "FunctionsTests", dependencies: ["Functions", "Packets", "Replaying", "TestFrames"],
       swiftSettings: settings),
+    .target(name: "Replaying", dependencies: ["Functions", "Packets"], swiftSettings: settings),
+    .executableTarget(
+      name: "replay", dependencies: ["CHosted", "Functions", "Replaying"],
+      swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]),
   ]
     + programs.map {
       .executableTarget(

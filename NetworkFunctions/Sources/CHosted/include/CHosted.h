@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -162,6 +163,18 @@ static inline long CHosted_read(const char *path, uint8_t *octets, long limit) {
   close(fd);
   return count;
 }
+
+// To standard output.
+static inline void CHosted_output(const uint8_t *octets, long count) {
+  while (count > 0) {
+    long part = write(1, octets, (size_t)count);
+    if (part <= 0) return;
+    octets += part;
+    count -= part;
+  }
+}
+
+static inline void CHosted_outputNumber(uint64_t number) { dprintf(1, "%lu\n", number); }
 
 static inline void CHosted_write(const char *text, long count) {
   while (count > 0) {
