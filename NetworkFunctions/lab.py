@@ -13,6 +13,27 @@ HOST_MACS = ["02:00:00:00:01:02", "02:00:00:00:02:02"]
 PORTS = ["inside", "outside"]
 GREETING = bytes.fromhex("4d6172746c6574f51b8ed0ff93a6c1fe")
 LIBC = ctypes.CDLL(None, use_errno=True)
+RULES = [{"protocol": "icmp", "action": "accept"},
+         {"from": "inside", "protocol": "tcp", "ports": "7", "action": "accept"},
+         {"from": "inside", "protocol": "tcp", "ports": "5001", "action": "accept"},
+         {"from": "inside", "protocol": "udp", "source": "10.9.1.0/24", "ports": "7-9",
+          "action": "accept"},
+         {"action": "drop"}]
+TRANSLATION = {"inside": "inside", "outside": "outside"}
+# What each needs to let a client reach the server, and what then shows that it does its work.
+PARAMETERS = {
+    "router": {"parameters": {}},
+    "firewall": {"parameters": {"rules": RULES}, "refused": 77},
+    "nat44": {"parameters": TRANSLATION, "ipv6": False, "source": "10.9.2.1"},
+    "loadbalancer": {
+        "parameters": {
+            "services": [{"address": "10.9.1.1", "port": port, "protocol": protocol}
+                         for port, protocol in (("7", "tcp"), ("5001", "tcp"), ("7", "udp"))],
+            "backends": [{"address": "10.9.2.2", "state": "active"}]},
+        "target": "10.9.1.1", "ipv6": False, "expires": False, "refused": 77},
+    "pipeline": {"parameters": {"pipeline": "firewall | nat44", "rules": RULES, **TRANSLATION},
+                 "source": "10.9.2.1", "ipv6": False, "refused": 77},
+}
 
 
 def ip(*arguments):
@@ -97,11 +118,11 @@ class Control:
 class Lab:
     """Namespaces with a function between them."""
 
-    def __init__(self, form, ports):
+    def __init__(self, form, ports, tag=""):
         self.form, self.ports = form, ports
         self.folder = tempfile.TemporaryDirectory(prefix="nf")
         os.chmod(self.folder.name, 0o777)
-        self.base = f"nf{os.getpid()}"
+        self.base = f"nf{os.getpid()}{tag}"
         self.hosts = [f"{self.base}{place}" for place in "cs"[:ports]]
         self.inner = f"{self.base}f"
         self.process = self.control = None
