@@ -37,103 +37,83 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   public mutating func process<Around: Surroundings & ~Copyable>(
     _ frame: inout Frame, from port: Int, in surroundings: inout Around
   ) -> Verdict {
-    forwarding.learn(from: frame, on: port, in: &surroundings)
+    // Most frames tell of no neighbour.
+    if frame.head < 14 || frame.u16(at: 12) != EtherType.ipv4.rawValue {
+      forwarding.learn(from: frame, on: port, in: &surroundings)
+    }
+    var headers = Headers()
     let isLocal: Bool
-    let ethernet: EthernetHeader
-    let datagram: Datagram
-    switch stack.receive(&frame, from: port) {
+    switch stack.receive(&frame, from: port, into: &headers) {
     case .done(let verdict): return verdict
-    case .local(let header, let found): (isLocal, ethernet, datagram) = (true, header, found)
-    case .transit(let header, let found): (isLocal, ethernet, datagram) = (false, header, found)
+    case .local: isLocal = true
+    case .transit: isLocal = false
     }
-    guard !isLocal || stage.takes(datagram.destination, from: port) else {
-      return refuseLocal(&frame, ethernet, datagram, from: port, in: &surroundings)
+    guard !isLocal || stage.takes(headers.datagram.destination, from: port) else {
+      return refuseLocal(&frame, &headers, from: port, in: &surroundings)
     }
-    if let verdict = forwarding.refuse(&frame, ethernet, datagram, from: port, in: &surroundings) {
+    if let verdict = forwarding.refuse(&frame, &headers, from: port, in: &surroundings) {
       return verdict
     }
-    let hop = isLocal ? nil : forwarding.hop(to: datagram.destination)
+    let hop = isLocal ? nil : forwarding.hop(to: headers.datagram.destination)
     if stage.isTransparent {
       return forwarding.forward(
-        &frame, ethernet, datagram, to: datagram.destination, by: hop, from: port,
+        &frame, &headers, to: headers.datagram.destination, by: hop, from: port,
         in: &surroundings)
     }
-    if datagram.isLaterFragment {
-      return passFragment(&frame, ethernet, datagram, by: hop, from: port, in: &surroundings)
+    if headers.datagram.isLaterFragment {
+      return passFragment(&frame, &headers, by: hop, from: port, in: &surroundings)
     }
-    var packet = passage(of: frame, datagram, from: port, to: hop?.port, at: surroundings.seconds)
+    var packet = Passage(
+      frame, headers.datagram, from: port, to: hop?.port, isInward: port == outside,
+      at: surroundings.seconds)
     let key = packet.key
     switch stage.pass(&packet) {
     case .pass: break
     case .drop: return .drop
     case .refuse(let error):
-      return forwarding.tell(error, &frame, ethernet, datagram, on: port, in: &surroundings)
+      return forwarding.tell(error, &frame, &headers, on: port, in: &surroundings)
     case .reset:
       guard let segment = packet.segment else { return .drop }
-      return frame.becomeReset(of: segment, in: datagram, ethernet, mac: stack.ports[port].mac)
+      return frame.becomeReset(
+        of: segment, in: headers.datagram, headers.ethernet, mac: stack.ports[port].mac)
         ? .send(port: port) : .drop
     }
     let destination = packet.key.destination
     let isMoved = destination != key.destination
     // For an own address, and nobody gave it another destination.
     guard !isLocal || isMoved else {
-      return refuseLocal(&frame, ethernet, datagram, from: port, in: &surroundings)
+      return refuseLocal(&frame, &headers, from: port, in: &surroundings)
     }
     let next = isMoved ? forwarding.hop(to: destination) : hop
     if let verdict = forwarding.admit(
-      &frame, ethernet, datagram, by: next, from: port, in: &surroundings)
+      &frame, &headers, by: next, from: port, in: &surroundings)
     {
       return verdict
     }
     guard let next else { return .drop }
     if packet.key != key {
-      guard frame.translate(datagram, isError: packet.kind == .error, from: key, to: packet.key)
+      guard
+        frame.translate(headers.datagram, isError: packet.kind == .error, from: key, to: packet.key)
       else { return .drop }
     }
     let verdict = forwarding.send(
-      &frame, datagram, to: destination, by: next, in: &surroundings)
-    if datagram.isFragment {
-      fragments.know(datagram, from: port, packet.key, at: surroundings.now)
-      sendHeld(datagram, from: port, in: &surroundings)
+      &frame, &headers, to: destination, by: next, in: &surroundings)
+    if headers.datagram.isFragment {
+      fragments.know(headers.datagram, from: port, packet.key, at: surroundings.now)
+      sendHeld(headers.datagram, from: port, in: &surroundings)
     }
     return verdict
   }
 
-  private func passage(
-    of frame: borrowing Frame, _ datagram: Datagram, from port: Int, to exit: Int?, at now: UInt32
-  ) -> Passage {
-    func passage(
-      _ key: FlowKey, _ kind: Passage.Kind, _ segment: TCPHeader? = nil
-    ) -> Passage {
-      Passage(key, kind, segment, from: port, to: exit, isInward: port == outside, at: now)
-    }
-    switch FlowPacket(in: frame, datagram) {
-    case .flow(let key, let segment):
-      let opens: Bool
-      if let segment {
-        opens = segment.flags.intersection([.syn, .ack, .rst, .fin]) == .syn
-      } else {
-        opens = datagram.isOpening(in: frame)
-      }
-      return passage(key, opens ? .opening : .following, segment)
-    case .error(let quoted): return passage(quoted.reversed, .error)
-    case .other:
-      return passage(
-        FlowKey(
-          source: datagram.source, destination: datagram.destination, sourcePort: 0,
-          destinationPort: 0, protocol: datagram.protocol), .other)
-    }
-  }
-
   @_lifetime(frame: copy frame)
   private mutating func refuseLocal<Around: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
+    _ frame: inout Frame, _ headers: inout Headers, from port: Int,
     in surroundings: inout Around
   ) -> Verdict {
     stack.counters.refused &+= 1
     guard !stage.isSilent else { return .drop }
     return forwarding.tell(
-      .portUnreachable, &frame, ethernet, datagram, on: port, in: &surroundings)
+      .portUnreachable, &frame, &headers, on: port, in: &surroundings)
   }
 
   // MARK: Fragments
@@ -141,29 +121,32 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   /// A later fragment goes as its first one went; until that has come, it waits (RFC 4787, REQ-14).
   @_lifetime(frame: copy frame)
   private mutating func passFragment<Around: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    _ frame: inout Frame, _ headers: inout Headers,
     by hop: Forwarding.Hop?, from port: Int, in surroundings: inout Around
   ) -> Verdict {
     // What would overwrite the flags that were judged (RFC 3128).
-    guard datagram.protocol != .tcp || datagram.fragmentOffset >= TCPHeader.minimumLength else {
+    guard
+      headers.datagram.protocol != .tcp
+        || headers.datagram.fragmentOffset >= TCPHeader.minimumLength
+    else {
       return .drop
     }
-    guard let way = fragments.way(of: datagram, from: port, at: surroundings.now) else {
-      fragments.hold(frame, datagram, from: port, at: surroundings.now)
+    guard let way = fragments.way(of: headers.datagram, from: port, at: surroundings.now) else {
+      fragments.hold(frame, headers.datagram, from: port, at: surroundings.now)
       return .drop
     }
     let next =
-      way.destination == datagram.destination && hop != nil
+      way.destination == headers.datagram.destination && hop != nil
       ? hop : forwarding.hop(to: way.destination)
     if let verdict = forwarding.admit(
-      &frame, ethernet, datagram, by: next, from: port, in: &surroundings)
+      &frame, &headers, by: next, from: port, in: &surroundings)
     {
       return verdict
     }
     guard let next else { return .drop }
-    frame.readdress(datagram, from: way.source, to: way.destination)
+    frame.readdress(headers.datagram, from: way.source, to: way.destination)
     return forwarding.send(
-      &frame, datagram, to: way.destination, by: next, in: &surroundings)
+      &frame, &headers, to: way.destination, by: next, in: &surroundings)
   }
 
   /// Sends fragments on that came before their first.

@@ -65,10 +65,7 @@ public struct Forwarding {
   public mutating func learn<S: Surroundings & ~Copyable>(
     from frame: borrowing Frame, on port: Int, in surroundings: inout S
   ) {
-    // The most are neither.
-    guard frame.head > 14, frame.u16(at: 12) != EtherType.ipv4.rawValue, port < ports.count,
-      let ethernet = EthernetHeader(in: frame)
-    else { return }
+    guard port < ports.count, let ethernet = EthernetHeader(in: frame) else { return }
     let address: IPv6Address
     let mac: MACAddress
     if ethernet.type == .arp {
@@ -155,14 +152,14 @@ public struct Forwarding {
   /// Sends a datagram on that came through `port`.
   @_lifetime(frame: copy frame)
   mutating func forward<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    _ frame: inout Frame, _ headers: inout Headers,
     to destination: IPv6Address, by hop: Hop?, from port: Int, in surroundings: inout S
   ) -> Verdict {
-    if let verdict = admit(&frame, ethernet, datagram, by: hop, from: port, in: &surroundings) {
+    if let verdict = admit(&frame, &headers, by: hop, from: port, in: &surroundings) {
       return verdict
     }
     guard let hop else { return .drop }
-    return send(&frame, datagram, to: destination, by: hop, in: &surroundings)
+    return send(&frame, &headers, to: destination, by: hop, in: &surroundings)
   }
 
   func hop(to destination: IPv6Address) -> Hop? { routes.find(destination) }
@@ -171,43 +168,45 @@ public struct Forwarding {
   /// was changed yet: errors quote what their receiver has sent.
   @_lifetime(frame: copy frame)
   mutating func refuse<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, from port: Int,
+    _ frame: inout Frame, _ headers: inout Headers, from port: Int,
     in surroundings: inout S
   ) -> Verdict? {
-    guard datagram.destination.isHost, !datagram.destination.isLinkLocal,
-      !datagram.source.isLinkLocal
+    guard headers.datagram.destination.isHost, !headers.datagram.destination.isLinkLocal,
+      !headers.datagram.source.isLinkLocal
     else { return .drop }
-    guard datagram.hopLimit <= 1 else { return nil }
+    guard headers.datagram.hopLimit <= 1 else { return nil }
     counters.expired &+= 1
-    return tell(.timeExceeded, &frame, ethernet, datagram, on: port, in: &surroundings)
+    return tell(.timeExceeded, &frame, &headers, on: port, in: &surroundings)
   }
 
   /// Refuses a datagram that can't go to its next hop.
   @_lifetime(frame: copy frame)
   mutating func admit<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram, by hop: Hop?,
+    _ frame: inout Frame, _ headers: inout Headers, by hop: Hop?,
     from port: Int, in surroundings: inout S
   ) -> Verdict? {
     guard let hop else {
       counters.withoutRoute &+= 1
-      return tell(.noRoute, &frame, ethernet, datagram, on: port, in: &surroundings)
+      return tell(.noRoute, &frame, &headers, on: port, in: &surroundings)
     }
     let mtu = ports[hop.port].mtu
-    guard Self.length(of: frame, ethernet) > mtu else { return nil }
+    guard Self.length(of: frame, headers.ethernet.length) > mtu else { return nil }
     counters.tooBig &+= 1
-    guard datagram.version == .ipv6 || frame.u16(at: datagram.offset + 6) & 0x4000 != 0 else {
+    guard
+      headers.datagram.version == .ipv6 || frame.u16(at: headers.datagram.offset + 6) & 0x4000 != 0
+    else {
       return .drop
     }
-    return tell(.tooBig(mtu: mtu), &frame, ethernet, datagram, on: port, in: &surroundings)
+    return tell(.tooBig(mtu: mtu), &frame, &headers, on: port, in: &surroundings)
   }
 
   /// Sends an admitted datagram to its next hop, or has it wait for that one's MAC.
   @_lifetime(frame: copy frame)
   mutating func send<S: Surroundings & ~Copyable>(
-    _ frame: inout Frame, _ datagram: Datagram, to destination: IPv6Address, by hop: Hop,
+    _ frame: inout Frame, _ headers: inout Headers, to destination: IPv6Address, by hop: Hop,
     in surroundings: inout S
   ) -> Verdict {
-    countDown(&frame, datagram)
+    countDown(&frame, headers.datagram.version, at: headers.datagram.offset)
     let neighbour = hop.via ?? destination
     let mac: MACAddress
     switch neighbours.find(neighbour, port: hop.port, at: surroundings.now) {
@@ -232,13 +231,14 @@ public struct Forwarding {
   /// Tells the sender of a datagram why it does not arrive, if that may be told now.
   @_lifetime(frame: copy frame)
   public mutating func tell<S: Surroundings & ~Copyable>(
-    _ error: ICMPError, _ frame: inout Frame, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    _ error: ICMPError, _ frame: inout Frame, _ headers: inout Headers,
     on port: Int, in surroundings: inout S
   ) -> Verdict {
-    guard datagram.mayBeAnsweredByError(in: frame),
-      let source = ports[port].address(like: datagram.source), takeAllowance(at: surroundings.now),
+    guard headers.datagram.mayBeAnsweredByError(in: frame),
+      let source = ports[port].address(like: headers.datagram.source),
+      takeAllowance(at: surroundings.now),
       frame.becomeError(
-        error, about: datagram, ethernet, from: source, mac: ports[port].mac)
+        error, about: headers.datagram, headers.ethernet, from: source, mac: ports[port].mac)
     else { return .drop }
     return .send(port: port)
   }
@@ -253,17 +253,16 @@ public struct Forwarding {
   }
 
   /// Of the IP packet, or of one segment of what the card is to segment, in octets.
-  private static func length(of frame: borrowing Frame, _ ethernet: EthernetHeader) -> Int {
+  private static func length(of frame: borrowing Frame, _ start: Int) -> Int {
     guard frame.offload.segmentation != Offload.Segmentation.none else {
-      return frame.length - ethernet.length
+      return frame.length - start
     }
-    return Int(frame.offload.headerLength) - ethernet.length + Int(frame.offload.segmentSize)
+    return Int(frame.offload.headerLength) - start + Int(frame.offload.segmentSize)
   }
 
   @_lifetime(frame: copy frame)
-  private func countDown(_ frame: inout Frame, _ datagram: Datagram) {
-    let offset = datagram.offset
-    switch datagram.version {
+  private func countDown(_ frame: inout Frame, _ version: Datagram.Version, at offset: Int) {
+    switch version {
     case .ipv4:
       let old = frame.u16(at: offset + 8)
       let new = old - 0x100
@@ -271,7 +270,7 @@ public struct Forwarding {
       frame.set(
         Checksum.update(frame.u16(at: offset + 10), from: old, to: new),
         at: offset + IPv4Header.checksumOffset)
-    case .ipv6: frame.set(datagram.hopLimit - 1, at: offset + 7)
+    case .ipv6: frame.set(frame.u8(at: offset + 7) - 1, at: offset + 7)
     }
   }
 

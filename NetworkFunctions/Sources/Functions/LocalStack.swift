@@ -1,5 +1,15 @@
 public import Packets
 
+/// What was read of a frame. It is handed on in place: copies would take longer than most of what is
+/// done with it.
+public struct Headers: Sendable {
+  public var ethernet = EthernetHeader(
+    destination: .broadcast, source: .broadcast, type: EtherType(0))
+  public var datagram = Datagram()
+
+  public init() {}
+}
+
 /// What every function does for the addresses that it owns: answers ARP, neighbour solicitations
 /// and pings, and refuses what nobody listens to.
 public struct LocalStack: Sendable {
@@ -21,13 +31,15 @@ public struct LocalStack: Sendable {
     /// Nothing is left to decide.
     case done(Verdict)
     /// For an address of the port's, and neither a query nor a ping.
-    case local(EthernetHeader, Datagram)
+    case local
     /// For another address, sent to the port's MAC.
-    case transit(EthernetHeader, Datagram)
+    case transit
   }
 
   @_lifetime(frame: copy frame)
-  public mutating func receive(_ frame: inout Frame, from port: Int) -> Reception {
+  public mutating func receive(
+    _ frame: inout Frame, from port: Int, into headers: inout Headers
+  ) -> Reception {
     counters.received &+= 1
     guard port < ports.count else { return .done(.drop) }
     guard let ethernet = EthernetHeader(in: frame), !ethernet.source.isMulticast else {
@@ -44,23 +56,26 @@ public struct LocalStack: Sendable {
       counters.ignored &+= 1
       return .done(.drop)
     }
-    guard let datagram = Datagram(in: frame, ethernet) else {
+    headers.ethernet = ethernet
+    guard headers.datagram.read(frame, ethernet) else {
       counters.malformed &+= 1
       return .done(.drop)
     }
-    if datagram.protocol == .icmpv6, datagram.version == .ipv6,
-      let message = NeighbourMessage(in: frame, datagram)
+    if headers.datagram.protocol == .icmpv6, headers.datagram.version == .ipv6,
+      let message = NeighbourMessage(in: frame, headers.datagram)
     {
-      return .done(answerNeighbour(message, &frame, from: port, ethernet, datagram))
+      return .done(answerNeighbour(message, &frame, from: port, ethernet, headers.datagram))
     }
     // What comes by multicast or broadcast is nothing that a function serves or forwards.
-    guard ethernet.destination == mac, datagram.source.isHost else {
+    guard ethernet.destination == mac, headers.datagram.source.isHost else {
       counters.ignored &+= 1
       return .done(.drop)
     }
-    guard ports[port].owns(datagram.destination) else { return .transit(ethernet, datagram) }
-    if let verdict = answerEcho(&frame, from: port, ethernet, datagram) { return .done(verdict) }
-    return .local(ethernet, datagram)
+    guard ports[port].owns(headers.datagram.destination) else { return .transit }
+    if let verdict = answerEcho(&frame, from: port, ethernet, headers.datagram) {
+      return .done(verdict)
+    }
+    return .local
   }
 
   @_lifetime(frame: copy frame)

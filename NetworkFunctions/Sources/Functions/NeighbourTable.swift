@@ -20,9 +20,11 @@ public struct NeighbourTable: Sendable {
 
   private var entries: [Entry?]
 
-  /// - Parameter capacity: how many neighbours at most; rounded up to a multiple of four.
+  /// - Parameter capacity: how many neighbours at most; rounded up to a power of two.
   public init(capacity: Int = 256) {
-    entries = Array(repeating: nil, count: max(1, (capacity + 3) / 4) * Self.ways)
+    var size = Self.ways
+    while size < capacity { size *= 2 }
+    entries = Array(repeating: nil, count: size)
   }
 
   public enum Answer: Sendable, Hashable {
@@ -75,7 +77,8 @@ public struct NeighbourTable: Sendable {
   private func place(of address: IPv6Address, _ port: Int, at now: Instant) -> Int {
     let product = (address.low ^ address.high ^ UInt64(port))
       .multipliedFullWidth(by: 0x9e37_79b9_7f4a_7c15)
-    let first = Int((product.high ^ product.low) % UInt64(entries.count / Self.ways)) * Self.ways
+    let first =
+      Int(truncatingIfNeeded: (product.high ^ product.low) >> 16) & (entries.count - Self.ways)
     var oldest = first
     for place in first..<first + Self.ways {
       guard let entry = entries[place] else { return place }

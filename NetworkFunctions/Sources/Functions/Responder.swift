@@ -25,12 +25,14 @@ public struct Responder: NetworkFunction, ~Copyable {
   public mutating func process<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, from port: Int, in surroundings: inout S
   ) -> Verdict {
-    switch stack.receive(&frame, from: port) {
+    var headers = Headers()
+    switch stack.receive(&frame, from: port, into: &headers) {
     case .done(let verdict): return verdict
     case .transit:
       stack.counters.ignored &+= 1
       return .drop
-    case .local(let ethernet, let datagram):
+    case .local:
+      let (ethernet, datagram) = (headers.ethernet, headers.datagram)
       guard !datagram.isFragment else { return .drop }
       switch datagram.protocol {
       case .tcp:

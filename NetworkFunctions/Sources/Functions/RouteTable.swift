@@ -43,9 +43,11 @@ public struct RouteTable<NextHop> {
 
   /// - Returns: nil where no route leads there.
   public func find(_ destination: IPv6Address) -> NextHop? {
-    for length in lengths {
-      let network = Self.network(destination, length.length)
-      if let found = length.slots[slot(of: network, in: length)] { return found.hop }
+    for index in lengths.indices {
+      let network = Self.network(destination, lengths[index].length)
+      if let found = lengths[index].slots[slot(of: network, in: lengths[index])] {
+        return found.hop
+      }
     }
     return nil
   }

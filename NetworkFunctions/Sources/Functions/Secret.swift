@@ -39,6 +39,7 @@ struct SipHash {
     v3 = secret.second ^ 0x7465_6462_7974_6573
   }
 
+  @inline(__always)
   mutating func add(_ word: UInt64) {
     v3 ^= word
     round()
@@ -46,6 +47,7 @@ struct SipHash {
   }
 
   /// - Parameter length: of all that was added, in octets.
+  @inline(__always)
   consuming func finish(length: UInt64) -> UInt64 {
     add(length << 56)
     v2 ^= 0xff
@@ -55,6 +57,7 @@ struct SipHash {
     return v0 ^ v1 ^ v2 ^ v3
   }
 
+  @inline(__always)
   mutating func round() {
     v0 &+= v1
     v1 = (v1 << 13 | v1 >> 51) ^ v0

@@ -16,8 +16,8 @@ public struct Passage: Sendable {
 
   /// Its endpoints, as they are here: who translates changes them.
   public var key: FlowKey
-  public let kind: Kind
-  public let segment: TCPHeader?
+  public internal(set) var kind = Kind.other
+  public internal(set) var segment: TCPHeader?
   /// The place of the port through which it came.
   public let port: Int
   /// The place of the port through which it leaves by its present destination.
@@ -26,19 +26,6 @@ public struct Passage: Sendable {
   public var isInward: Bool
   /// The clock's seconds.
   public let now: UInt32
-
-  public init(
-    _ key: FlowKey, _ kind: Kind, _ segment: TCPHeader? = nil, from port: Int, to exit: Int?,
-    isInward: Bool, at now: UInt32
-  ) {
-    self.key = key
-    self.kind = kind
-    self.segment = segment
-    self.port = port
-    self.exit = exit
-    self.isInward = isInward
-    self.now = now
-  }
 }
 
 /// What a stage makes of a packet.

@@ -28,13 +28,36 @@ public struct Datagram: Sendable, Hashable {
   /// Whether the header has options or extension headers.
   public var hasOptions: Bool
 
+  /// Of nothing yet.
+  public init() {
+    version = .ipv4
+    offset = 0
+    source = .unspecified
+    destination = .unspecified
+    hopLimit = 0
+    `protocol` = IPProtocol(0)
+    transport = 0
+    transportLength = 0
+    isFragment = false
+    fragmentOffset = 0
+    identification = 0
+    hasOptions = false
+  }
+
   /// nil where headers are cut off or contradict themselves; IPv4's checksum is looked at.
   public init?(in frame: borrowing Frame, _ ethernet: EthernetHeader) {
+    self.init()
+    guard read(frame, ethernet) else { return nil }
+  }
+
+  /// As the initialiser, in place: a copy takes as long as reading does.
+  /// - Returns: false where it is nothing.
+  public mutating func read(_ frame: borrowing Frame, _ ethernet: EthernetHeader) -> Bool {
     offset = ethernet.length
     switch ethernet.type {
     case .ipv4:
       guard let header = IPv4Header(in: frame, at: offset), header.isRight(in: frame, at: offset)
-      else { return nil }
+      else { return false }
       version = .ipv4
       source = IPv6Address(header.source)
       destination = IPv6Address(header.destination)
@@ -47,12 +70,12 @@ public struct Datagram: Sendable, Hashable {
       identification = isFragment ? UInt32(header.identification) : 0
       hasOptions = header.headerLength > IPv4Header.minimumLength
     case .ipv6:
-      guard let header = IPv6Header(in: frame, at: offset) else { return nil }
+      guard let header = IPv6Header(in: frame, at: offset) else { return false }
       version = .ipv6
       source = header.source
       destination = header.destination
       // What only looks like IPv4 would be taken for it.
-      guard source.ipv4 == nil, destination.ipv4 == nil else { return nil }
+      guard source.ipv4 == nil, destination.ipv4 == nil else { return false }
       hopLimit = header.hopLimit
       `protocol` = header.nextHeader
       transport = offset + IPv6Header.length
@@ -67,25 +90,25 @@ public struct Datagram: Sendable, Hashable {
         switch `protocol`.rawValue {
         // Hop-by-hop options, routing, destination options.
         case 0, 43, 60:
-          guard frame.head - transport >= 8 else { return nil }
+          guard frame.head - transport >= 8 else { return false }
           length = (Int(frame.u8(at: transport + 1)) + 1) * 8
         case 44:
-          guard frame.head - transport >= 8 else { return nil }
+          guard frame.head - transport >= 8 else { return false }
           length = 8
           let fragment = frame.u16(at: transport + 2)
           isFragment = fragment & 0xfff9 != 0
           fragmentOffset = Int(fragment & 0xfff8)
           identification = frame.u32(at: transport + 4)
-        default: return
+        default: return true
         }
-        guard transportLength >= length, extensions < Self.maximumExtensions else { return nil }
+        guard transportLength >= length, extensions < Self.maximumExtensions else { return false }
         // In what follows a later fragment's header there is no header.
         if isLaterFragment {
           `protocol` = IPProtocol(frame.u8(at: transport))
           transport += length
           transportLength -= length
           hasOptions = true
-          return
+          return true
         }
         `protocol` = IPProtocol(frame.u8(at: transport))
         transport += length
@@ -93,8 +116,9 @@ public struct Datagram: Sendable, Hashable {
         extensions += 1
         hasOptions = true
       }
-    default: return nil
+    default: return false
     }
+    return true
   }
 
   /// Whether it is a part without the transport's header.

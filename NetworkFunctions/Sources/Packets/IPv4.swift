@@ -48,7 +48,7 @@ public struct IPv4Header: Sendable, Hashable {
   }
 
   /// nil where it is cut off or contradicts itself or the frame. The checksum is not looked at.
-  @inlinable
+  @inline(__always)
   public init?(in frame: borrowing Frame, at offset: Int) {
     guard frame.head - offset >= Self.minimumLength else { return nil }
     let first = frame.u8(at: offset)

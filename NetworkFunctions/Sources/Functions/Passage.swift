@@ -1,53 +1,52 @@
-public import Packets
+import Packets
 
-/// What of a packet says to which flow it belongs, and what it does to that.
-public enum FlowPacket: Sendable {
-  /// A packet of a flow, or the first of one.
-  case flow(FlowKey, TCPHeader?)
-  /// An ICMP error about a packet that had this key (RFC 5508, section 4).
-  case error(about: FlowKey)
-  /// Nothing that has flows, or its header is cut off or in another fragment.
-  case other
-
-  public init(in frame: borrowing Frame, _ datagram: Datagram) {
-    guard !datagram.isLaterFragment else {
-      self = .other
-      return
-    }
+extension Passage {
+  /// A datagram that is not a later fragment.
+  init(
+    _ frame: borrowing Frame, _ datagram: Datagram, from port: Int, to exit: Int?, isInward: Bool,
+    at now: UInt32
+  ) {
+    key = FlowKey(
+      source: datagram.source, destination: datagram.destination, sourcePort: 0,
+      destinationPort: 0, protocol: datagram.protocol)
+    self.port = port
+    self.exit = exit
+    self.isInward = isInward
+    self.now = now
     let at = datagram.transport
     let present = datagram.present(in: frame)
-    func key(_ source: UInt16, _ destination: UInt16) -> FlowKey {
-      FlowKey(
-        source: datagram.source, destination: datagram.destination, sourcePort: source,
-        destinationPort: destination, protocol: datagram.protocol)
-    }
     switch datagram.protocol {
     case .tcp:
-      guard let header = TCPHeader(in: frame, datagram) else { break }
-      self = .flow(key(header.source, header.destination), header)
-      return
+      guard let header = TCPHeader(in: frame, datagram) else { return }
+      key.sourcePort = header.source
+      key.destinationPort = header.destination
+      segment = header
+      // A connection begins by a SYN alone.
+      kind =
+        header.flags.intersection([.syn, .ack, .rst, .fin]) == .syn ? .opening : .following
     case .udp:
-      guard present >= 8 else { break }
-      self = .flow(key(frame.u16(at: at), frame.u16(at: at + 2)), nil)
-      return
+      guard present >= 8 else { return }
+      key.sourcePort = frame.u16(at: at)
+      key.destinationPort = frame.u16(at: at + 2)
+      kind = .opening
     case .icmp, .icmpv6:
-      guard present >= ICMPHeader.length else { break }
+      guard present >= ICMPHeader.length else { return }
+      let isV4 = datagram.protocol == .icmp
       let type = frame.u8(at: at)
-      let isEcho =
-        datagram.protocol == .icmp
-        ? type == ICMPHeader.V4.echoRequest || type == ICMPHeader.V4.echoReply
-        : type == ICMPHeader.V6.echoRequest || type == ICMPHeader.V6.echoReply
-      if isEcho {
-        self = .flow(key(frame.u16(at: at + 4), 0), nil)
+      if type == (isV4 ? ICMPHeader.V4.echoRequest : ICMPHeader.V6.echoRequest) {
+        kind = .opening
+      } else if type == (isV4 ? ICMPHeader.V4.echoReply : ICMPHeader.V6.echoReply) {
+        kind = .following
+      } else if let quoted = Self.quoted(in: frame, datagram) {
+        kind = .error
+        key = quoted.reversed
+        return
+      } else {
         return
       }
-      if let quoted = Self.quoted(in: frame, datagram) {
-        self = .error(about: quoted)
-        return
-      }
-    default: break
+      key.sourcePort = frame.u16(at: at + 4)
+    default: return
     }
-    self = .other
   }
 
   /// The key of the packet that an ICMP error quotes.
@@ -88,18 +87,6 @@ public enum FlowPacket: Sendable {
         source: source, destination: destination, sourcePort: frame.u16(at: transport + 4),
         destinationPort: 0, protocol: `protocol`)
     default: return nil
-    }
-  }
-}
-
-extension Datagram {
-  /// Whether a packet of a protocol without connections may be the first of its flow: an echo by its
-  /// request.
-  func isOpening(in frame: borrowing Frame) -> Bool {
-    switch `protocol` {
-    case .icmp: frame.u8(at: transport) == ICMPHeader.V4.echoRequest
-    case .icmpv6: frame.u8(at: transport) == ICMPHeader.V6.echoRequest
-    default: true
     }
   }
 }
