@@ -5,7 +5,8 @@ RELEASE := .build/release
 DEBUG := .build/debug
 FUNCTIONS := responder firewall nat44 loadbalancer router pipeline
 
-.PHONY: setup build demo serve functions functions-check test check bench clean
+.PHONY: setup build demo serve functions functions-check functions-bench functions-fuzz test check \
+  bench clean
 
 # Debian packages that are missing, and a kernel for tiny virtual machines.
 setup:
@@ -32,6 +33,14 @@ functions: setup
 functions-check: functions
 	$(SUDO) NetworkFunctions/check
 
+# What they do a second, a line of JSON each.
+functions-bench: functions
+	$(SUDO) NetworkFunctions/bench
+
+# A million random and mutated frames into a running unikernel.
+functions-fuzz: functions
+	$(SUDO) NetworkFunctions/fuzz
+
 # One after another: on two processors tests that wait for the host would keep the others' tasks.
 test: setup functions
 	swift build
@@ -42,7 +51,8 @@ test: setup functions
 # Format, undeclared imports, who owns which package, nothing put off without a reason.
 check: setup
 	swift format lint --strict --recursive Sources Tests NetworkFunctions/Sources NetworkFunctions/Tests \
-	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/Package.swift Package.swift NetworkFunctions/Package.swift
+	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/pack \
+	  NetworkFunctions/Unikernel/Package.swift Package.swift NetworkFunctions/Package.swift
 	scripts/check-imports
 	swift build --explicit-target-dependency-import-check error
 

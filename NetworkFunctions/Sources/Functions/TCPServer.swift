@@ -59,6 +59,8 @@ final class TCPConnection {
   var retransmission = Instant.max
   /// How often it was.
   var retries: UInt8 = 0
+  /// What came beyond ``expected`` and is not wanted again, without its octets.
+  var ahead: (start: UInt32, end: UInt32)?
   /// What echo has taken and not yet had acknowledged; the first is `unacknowledged`'s.
   var stored: [UInt8] = []
 
@@ -84,6 +86,33 @@ final class TCPConnection {
   }
 
   var inFlight: UInt32 { next &- unacknowledged }
+}
+
+extension TCPConnection {
+  /// One range is remembered: two processors of a host that send one flow in turn change the order
+  /// of what lies between them, and a sender would repeat it all.
+  func noteAhead(_ start: UInt32, _ end: UInt32) {
+    guard let known = ahead else {
+      ahead = (start, end)
+      return
+    }
+    guard Int32(bitPattern: start &- known.end) <= 0, Int32(bitPattern: known.start &- end) <= 0
+    else { return }
+    if Int32(bitPattern: start &- known.start) < 0 { ahead!.start = start }
+    if Int32(bitPattern: end &- known.end) > 0 { ahead!.end = end }
+  }
+
+  /// Where the hole before it is filled, counts what came ahead as received.
+  ///
+  /// - Returns: how many octets that were.
+  func takeAhead() -> Int {
+    guard let known = ahead, Int32(bitPattern: known.start &- expected) <= 0 else { return 0 }
+    ahead = nil
+    let count = Int32(bitPattern: known.end &- expected)
+    guard count > 0 else { return 0 }
+    expected = known.end
+    return Int(count)
+  }
 }
 
 /// A small TCP server (RFC 9293) for bulk one way: segmented frames both ways, Reno's windows
@@ -324,6 +353,11 @@ struct TCPServer: ~Copyable {
     guard connection.state == .established else { return }
     // What is known already is passed over.
     let known = Int(Int32(bitPattern: connection.expected &- header.sequence))
+    if known < 0, connection.service != .echo, payload - known <= Int(Self.ownWindow),
+      !header.flags.contains(.fin)
+    {
+      connection.noteAhead(header.sequence, header.sequence &+ UInt32(payload))
+    }
     guard known >= 0, known <= payload else { return }
     var taken = payload - known
     if connection.service == .echo {
@@ -332,7 +366,7 @@ struct TCPServer: ~Copyable {
       for offset in start..<start + taken { connection.stored.append(frame.u8(at: offset)) }
     }
     connection.expected &+= UInt32(truncatingIfNeeded: taken)
-    counters.octetsReceived &+= UInt64(taken)
+    counters.octetsReceived &+= UInt64(taken + connection.takeAhead())
     if header.flags.contains(.fin), known + taken == payload {
       connection.expected &+= 1
       connection.state = .closing
