@@ -12,12 +12,22 @@ public struct API: Sendable {
   private let version: String
   private let logger: Logger
   private let traffic = Traffic()
+  private let streams: Streams
   private let operations: OperationCounts
   /// Where the store and the host are read: their calls block.
   private let threads = BlockingExecutor(threads: 2, name: "martlet-read")
 
   /// - Parameter version: the daemon's, as it tells it.
   public init(lifecycle: Lifecycle, catalogue: Catalogue, version: String, logger: Logger) {
+    self.init(
+      lifecycle: lifecycle, catalogue: catalogue, version: version, streams: Streams(),
+      logger: logger)
+  }
+
+  init(
+    lifecycle: Lifecycle, catalogue: Catalogue, version: String, streams: Streams, logger: Logger
+  ) {
+    self.streams = streams
     self.lifecycle = lifecycle
     self.catalogue = catalogue
     self.version = version
@@ -54,9 +64,9 @@ public struct API: Sendable {
     VnfPackages(lifecycle: lifecycle, catalogue: catalogue).register(on: &routes)
     VnfInstances(lifecycle: lifecycle).register(on: &routes)
     VnfLcmOpOccs(lifecycle: lifecycle, threads: threads).register(on: &routes)
-    Vnfcs(lifecycle: lifecycle).register(on: &routes)
+    Vnfcs(lifecycle: lifecycle, streams: streams).register(on: &routes)
     Networks(lifecycle: lifecycle).register(on: &routes)
-    Events(lifecycle: lifecycle, threads: threads).register(on: &routes)
+    Events(lifecycle: lifecycle, streams: streams, threads: threads).register(on: &routes)
     let usage = Usage(lifecycle: lifecycle, threads: threads)
     usage.register(on: &routes)
     Daemon(

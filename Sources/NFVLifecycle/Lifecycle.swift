@@ -51,12 +51,28 @@ public final class Lifecycle: Service, Sendable {
   private let loopThread = BlockingExecutor(threads: 1, name: "martlet-loop")
   private let actionThreads = BlockingExecutor(threads: 12, name: "martlet-action")
 
+  /// How much may wait in the daemon at once. Whoever asks for more is told to ask again later; what
+  /// is there already is looked after all the same, and is bounded by that: a workload, network or
+  /// image has one action at a time.
+  public struct Bounds: Sendable {
+    /// Requests without an answer.
+    public var requests = 10_000
+    /// Actions that were asked for and have not ended.
+    public var actions = 10_000
+
+    public init() {}
+  }
+
+  private let bounds: Bounds
+
   /// Who waits: callers by token, and readers of the outbox.
   private struct Pending {
     var nextToken: UInt64 = 1
     var callers: [UInt64: CheckedContinuation<Result<Response, NFVError>, Never>] = [:]
     var nextReader = 1
     var readers: [Int: AsyncStream<Void>.Continuation] = [:]
+    /// Actions that were asked for and have not ended.
+    var actions = 0
     var isClosed = false
     var isReady = false
   }
@@ -65,7 +81,8 @@ public final class Lifecycle: Service, Sendable {
   /// - Throws: what the store throws where it cannot be read.
   public init(
     store: any Store, host: Host, identifiers: IdentifierSource = .system,
-    policy: Core.RestartPolicy = .init(), sweepsStrays: Bool = true, logger: Logger,
+    policy: Core.RestartPolicy = .init(), sweepsStrays: Bool = true, bounds: Bounds = Bounds(),
+    logger: Logger,
     render:
       @escaping @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError)
       -> String
@@ -73,6 +90,7 @@ public final class Lifecycle: Service, Sendable {
     self.store = store
     self.host = host
     self.logger = logger
+    self.bounds = bounds
     self.render = render
     core = Mutex(
       Core(
@@ -83,7 +101,7 @@ public final class Lifecycle: Service, Sendable {
   // MARK: For callers
 
   /// Asks for something; returns when it is durable.
-  /// - Throws: why it was refused; then nothing was changed.
+  /// - Throws: why it was refused; then nothing was changed. `overloaded`: too much waits already.
   public func submit(
     _ request: Request, tenant: TenantID = .default, actor: String
   ) async throws(NFVError) -> Response {
@@ -93,22 +111,33 @@ public final class Lifecycle: Service, Sendable {
       }
     }
     let result = await withCheckedContinuation { continuation in
-      let token = pending.withLock { pending -> UInt64? in
-        guard !pending.isClosed, pending.callers.count < 10_000 else { return nil }
-        let token = pending.nextToken
-        pending.nextToken += 1
-        pending.callers[token] = continuation
-        return token
-      }
-      if let token {
+      do throws(NFVError) {
+        let token = try pending.withLock { pending throws(NFVError) in
+          try admit(to: pending)
+          let token = pending.nextToken
+          pending.nextToken += 1
+          pending.callers[token] = continuation
+          return token
+        }
         inbox.append(.request(request, tenant: tenant, actor: actor, token: token))
-      } else {
-        continuation.resume(
-          returning: .failure(
-            NFVError(.unavailable, "the daemon ends or is overloaded; ask again later")))
+      } catch {
+        continuation.resume(returning: .failure(error))
       }
     }
     return try result.get()
+  }
+
+  private func admit(to pending: Pending) throws(NFVError) {
+    if pending.isClosed { throw NFVError(.unavailable, "the daemon ends; ask again later") }
+    guard pending.callers.count < bounds.requests else {
+      throw NFVError(
+        .overloaded, "\(pending.callers.count) requests wait for the daemon; ask again later")
+    }
+    guard pending.actions < bounds.actions else {
+      throw NFVError(
+        .overloaded,
+        "the host has \(pending.actions) things to do that were asked for before; ask again later")
+    }
   }
 
   /// Reads the state as of the last commit. `body` runs under a lock: short, and without waiting.
@@ -159,7 +188,9 @@ public final class Lifecycle: Service, Sendable {
         await withTaskExecutorPreference(self.actionThreads) {
           for await action in self.actions {
             group.addTask(executorPreference: self.actionThreads) {
-              self.inbox.append(.actionEnded(await self.perform(action)))
+              let result = await self.perform(action)
+              self.pending.withLock { $0.actions -= 1 }
+              self.inbox.append(.actionEnded(result))
             }
           }
         }
@@ -248,6 +279,7 @@ public final class Lifecycle: Service, Sendable {
         timeout = .seconds(1)
         continue
       }
+      pending.withLock { $0.actions += actions.count }
       // In the order of who waits for it.
       for action in actions { actionsContinuation.yield(action) }
       answer(answers)

@@ -90,5 +90,8 @@ struct Composition {
       services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
     configuration.maximumGracefulShutdownDuration = .seconds(10)
     try await ServiceGroup(configuration: configuration).run()
+    for case let containers as ContainerDriver in lifecycle.host.workloads {
+      try containers.removeSecurityProfile()
+    }
   }
 }

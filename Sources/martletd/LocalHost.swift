@@ -20,6 +20,9 @@ extension Composition {
         store: store, runFolder: "\(options.runFolder)/containers",
         logFolder: "\(options.state)/logs", runtime: options.runtime == .crun ? .crun : .runc,
         runtimePath: try path(of: options.runtime)), hold: hold)
+    if case .none(let reason) = containers.securityProfile {
+      logger.notice("containers have no security profile", metadata: ["reason": "\(reason)"])
+    }
     var workloads: [any WorkloadDriver] = [containers]
     do throws(NFVError) {
       workloads.append(try await machines(options, store))

@@ -26,6 +26,19 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         """)
   }
 
+  @Test func aVnfSaysWhatConfinesIt() throws {
+    let vnfcs = ["AppArmor: martlet-s", "none: no AppArmor", "none: no AppArmor", nil].map {
+      #"{"metadata":{\#($0.map { #""securityProfile":"\#($0)""# } ?? "")}}"#
+    }
+    let vnf = try json(
+      #"{"instantiatedVnfInfo":{"vnfcResourceInfo":[\#(vnfcs.joined(separator: ","))]}}"#)
+    let page = description(of: vnf, .vnf, now: Timestamp(microseconds: 0), color: false)
+    #expect(
+      page.contains("Security profile:  AppArmor: martlet-s; none: no AppArmor\n"), "\(page)")
+    let other = description(of: try json("{}"), .vnf, now: Timestamp(microseconds: 0), color: false)
+    #expect(!other.contains("Security"))
+  }
+
   @Test func widths() {
     #expect("abc".columns == 3)
     #expect("防火墙".columns == 6)

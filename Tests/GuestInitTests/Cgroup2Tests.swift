@@ -6,7 +6,8 @@ import TestSupport
 import Testing
 
 /// What containers keep on this host they keep under version 2 of control groups too: their suites
-/// run in a Debian guest (kernel 6.1) where this host has version 1.
+/// run in a Debian guest (kernel 6.1) where this host has version 1. Debian's kernel has AppArmor as
+/// well, under which they run there.
 @Suite(
   .needs(.root, .crun, .qemu, .kernel, .cgroup2),
   .enabled(

@@ -19,6 +19,7 @@ enum GuestDisk {
     "bash", "sh", "cat", "chown", "cp", "date", "env", "find", "grep", "head", "id", "iperf",
     "iperf3", "ldd", "ls", "mkdir", "mount", "ping", "rm", "sleep", "stty", "tail", "touch", "true",
     "umount", "unshare", "crun", "runc", "nft",
+    "apparmor_parser",
   ]
   private static let products = [
     "martlet", "martletd", "martlet-hold", "martlet-init", "martlet-unpack",
@@ -26,6 +27,7 @@ enum GuestDisk {
   ]
   private static let files = [
     "/etc/passwd", "/etc/group", "/etc/protocols", "/etc/services", "/etc/nsswitch.conf",
+    "/etc/apparmor/parser.conf", "/usr/share/apparmor-features/features",
   ]
 
   /// The disk's file, in the cache. It may be shared: nobody writes to it.
@@ -105,6 +107,7 @@ enum GuestDisk {
     #!/bin/sh
     mount -t proc proc /proc
     mount -t sysfs sysfs /sys
+    mount -t securityfs securityfs /sys/kernel/security
     mount -t devtmpfs devtmpfs /dev
     mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
@@ -116,7 +119,7 @@ enum GuestDisk {
     for port in /sys/class/virtio-ports/*; do
       [ "$(cat "$port/name")" = \(eventPort) ] && events=/dev/${port##*/}
     done
-    export HOME=/root NO_COLOR=1 MARTLET_REQUIRE=root,crun MARTLET_TEST_SLOWNESS=\(slowness)
+    export HOME=/root NO_COLOR=1 MARTLET_REQUIRE=root,crun,apparmor MARTLET_TEST_SLOWNESS=\(slowness)
     export MARTLET_TEST_RESPONDER=/packages/responder.csar
     exec \(Built.program("martletPackageTests.xctest")) --testing-library swift-testing \
     --no-parallel \(tests.map { "--filter '\($0)'" }.joined(separator: " ")) \

@@ -3,12 +3,14 @@ import NFVModel
 import Synchronization
 
 /// A host on which everything works at once, with a command that echoes.
-final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
+final class FakeHost: Confining, NetworkDriver, ImageStore, Sendable {
   let exits: AsyncStream<WorkloadExit>
   private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
   let startFailure = Mutex<NFVError?>(nil)
   let commandDenied = Mutex(false)
+  /// Starts do not end as long as this is set.
+  let isStartHeld = Mutex(false)
 
   init() {
     (exits, exitContinuation) = AsyncStream.makeStream(of: WorkloadExit.self)
@@ -27,6 +29,7 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
   // MARK: Workloads
 
   var accelerator: String? { nil }
+  var securityProfile: SecurityProfile { .appArmor("fake") }
 
   var capabilities: [Technology: DriverCapabilities] {
     [
@@ -43,6 +46,7 @@ final class FakeHost: WorkloadDriver, NetworkDriver, ImageStore, Sendable {
 
   func start(_ specification: WorkloadSpecification) async throws(NFVError) {
     if let error = startFailure.withLock({ $0 }) { throw error }
+    while isStartHeld.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(2)) }
   }
 
   func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {}

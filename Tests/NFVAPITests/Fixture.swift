@@ -26,18 +26,22 @@ struct Fixture: Sendable {
   /// - Parameters:
   ///   - retention: how many events are kept.
   ///   - packageBound: the largest archive, in octets.
+  ///   - streams: how many streams may be open.
   ///   - store: another one than an empty one in memory.
   ///   - images: where archives are read as the daemon does, and their images imported; nil: their
   ///     text says what stands in for them.
   static func run(
     _ access: Access = .open, retention: Int = 10_000, packageBound: UInt64 = 1 << 20,
+    bounds: Lifecycle.Bounds = .init(), streams: Int = 256,
     store: (any Store)? = nil, images: (any ImageStore)? = nil,
     _ body: @Sendable @escaping (Fixture) async throws -> Void
   ) async throws {
     let fake = FakeHost()
     let store = store ?? MemoryStore(id: "test", retention: retention)
     let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let lifecycle = try Lifecycle(store: store, host: fake.host, logger: logger) {
+    let lifecycle = try Lifecycle(
+      store: store, host: fake.host, bounds: bounds, logger: logger
+    ) {
       (template, _) throws(NFVError) in template
     }
     let temporary = try TemporaryFolder()
@@ -49,7 +53,8 @@ struct Fixture: Sendable {
       return try await content(of: path)
     }
     let api = API(
-      lifecycle: lifecycle, catalogue: catalogue, version: "0.0.1", logger: logger)
+      lifecycle: lifecycle, catalogue: catalogue, version: "0.0.1",
+      streams: Streams(limit: streams), logger: logger)
     let fixture = Fixture(
       fake: fake, store: store, lifecycle: lifecycle, api: api,
       responder: api.responder(access), temporary: temporary)

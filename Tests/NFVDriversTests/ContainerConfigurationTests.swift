@@ -1,5 +1,8 @@
 import HoldProtocol
+import LinuxSystem
 import NFVModel
+import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NFVDrivers
@@ -9,7 +12,7 @@ struct ContainerConfigurationTests {
   static func configuration(
     runtime: OCIRuntime = .crun, command: [String]? = ["/bin/nf", "-v"],
     capabilities: [String] = ["NET_ADMIN"], user: ImageUser = ImageUser(uid: 0, gid: 0),
-    writable: UInt64 = 1 << 20
+    writable: UInt64 = 1 << 20, securityProfile: SecurityProfile = .none("")
   ) -> OCIConfiguration {
     OCIConfiguration(
       specification: WorkloadSpecification(
@@ -24,7 +27,7 @@ struct ContainerConfigurationTests {
         userNamespace: "/proc/self/fd/10", networkNamespace: "/proc/self/fd/11", root: "/r",
         documents: "/d", files: [.init(source: "/f0", path: "/etc/nf.conf")],
         cgroup: "martlet/s/w", users: UserRange(hostStart: 0x10_0000, count: 65536)),
-      user: user, runtime: runtime)
+      user: user, runtime: runtime, securityProfile: securityProfile)
   }
 
   static let capabilities =
@@ -87,6 +90,43 @@ struct ContainerConfigurationTests {
       text.contains(
         #"{"action":"SCMP_ACT_ERRNO","args":[{"index":0,"op":"SCMP_CMP_EQ","value":40}],"#
           + #""errnoRet":1,"names":["socket"]}"#))
+  }
+
+  @Test("The host's AppArmor is told by the runtime, under either runtime")
+  func securityProfile() throws {
+    for runtime in [OCIRuntime.crun, .runc] {
+      let text = try Self.configuration(runtime: runtime, securityProfile: .appArmor("martlet-s-m"))
+        .document().text
+      #expect(text.contains(#""process":{"apparmorProfile":"martlet-s-m","args""#))
+    }
+  }
+
+  @Test("A store has a profile of its own, in which nothing of the host's files is meant")
+  func profile() {
+    let profile = ContainerProfile(store: "s")
+    #expect(profile == ContainerProfile(store: "s"))
+    #expect(profile.name.hasPrefix("martlet-s-m"))
+    #expect(profile.name.dropFirst(10) == ContainerProfile(store: "other").name.dropFirst(14))
+    #expect(
+      profile.text.hasPrefix(
+        "profile \(profile.name) flags=(attach_disconnected,mediate_deleted) {\n  network,\n"))
+    #expect(profile.text.contains("  signal (send) peer=\(profile.name),\n"))
+    #expect(profile.text.hasSuffix(",\n}\n"))
+    #expect(!profile.text.contains("include"))
+  }
+
+  @Test("apparmor_parser takes the profile", .needs(.apparmorParser))
+  func profileIsParsed() throws {
+    let input = try makeMemoryFile("profile")
+    defer { try? input.close() }
+    try input.writeAll(ContainerProfile(store: "5e6a-1").text.utf8)
+    try input.seek(offset: 0, from: .start)
+    let parser = try #require(Facility.path(of: "apparmor_parser"))
+    let result = try runProgram(
+      parser, arguments: [parser, "--skip-kernel-load", "--skip-cache", "--names"], input: input)
+    let said = String(decoding: result.output, as: UTF8.self)
+    #expect(result.status == 0, "\(said)")
+    #expect(said.contains(ContainerProfile(store: "5e6a-1").name), "\(said)")
   }
 
   @Test("A user that is not root keeps what the descriptor asks for, and no more")

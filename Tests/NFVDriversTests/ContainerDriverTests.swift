@@ -107,6 +107,64 @@ struct ContainerDriverTests {
     }
   }
 
+  @Test(
+    "It runs under its store's AppArmor profile, and so do commands in it; the profile goes at last",
+    .needs(.apparmor, .apparmorParser))
+  func hasSecurityProfile() async throws {
+    try await withContainers { fixture in
+      guard case .appArmor(let name) = fixture.driver.securityProfile else {
+        Issue.record("\(fixture.driver.securityProfile)")
+        return
+      }
+      #expect(name.hasPrefix("martlet-\(fixture.store)-"))
+      #expect(try AppArmor.profiles().contains(name))
+      // Which anybody may read who is not confined.
+      #expect(try !readFile("/proc/kallsyms", limit: 64).isEmpty)
+      let script = """
+        cat /proc/self/attr/current; (read line < /proc/kallsyms) || echo denied
+        nft list ruleset && echo permitted
+        """
+      let id = try await fixture.run(
+        "confined", script + "; exec sleep 1000", capabilities: ["NET_ADMIN"])
+      let said = "\(name) (enforce)\ndenied\npermitted\n"
+      func log() async throws -> String {
+        let chunk = try await fixture.driver.log(of: id, from: 0, limit: 4096)
+        return String(decoding: chunk.bytes, as: UTF8.self)
+      }
+      try await eventually("it has said all") { try await log().contains("permitted") }
+      let lines = try await log().split(separator: "\n")
+      #expect(lines.first == "\(name) (enforce)")
+      #expect(lines.contains { $0.contains("/proc/kallsyms: Permission denied") }, "\(lines)")
+      #expect(lines.suffix(2) == ["denied", "permitted"])
+      let session = try await fixture.driver.execute(
+        ExecRequest(arguments: ["/bin/sh", "-c", "(\(script)) 2>/dev/null"]), in: id)
+      var output = ""
+      for await event in session.output {
+        if case .standardOutput(let bytes) = event {
+          output += String(decoding: bytes, as: UTF8.self)
+        }
+      }
+      #expect(output == said)
+      // Polite ends reach it: the hold is not confined.
+      try fixture.driver.removeSecurityProfile()
+      #expect(try AppArmor.profiles().contains(name), "a container may run under it")
+      try await fixture.driver.delete(id)
+      try fixture.driver.removeSecurityProfile()
+      #expect(try !AppArmor.profiles().contains(name))
+    }
+  }
+
+  @Test("A host without AppArmor is said to have none")
+  func saysWhatHolds() async throws {
+    try await withContainers { fixture in
+      guard case .none(let reason) = fixture.driver.securityProfile else {
+        #expect(AppArmor.isEnabled)
+        return
+      }
+      #expect(!AppArmor.isEnabled && !reason.isEmpty)
+    }
+  }
+
   @Test("nftables work under NET_ADMIN; another capability is refused")
   func capabilities() async throws {
     try await withContainers { fixture in

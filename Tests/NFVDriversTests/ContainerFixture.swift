@@ -110,6 +110,7 @@ final class ContainerFixture: Sendable {
     for workload in (try? await driver.observe()) ?? [] {
       try? await driver.delete(workload.id)
     }
+    try? driver.removeSecurityProfile()
     for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
     let process = try openPidfd(try await hold.status().pid)
     defer { try? process.close() }

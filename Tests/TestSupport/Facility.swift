@@ -23,6 +23,9 @@ public struct Facility: Sendable {
   public static let crun = Facility(program: "crun")
   public static let runc = Facility(program: "runc")
   public static let skopeo = Facility(program: "skopeo")
+  /// Which compiles AppArmor's profiles, and whether the host's kernel takes them.
+  public static let apparmorParser = Facility(program: "apparmor_parser")
+  public static let apparmor = Facility("apparmor", AppArmor.isEnabled)
   public static let qemuPath = "/usr/bin/qemu-system-x86_64"
   public static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
   /// Version 2 of control groups alone: this host's, or that of a guest.

@@ -37,11 +37,13 @@ struct Problem: Error, Sendable {
       case .exhausted: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")
       case .unauthorized: .unauthorized
       case .forbidden: .forbidden
-      case .unavailable: .serviceUnavailable
+      case .unavailable, .overloaded: .serviceUnavailable
       case .timeout: .gatewayTimeout
       case .failed: .internalServerError
       }
-    self.init(status, error.message, cause: error.cause)
+    self.init(
+      status, error.message, cause: error.cause,
+      headers: error.code == .overloaded ? [.retryAfter: "1"] : [:])
   }
 
   /// What any error of a handler is to the caller. An error that is none of ours is not shown.

@@ -131,7 +131,7 @@ public final class Catalogue: Service, Sendable {
   private func enqueue(_ package: VnfPackageID, _ tenant: TenantID) throws(NFVError) {
     progress.withLock { $0[package] = .processing }
     guard case .enqueued = continuation.yield(.onboard(package, tenant)) else {
-      throw NFVError(.unavailable, "too many packages wait to be read; try again later")
+      throw NFVError(.overloaded, "too many packages wait to be read; ask again later")
     }
   }
 
@@ -205,7 +205,7 @@ public final class Catalogue: Service, Sendable {
         let content = try await read(path(of: package))
         _ = try await lifecycle.submit(
           .onboardPackage(package, content), tenant: tenant, actor: "martlet")
-      } catch  where error.code != .unavailable {
+      } catch  where error.code != .unavailable && error.code != .overloaded {
         _ = try await lifecycle.submit(
           .failPackage(package, error), tenant: tenant, actor: "martlet")
         remove(package)

@@ -9,6 +9,7 @@ internal import NIOCore
 /// number, over restarts of the daemon as well.
 struct Events: Sendable {
   let lifecycle: Lifecycle
+  let streams: Streams
   /// Where the store is read: its calls block.
   let threads: BlockingExecutor
 
@@ -45,14 +46,15 @@ struct Events: Sendable {
     let since = try await start(call)
     let instance = call.query("vnfInstanceId").map { VnfInstanceID($0) }
     let follows = try call.flag("follow", default: true)
+    let place = follows ? try streams.take() : nil
     @Sendable func isWanted(_ notification: NFVModel.Notification) -> Bool {
       notification.tenant == context.tenant
         && (instance == nil || notification.instance == instance)
     }
     let body = ResponseBody { writer in
       try await writer.write(ByteBuffer(string: "id: \(since)\n\n"))
-      if follows {
-        try await follow(since, call, context) { entry in
+      if let place {
+        try await follow(since, call, context, place) { entry in
           guard let entry else {
             return try await writer.write(ByteBuffer(string: ": keep-alive\n\n"))
           }
@@ -105,12 +107,12 @@ struct Events: Sendable {
 
   /// Calls `tell` with each entry, and with nil where nothing else was told for a while.
   private func follow(
-    _ since: Int64, _ call: Call, _ context: CallContext,
+    _ since: Int64, _ call: Call, _ context: CallContext, _ place: Streams.Place,
     _ tell: (OutboxEntry?) async throws -> Void
   ) async throws {
     let (signals, continuation) = AsyncStream.makeStream(
       of: Signal.self, bufferingPolicy: .bufferingOldest(Self.backlog))
-    try await context.stream(call) {
+    try await context.stream(call, at: place) {
       continuation.finish()
     } body: { _ in
       try await withThrowingTaskGroup(of: Void.self) { group in

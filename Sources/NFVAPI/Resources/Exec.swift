@@ -14,7 +14,7 @@ extension Vnfcs {
       throw Problem(
         .notImplemented, "commands cannot be run inside the Vnfc \(subject.vnfc.id)")
     }
-    return stream(call, context) { frames throws in
+    return try stream(call, context) { frames throws in
       try await subject.driver.execute(try await frames.start(), in: workload)
     }
   }
@@ -31,7 +31,7 @@ extension Vnfcs {
         "the Vnfc \(subject.vnfc.id) has no console, as a virtual machine has one; run a shell in "
           + "it: martlet exec -it")
     }
-    return stream(call, context) { _ in try await driver.console(of: workload) }
+    return try stream(call, context) { _ in try await driver.console(of: workload) }
   }
 
   private func checkFrames(_ call: Call, _ command: String) throws(Problem) {
@@ -45,13 +45,14 @@ extension Vnfcs {
   private func stream(
     _ call: Call, _ context: CallContext,
     _ open: @escaping @Sendable (ExecFrameReader) async throws -> any ExecSession
-  ) -> Reply {
-    Reply(
+  ) throws -> Reply {
+    let place = try streams.take()
+    return Reply(
       status: .ok, headers: [.contentType: ExecFrame.contentType],
       body: ResponseBody { writer in
         do {
           let (end, continuation) = AsyncStream.makeStream(of: Void.self)
-          try await context.stream(call) {
+          try await context.stream(call, at: place) {
             continuation.finish()
           } body: { body in
             let frames = ExecFrameReader(body)

@@ -16,6 +16,8 @@ struct VnfInstanceView: Sendable {
     let isServing: Bool
     /// What runs its instructions, where that is told.
     let accelerator: String?
+    /// What of the host's mandatory access control holds it, where that is told.
+    let securityProfile: SecurityProfile?
   }
 
   static let complex: Set<String> = [
@@ -38,13 +40,15 @@ struct VnfInstanceView: Sendable {
     if withInfo {
       for vnfc in state.vnfcs(of: instance.id) {
         let serving = state.serving(vnfc.id)
-        let technology = descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology
+        let driver = (descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology)
+          .flatMap { host.driver(for: $0) }
         views.append(
           VnfcView(
             vnfc: vnfc,
             workload: serving ?? state.workload(vnfc, incarnation: vnfc.incarnation),
             isServing: serving != nil,
-            accelerator: technology.flatMap { host.driver(for: $0)?.accelerator }))
+            accelerator: driver?.accelerator,
+            securityProfile: (driver as? any Confining)?.securityProfile))
       }
     }
     vnfcs = views
@@ -223,6 +227,7 @@ struct VnfInstanceView: Sendable {
       $0.field("state", status(of: view, state))
       $0.field("hostId", vnfc.host)
       $0.field("accelerator", view.accelerator)
+      $0.field("securityProfile", view.securityProfile?.description)
       $0.field("failures", vnfc.restart?.failures ?? 0)
       if let restart = vnfc.restart {
         $0.field("notBefore", restart.notBefore)

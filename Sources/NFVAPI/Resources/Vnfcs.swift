@@ -10,6 +10,7 @@ struct Vnfcs: Sendable {
   static let path = "/martlet/v1/vnf_instances/{vnfInstanceId}/vnfcs/{vnfcId}"
 
   let lifecycle: Lifecycle
+  let streams: Streams
 
   /// A Vnfc, how it is run, and its workload.
   struct Subject: Sendable {
@@ -153,11 +154,12 @@ struct Vnfcs: Sendable {
         body: ResponseBody(byteBuffer: ByteBuffer(bytes: first.bytes)))
     }
     let run = workload
+    let place = try streams.take()
     return Reply(
       status: .ok, headers: headers,
       body: ResponseBody { writer in
         let isOver = Flag()
-        try await context.stream(call) {
+        try await context.stream(call, at: place) {
           isOver.raise()
         } body: { _ in
           try await follow(run, subject.driver, first, isOver) {

@@ -8,8 +8,9 @@ import SystemPackage
 /// idmapped image below a sized layer in memory, cgroups placed before the runtime runs.
 ///
 /// What is on the host can be found again by `observe` after any crash: the hold's holdings and one
-/// folder per workload say it. AppArmor and SELinux profiles are not applied.
-public final class ContainerDriver: WorkloadDriver {
+/// folder per workload say it. On a host with AppArmor they run under a profile of their store's; for
+/// SELinux they get no label.
+public final class ContainerDriver: Confining {
   public struct Configuration: Sendable {
     public var store: StoreID
     /// For what goes with the host's boot; in a file system of memory.
@@ -45,6 +46,7 @@ public final class ContainerDriver: WorkloadDriver {
   ]
   public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>
+  public let securityProfile: SecurityProfile
 
   let configuration: Configuration
   let workloads: HeldWorkloads
@@ -72,6 +74,7 @@ public final class ContainerDriver: WorkloadDriver {
       try openFile(configuration.runtimePath, .path).closeQuietly()
     }
     self.workloads = workloads
+    securityProfile = ContainerProfile(store: configuration.store).load()
     ranges = Mutex(
       UserRanges.containers(store: configuration.store, used: try workloads.records()))
     exits = ExitSource.exits(of: workloads) { id, status in
@@ -202,6 +205,15 @@ public final class ContainerDriver: WorkloadDriver {
       try workloads.removeFiles(of: workload)
     }
     if let users { ranges.withLock { $0.giveBack(users) } }
+  }
+
+  /// Takes the profile that `init` gave to the kernel away, where no workload is left that may run
+  /// under it. Nothing starts afterwards.
+  public func removeSecurityProfile() throws(NFVError) {
+    guard try workloads.records().isEmpty else { return }
+    try HeldWorkloads.onHost("cannot remove the AppArmor profile") { () throws(SystemError) in
+      try ContainerProfile.removeAll(of: configuration.store)
+    }
   }
 
   // MARK: Observe

@@ -158,7 +158,8 @@ extension ContainerDriver {
       root: stage + "/root", documents: folder.documents, files: files,
       cgroup: workloads.groupPath(id), users: record.users)
     let configuration = try OCIConfiguration(
-      specification: specification, place: place, user: user, runtime: configuration.runtime
+      specification: specification, place: place, user: user, runtime: configuration.runtime,
+      securityProfile: securityProfile
     ).document().text
     try HeldWorkloads.onHost("cannot write the configuration of \(id)") { () throws(SystemError) in
       try Mount.makeDirectory(folder.documents, mode: 0o500, owner: owner)

@@ -47,6 +47,7 @@ struct OCIConfiguration {
   var place: Place
   var user: ImageUser
   var runtime: OCIRuntime
+  var securityProfile: SecurityProfile
 
   var isReadOnly: Bool { specification.writableLayerBytes == 0 }
 
@@ -115,7 +116,7 @@ struct OCIConfiguration {
     }
     let granted = Self.strings((Self.rootCapabilities + asked).sorted().map { "CAP_" + $0 })
     let kept = Self.strings(asked.sorted().map { "CAP_" + $0 })
-    return [
+    var process: [String: JSONText] = [
       "terminal": false,
       "user": [
         "uid": .integer(Int64(user.uid)), "gid": .integer(Int64(user.gid)),
@@ -130,6 +131,8 @@ struct OCIConfiguration {
       ],
       "noNewPrivileges": true, "oomScoreAdj": 0,
     ]
+    if case .appArmor(let name) = securityProfile { process["apparmorProfile"] = .string(name) }
+    return .object(process)
   }
 
   /// The image's environment and the specification's, the later of one name counts.

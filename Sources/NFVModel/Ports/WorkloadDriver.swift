@@ -269,6 +269,26 @@ public protocol Pausing: WorkloadDriver {
   func isPaused(_ workload: WorkloadID) async throws(NFVError) -> Bool
 }
 
+/// What a host's mandatory access control does to a workload.
+public enum SecurityProfile: Sendable, Hashable, CustomStringConvertible {
+  /// It runs under AppArmor's profile of this name.
+  case appArmor(String)
+  /// Nothing, and why.
+  case none(String)
+
+  public var description: String {
+    switch self {
+    case .appArmor(let name): "AppArmor: \(name)"
+    case .none(let reason): "none: \(reason)"
+    }
+  }
+}
+
+/// Workloads that are confined by the host's mandatory access control, where it has one.
+public protocol Confining: WorkloadDriver {
+  var securityProfile: SecurityProfile { get }
+}
+
 /// Workloads with a console of their own, as a machine has one, beside commands.
 public protocol ConsoleServing: WorkloadDriver {
   /// Joins the console; several may. What the workload writes from now on is the session's output,

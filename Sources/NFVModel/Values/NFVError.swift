@@ -23,6 +23,8 @@ public struct NFVError: Error, Sendable, Hashable, Codable, CustomStringConverti
     case forbidden
     /// A part that this needs is missing or does not answer (503).
     case unavailable
+    /// More waits than a bound of ours lets; a moment later it may be taken (503).
+    case overloaded
     /// It took longer than its limit (504).
     case timeout
     /// Something failed that the caller could not have caused (500).

@@ -51,6 +51,7 @@ private struct Page {
       ("Package", Cell(vnf["org.martlet", "vnfPkgId"].text)),
       ("State", .state(vnfState(vnf))),
       ("Flavour", Cell(info["flavourId"].text)),
+      ("Security profile", Cell(securityProfiles(info))),
       ("Open operation", Cell(vnf["org.martlet", "openOperation"].text)),
       ("Created", moment(vnf["org.martlet", "createdAt"])),
     ])
@@ -85,6 +86,12 @@ private struct Page {
           let aspect = $0["aspectId"].text
           return [Cell(aspect), Cell($0["scaleLevel"].text), Cell(most[aspect] ?? "")]
         }))
+  }
+
+  /// What the host's mandatory access control does to the Vnfcs; each thing once.
+  private func securityProfiles(_ info: JSONValue) -> String {
+    Set(info["vnfcResourceInfo"].elements.map { $0["metadata", "securityProfile"].text })
+      .filter { !$0.isEmpty }.sorted().joined(separator: "; ")
   }
 
   private func members(_ value: JSONValue) -> Table {

@@ -1,0 +1,50 @@
+internal import Glibc
+internal import SystemPackage
+
+/// The host's AppArmor (apparmor(7)): programs that are started under a profile may do no more than
+/// it allows, whoever they run as.
+public enum AppArmor {
+  /// Whether the kernel confines programs by profiles.
+  public static var isEnabled: Bool {
+    (try? readFile("/sys/module/apparmor/parameters/enabled", limit: 16)).map { $0.first } == 0x59
+  }
+
+  /// Whether the kernel confines by SELinux instead, in enforcing mode.
+  public static var isSELinuxEnforcing: Bool {
+    (try? readFile("/sys/fs/selinux/enforce", limit: 16)).map { $0.first } == 0x31
+  }
+
+  private static let interface = "/sys/kernel/security/apparmor"
+
+  /// The names of the profiles that the kernel has. Needs root.
+  public static func profiles() throws(SystemError) -> [String] {
+    let text = String(
+      decoding: try readFile(interface + "/profiles", limit: 4 << 20), as: UTF8.self)
+    // Each line is a name and, in parentheses, its mode.
+    return text.split(separator: "\n").compactMap { line in
+      line.lastIndex(of: "(").map { String(line.prefix(upTo: $0).dropLast()) }
+    }
+  }
+
+  /// Compiles a profile by apparmor_parser(8) and gives it to the kernel, in place of one with the
+  /// same name.
+  /// - Returns: how that program ended, and what it said.
+  public static func load(
+    _ profile: String, parser: String = "/usr/sbin/apparmor_parser"
+  ) throws(SystemError) -> ProgramResult {
+    let input = try makeMemoryFile("profile")
+    defer { try? input.close() }
+    try writeAll(Array(profile.utf8), to: input)
+    try systemCall("lseek") { lseek(input.rawValue, 0, SEEK_SET) }
+    return try runProgram(
+      parser, arguments: ["apparmor_parser", "--replace", "--skip-cache"], input: input,
+      timeout: .seconds(20))
+  }
+
+  /// Takes a profile from the kernel. What runs under it goes on unconfined.
+  public static func remove(_ name: String) throws(SystemError) {
+    let file = try openFile(interface + "/.remove", .write)
+    defer { try? file.close() }
+    try writeAll(Array(name.utf8), to: file, name)
+  }
+}
