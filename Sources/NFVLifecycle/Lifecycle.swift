@@ -188,9 +188,7 @@ public final class Lifecycle: Service, Sendable {
         await withTaskExecutorPreference(self.actionThreads) {
           for await action in self.actions {
             group.addTask(executorPreference: self.actionThreads) {
-              let result = await self.perform(action)
-              self.pending.withLock { $0.actions -= 1 }
-              self.inbox.append(.actionEnded(result))
+              self.inbox.append(.actionEnded(await self.perform(action)))
             }
           }
         }
@@ -279,7 +277,9 @@ public final class Lifecycle: Service, Sendable {
         timeout = .seconds(1)
         continue
       }
-      pending.withLock { $0.actions += actions.count }
+      // What follows an action counts as soon as that no longer does.
+      let ended = events.count { if case .actionEnded = $0 { true } else { false } }
+      pending.withLock { $0.actions += actions.count - ended }
       // In the order of who waits for it.
       for action in actions { actionsContinuation.yield(action) }
       answer(answers)

@@ -381,16 +381,15 @@ public final class HostNetwork: NetworkDriver, Sendable {
     var observed = ObservedNetworks()
     for (tenant, fabric) in fabrics.withLock({ $0 }) {
       try wrap("the fabric of \(tenant)") { () throws(SystemError) in
-        for link in try fabric.route.links() where link.alias.hasPrefix("\(store)/") {
+        let links = try fabric.route.links().filter { $0.alias.hasPrefix("\(store)/") }
+        var bridges: [UInt32: NetworkID] = [:]
+        for link in links where link.kind == "bridge" {
           let parts = link.alias.split(separator: "/").map(String.init)
-          if link.kind == "bridge", parts.count == 3 {
-            observed.networks[NetworkID(parts[2])] = tenant
-          } else if parts.count == 5,
-            let workload = WorkloadID(parts.dropLast().joined(separator: "/"))
-          {
-            observed.links.append(
-              .init(workload: workload, port: PortID(parts[4]), isActive: link.master != 0))
-          }
+          if parts.count == 3 { bridges[link.index] = NetworkID(parts[2]) }
+        }
+        for network in bridges.values { observed.networks[network] = tenant }
+        observed.links += links.compactMap {
+          .init(alias: $0.alias, isActive: $0.master != 0, network: bridges[$0.master])
         }
       }
     }

@@ -105,6 +105,71 @@ import Testing
     #expect(retired == sweeps)
   }
 
+  /// What a restored backup does not know runs on, with its addresses; they are given to nobody else
+  /// until it is gone.
+  @Test(arguments: [true, false])
+  func addressesOfStraysAreNotGivenTwice(sweeps: Bool) throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    let network = try #require(fixture.core.state.networks.values.first { $0.name == "outside" })
+    let addresses = network.subnets.compactMap { subnet in
+      IPAddress(family: subnet.prefix.address.family, value: subnet.prefix.address.value + 1)
+    }
+    #expect(!addresses.isEmpty)
+    fixture.core = Core(
+      try fixture.store.load(), identifiers: .system, sweepsStrays: sweeps)
+    let stray = WorkloadID(store: "s", tenant: .default, vnfc: "unknown", incarnation: 1)
+    var observation = HostObservation(workloads: [.init(id: stray, phase: .running)])
+    observation.networks.networks = [network.id: .default]
+    observation.networks.links = [
+      .init(
+        workload: stray, port: "p", isActive: true, network: network.id, addresses: addresses)
+    ]
+    let outcome = fixture.core.step(.observed(observation), at: fixture.now)
+    let fixed = InstantiateVnfRequest(
+      connections: ["out": .init(network: "outside", addresses: addresses)])
+    let error = refusal(&fixture, .instantiate(id, fixed))
+    #expect(error?.code == .conflict && error?.message.contains("taken") == true)
+    _ = try fixture.ask(.instantiate(id, connected))
+    let given = fixture.core.state.vnfcs(of: id).flatMap { $0.ports.flatMap(\.addresses) }
+    #expect(Set(given.map(\.address)).isDisjoint(with: addresses))
+    guard sweeps else { return }
+    // Once it was swept they are free.
+    var actions = outcome.actions
+    while !actions.isEmpty {
+      let result = ActionResult(
+        action: actions.removeFirst(), started: fixture.now, ended: fixture.now)
+      actions += fixture.core.step(.actionEnded(result), at: fixture.now).actions
+    }
+    _ = try fixture.ask(.terminate(id, TerminateVnfRequest()))
+    _ = try fixture.ask(.instantiate(id, fixed))
+    let freed = fixture.core.state.vnfcs(of: id).flatMap { $0.ports.flatMap(\.addresses) }
+    #expect(Set(freed.map(\.address)).isSuperset(of: addresses))
+  }
+
+  @Test func anAliasTellsWorkloadPortAndAddresses() throws {
+    let id = WorkloadID(store: "s", tenant: "t", vnfc: "v", incarnation: 3)
+    var port = Port(
+      id: "p", cpd: "cp", externalCpd: nil, network: "n", mac: MACAddress(value: 2),
+      addresses: [try #require(IPPrefix("10.0.0.1/24")), try #require(IPPrefix("fd00::1/64"))],
+      mode: .host, mtu: 1500, interface: "eth0", routes: [])
+    let alias = Attachment(port: port, workload: id).alias
+    #expect(alias == "s/t/v/3/p/10.0.0.1,fd00::1")
+    let link = try #require(ObservedNetworks.Link(alias: alias, isActive: true, network: "n"))
+    #expect(link.workload == id && link.port == "p")
+    #expect(link.addresses == port.addresses.map(\.address))
+    port.addresses = (0..<40).map {
+      IPPrefix(address: IPAddress(family: .v6, value: UInt128(0xfd00) << 112 | $0), length: 64)
+    }
+    #expect((230...255).contains(Attachment(port: port, workload: id).alias.utf8.count))
+    port.addresses = []
+    let bare = Attachment(port: port, workload: id).alias
+    #expect(ObservedNetworks.Link(alias: bare, isActive: false, network: nil)?.addresses == [])
+    for other in ["s/t/n", "s/t/v/0/p", "s/t/v/x/p", "", "s/t/v/3/p/10.0.0.1/more"] {
+      #expect(ObservedNetworks.Link(alias: other, isActive: true, network: nil) == nil)
+    }
+  }
+
   /// A restored backup knows the Vnfc, and not that it was started again since: what runs is taken
   /// back, and what comes next has a name that was not there.
   @Test(arguments: [true, false])

@@ -20,6 +20,10 @@ struct HostNetworkTests {
     let observed = try await fixture.network.observe()
     #expect(observed.networks == ["n1": .default])
     #expect(observed.links.count == 2 && observed.links.allSatisfy(\.isActive))
+    #expect(observed.links.allSatisfy { $0.network == "n1" })
+    #expect(
+      Set(observed.links.map { "\($0.port) \($0.addresses)" })
+        == ["port-a [10.9.0.1]", "port-b [10.9.0.2]"])
     withExtendedLifetime((a, b)) {}
     try await fixture.end()
   }

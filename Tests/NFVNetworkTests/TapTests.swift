@@ -93,7 +93,8 @@ extension HostNetworkTests {
         .icmp, of: [parked], at: .taps(guest), timeout: .seconds(1)))
     #expect(try cannotReach("10.9.0.5", from: reference))
     let link = ObservedNetworks.Link(
-      workload: parked.workload, port: parked.port.id, isActive: false)
+      workload: parked.workload, port: parked.port.id, isActive: false, network: nil,
+      addresses: parked.port.addresses.map(\.address))
     #expect(try await fixture.network.observe().links.contains(link))
 
     try await fixture.network.activate([parked])

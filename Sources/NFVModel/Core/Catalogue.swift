@@ -418,6 +418,7 @@ struct AddressAllocation {
   private func isFree(_ address: IPAddress, _ subnet: Network.Subnet, _ network: Network) -> Bool {
     address != subnet.prefix.address && address != subnet.prefix.last && address != subnet.gateway
       && state.takenAddresses[network.id]?.contains(address) != true
+      && state.strayAddresses[network.id]?[address] == nil
       && given[network.id]?.contains(address) != true
   }
 
@@ -427,7 +428,8 @@ struct AddressAllocation {
     let first = subnet.prefix.address.value
     // At most so many are taken that one of the first ones is free, or none is.
     let taken =
-      (state.takenAddresses[network.id]?.count ?? 0) + (given[network.id]?.count ?? 0) + 3
+      (state.takenAddresses[network.id]?.count ?? 0) + (given[network.id]?.count ?? 0)
+      + (state.strayAddresses[network.id]?.count ?? 0) + 3
     var value = first
     for _ in 0...taken {
       value += 1

@@ -116,6 +116,11 @@ public struct Core: Sendable {
       if workload.exit != nil { workload.phase = .prepared }
       state.set(found.id, workload)
     }
+    // A link without its workload is swept, or, where nothing is, may have one that nobody sees.
+    for link in observation.networks.links
+    where state.workloads[link.workload] != nil || !sweepsStrays {
+      state.reserve(addressesOf: link)
+    }
     for (network, tenant) in observation.networks.networks where state.networks[network] == nil {
       state.strayNetworks[network] = tenant
     }

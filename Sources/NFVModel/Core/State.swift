@@ -14,6 +14,10 @@ public struct State: Sendable {
   /// Networks that are on the host and in no state of ours: to be swept.
   var strayNetworks: [NetworkID: TenantID] = [:]
 
+  /// Addresses of workloads that no Vnfc of ours has, as long as these may answer for them: what a
+  /// store that is older than the host does not know is not given twice.
+  private(set) var strayAddresses: [NetworkID: [IPAddress: WorkloadID]] = [:]
+
   /// Vnfcs that have, or may have, block devices on the host.
   var volumePhases: [VnfcID: ResourcePhase] = [:]
 
@@ -164,9 +168,20 @@ public struct State: Sendable {
     WorkloadID(store: store, tenant: vnfc.tenant, vnfc: vnfc.id, incarnation: incarnation)
   }
 
+  /// Keeps the addresses of a link whose workload is no Vnfc's of ours from being given away.
+  mutating func reserve(addressesOf link: ObservedNetworks.Link) {
+    guard let network = link.network, vnfcs[link.workload.vnfc] == nil else { return }
+    for address in link.addresses {
+      strayAddresses[network, default: [:]][address] = link.workload
+    }
+  }
+
   mutating func set(_ id: WorkloadID, _ workload: Workload?) {
     workloads[id] = workload
     if workload == nil {
+      for (network, holders) in strayAddresses where holders.values.contains(id) {
+        strayAddresses[network] = holders.filter { $0.value != id }
+      }
       incarnations[id.vnfc]?.remove(id)
       if incarnations[id.vnfc]?.isEmpty == true { incarnations[id.vnfc] = nil }
     } else {

@@ -35,11 +35,32 @@ public struct ObservedNetworks: Sendable, Hashable {
     public var port: PortID
     /// Takes traffic; a parked one does not.
     public var isActive: Bool
+    /// Where it is plugged in; nil while it is parked.
+    public var network: NetworkID?
+    /// The port's.
+    public var addresses: [IPAddress]
 
-    public init(workload: WorkloadID, port: PortID, isActive: Bool) {
+    public init(
+      workload: WorkloadID, port: PortID, isActive: Bool, network: NetworkID? = nil,
+      addresses: [IPAddress] = []
+    ) {
       self.workload = workload
       self.port = port
       self.isActive = isActive
+      self.network = network
+      self.addresses = addresses
+    }
+
+    /// Reads the alias of an attachment's link back; nil where it is none.
+    public init?(alias: String, isActive: Bool, network: NetworkID?) {
+      let parts = alias.split(separator: "/").map(String.init)
+      guard parts.count == 5 || parts.count == 6,
+        let workload = WorkloadID(parts.prefix(4).joined(separator: "/"))
+      else { return nil }
+      self.init(
+        workload: workload, port: PortID(parts[4]), isActive: isActive, network: network,
+        addresses: parts.dropFirst(5).flatMap { $0.split(separator: ",") }
+          .compactMap { IPAddress(String($0)) })
     }
   }
 

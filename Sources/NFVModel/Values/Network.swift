@@ -170,6 +170,14 @@ public struct Attachment: Hashable, Sendable {
 
   /// The name of the host's end of the link.
   public var interfaceName: String { workload.interfaceName(of: port.id) }
-  /// `store/tenant/vnfc/incarnation/port`: the link's alias.
-  public var alias: String { "\(workload)/\(port.id)" }
+  /// The link's alias: `store/tenant/vnfc/incarnation/port/addresses`, the addresses apart by commas.
+  /// Whoever finds the link knows whose it is, and what it answers for; addresses that make it longer
+  /// than the 255 octets that Linux keeps (IFALIASZ) are left out.
+  public var alias: String {
+    port.addresses.reduce("\(workload)/\(port.id)") { alias, prefix in
+      let separator = prefix == port.addresses.first ? "/" : ","
+      let longer = "\(alias)\(separator)\(prefix.address)"
+      return longer.utf8.count < 256 ? longer : alias
+    }
+  }
 }
