@@ -102,28 +102,3 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
     return taken
   }
 }
-
-/// Runs `body` on a new thread of its own, detached.
-public func startThread(name: String, _ body: @escaping @Sendable () -> Void) {
-  final class Box: Sendable {
-    let name: String
-    let body: @Sendable () -> Void
-    init(name: String, body: @escaping @Sendable () -> Void) {
-      self.name = name
-      self.body = body
-    }
-  }
-  var thread = pthread_t()
-  let box = Unmanaged.passRetained(Box(name: name, body: body))
-  let code = pthread_create(
-    &thread, nil,
-    { argument in
-      // SAFETY: the argument is the box retained below, handed to this thread alone.
-      let box = Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue()
-      _ = CLinux_set_thread_name(box.name)
-      box.body()
-      return nil
-    }, box.toOpaque())
-  precondition(code == 0, "pthread_create: errno \(code)")
-  pthread_detach(thread)
-}

@@ -22,6 +22,12 @@ public struct PackageDiagnostic: Sendable, Hashable, Codable, CustomStringConver
     self.message = message
   }
 
+  /// No file says which descriptor is the package's.
+  static let noEntry = PackageDiagnostic(
+    .error, file: "package",
+    message: "it has neither TOSCA-Metadata/TOSCA.meta nor exactly one YAML file in its root "
+      + "(SOL004 4.1); new ones are made by: martlet package init")
+
   /// `file:line:column: severity: message`, as compilers write and editors read it.
   public var description: String {
     (line > 0 ? "\(file):\(line):\(column)" : file) + ": \(severity.rawValue): \(message)"

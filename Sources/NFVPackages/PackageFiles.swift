@@ -66,6 +66,12 @@ public struct PackageFiles: Sendable {
     self.path = path
     isArchive = false
     do {
+      // Of a folder that is none, all files would be read first, however many there are.
+      let root = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+      guard
+        root.isEmpty || root.contains("TOSCA-Metadata")
+          || root.contains(where: { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") })
+      else { throw PackageError([.noEntry]) }
       guard let walk = FileManager.default.enumeratorOfFiles(at: path) else {
         throw PackageError([
           PackageDiagnostic(.error, file: path, message: "there is no such folder")

@@ -80,10 +80,7 @@ public enum PackageReader {
       Manifest.check(Manifest.blocks(files.text(manifest) ?? ""), manifest, files, findings)
     }
     guard descriptors.count == 1 else {
-      findings.add(
-        .error, file: "package",
-        "it has neither TOSCA-Metadata/TOSCA.meta nor exactly one YAML file in its root "
-          + "(SOL004 4.1); new ones are made by: martlet package init")
+      findings.add([.noEntry])
       return nil
     }
     return descriptors[0]

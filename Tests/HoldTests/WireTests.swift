@@ -5,6 +5,17 @@ import Wire
 
 /// Bytes of messages, field by field: a change here is a change of the protocol's version.
 @Suite struct WireTests {
+  /// 2: a spawn's mounts may be `processes`, of which a hold of version 1 makes nothing.
+  @Test func version() throws {
+    #expect(HoldProtocol.version == 2)
+    let request = HoldRequest.spawn(
+      SpawnRequest(
+        key: "k", executable: "/x", arguments: [], environment: [],
+        mounts: [.processes(target: "/p")]))
+    let mount: [UInt8] = [1, 0, 9, 2, 0, 0x2f, 0x70]
+    #expect(try request.encoded(id: 1).firstRange(of: mount) != nil)
+  }
+
   @Test func helloIsTenBytesAndAVersion() throws {
     let bytes: [UInt8] = [
       0x2a, 0, 0, 0, 0, 0, 0, 0,  // id 42

@@ -325,6 +325,24 @@ struct ContainerDriverTests {
     }
   }
 
+  @Test("What cannot be run ends as in a shell, and says why")
+  func tellsWhatCannotBeRun() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "echo x > /tmp/text; exec sleep 1000")
+      for (command, code, words) in [
+        ("nosuch", 127, "executable file `nosuch` not found in $PATH"),
+        ("/tmp/text", 126, "open executable: Permission denied"),
+      ] as [(String, Int32, String)] {
+        let session = try await fixture.driver.execute(ExecRequest(arguments: [command]), in: id)
+        let (output, error, status) = try await collect(session)
+        #expect(output == "" && error.hasPrefix(words), "\(error)")
+        #expect(status == .exited(code: code))
+      }
+      let folder = "\(fixture.folder)/run/workloads/\(id.name)"
+      #expect(try listFolder(folder).filter { $0.hasPrefix("exec-") } == [])
+    }
+  }
+
   @Test("A command at a terminal sees its size and its changes")
   func executesAtTerminal() async throws {
     try await withContainers { fixture in

@@ -7,34 +7,24 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A container driver with a hold, folders and an image of its own; `end` removes them all.
-final class ContainerFixture: Sendable {
-  private let temporary: TemporaryFolder
-  let hold: HoldClient
+/// A container driver with an image of its own.
+final class ContainerFixture: DriverFixture {
+  let host: HostFixture
   let driver: ContainerDriver
   let configuration: ContainerDriver.Configuration
-  let store: StoreID
   private let imageRoot: String
 
   init(
     runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
     startLimit: Duration = .seconds(10)
   ) async throws {
-    temporary = try TemporaryFolder(mode: 0o711)
-    let folder = temporary.path
-    store = StoreID("test-\(folder.suffix(6))")
-    try Mount.makeDirectory(folder + "/run", mode: 0o711)
-    try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
-    hold = try await HoldClient.connect(
-      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
+    host = try await HostFixture()
     configuration = ContainerDriver.Configuration(
-      store: store, runFolder: folder + "/run", logFolder: folder + "/log", runtime: runtime,
+      store: host.store, runFolder: host.runFolder, logFolder: host.logFolder, runtime: runtime,
       runtimePath: runtimePath, startLimit: startLimit)
-    driver = try ContainerDriver(configuration, hold: hold)
+    driver = try ContainerDriver(configuration, hold: host.hold)
     imageRoot = try TestImage.root.get()
   }
-
-  var folder: String { temporary.path }
 
   var image: PreparedImage {
     PreparedImage(
@@ -94,32 +84,11 @@ final class ContainerFixture: Sendable {
 
   /// What is left on the host of this fixture's workloads.
   func leftovers() async throws -> [String] {
-    var left: [String] = []
-    for holding in try await hold.list() { left.append("holding \(holding.key)") }
-    for name in ["run/workloads", "run/runtime", "run/stage", "log"] {
-      left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" }
-    }
-    let hierarchies = try CgroupHierarchies.detect()
-    for group in hierarchies.allFolders(of: "martlet/\(store)") {
-      if access(group, F_OK) == 0 { left.append(group) }
-    }
-    return left
+    try await host.leftovers(in: ["run/workloads", "run/runtime", "run/stage", "log"])
   }
 
   func end() async throws {
-    for workload in (try? await driver.observe()) ?? [] {
-      try? await driver.delete(workload.id)
-    }
-    try? driver.removeSecurityProfile()
-    for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
-    let process = try openPidfd(try await hold.status().pid)
-    defer { try? process.close() }
-    // Closed first: the client would start another hold.
-    hold.close()
-    try sendSignal(SIGKILL, to: process)
-    _ = try waitReadable(process, milliseconds: 5000)
-    try Mount.unmount(folder + "/run")
-    temporary.remove()
+    try await host.end(driver) { try? driver.removeSecurityProfile() }
   }
 }
 
@@ -128,16 +97,9 @@ func withContainers(
   runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
   startLimit: Duration = .seconds(10), _ body: (ContainerFixture) async throws -> Void
 ) async throws {
-  let fixture = try await ContainerFixture(
-    runtime: runtime, runtimePath: runtimePath, startLimit: startLimit)
-  let result: Result<Void, any Error>
-  do {
-    result = .success(try await body(fixture))
-  } catch {
-    result = .failure(error)
-  }
-  try await fixture.end()
-  try result.get()
+  try await ContainerFixture(
+    runtime: runtime, runtimePath: runtimePath, startLimit: startLimit
+  ).use(body)
 }
 
 /// A root file system of the host's own programs and their libraries. As images are, it is one for

@@ -48,44 +48,34 @@ enum StubQEMU {
     control: #"syswrite($guest, "\xFF" x 64); sleep 100"#, afterGreeting: "1")
 }
 
-/// A driver of machines with a hold and folders of its own; `end` removes them all.
-final class MachineFixture: Sendable {
-  private let temporary: TemporaryFolder
-  let hold: HoldClient
+/// A driver of machines.
+final class MachineFixture: DriverFixture {
+  let host: HostFixture
   let driver: QEMUDriver
   let configuration: QEMUDriver.Configuration
-  let store: StoreID
 
   private static let probed = AcceleratorProbe.subject(Facility.qemuPath)
-
-  var folder: String { temporary.path }
 
   init(
     program: String? = nil, answerLimit: Duration = .seconds(15),
     startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
     poolSize: Int = 0
   ) async throws {
-    temporary = try TemporaryFolder(mode: 0o711)
-    let folder = temporary.path
-    store = StoreID("test-\(folder.suffix(6))")
-    try Mount.makeDirectory(folder + "/run", mode: 0o711)
-    try Mount.tmpfs(at: folder + "/run", size: 64 << 20, mode: 0o711)
-    hold = try await HoldClient.connect(
-      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
+    host = try await HostFixture()
     var qemu = Facility.qemuPath
     if let program {
-      qemu = folder + "/qemu"
+      qemu = host.folder + "/qemu"
       try replaceFile(qemu, Array(program.utf8), mode: 0o755)
     }
     configuration = QEMUDriver.Configuration(
-      store: store, runFolder: folder + "/run", logFolder: folder + "/log",
-      volumeFolder: folder + "/volumes", program: qemu,
+      store: host.store, runFolder: host.runFolder, logFolder: host.logFolder,
+      volumeFolder: host.folder + "/volumes", program: qemu,
       answerLimit: answerLimit, startLimit: startLimit,
       unikernelLimit: unikernelLimit, poolSize: poolSize, logBytes: 128 << 10)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
-    AcceleratorProbe.keep(.tcg, of: probed, in: folder + "/run/accelerator")
-    driver = try QEMUDriver(configuration, hold: hold)
+    AcceleratorProbe.keep(.tcg, of: probed, in: host.runFolder + "/accelerator")
+    driver = try QEMUDriver(configuration, hold: host.hold)
   }
 
   /// An image of a kernel of the tests' own, said to serve the control channel or not.
@@ -144,40 +134,18 @@ final class MachineFixture: Sendable {
 
   /// The driver of a daemon that comes after this one.
   func successor() async throws -> (driver: QEMUDriver, hold: HoldClient) {
-    let hold = try await HoldClient.connect(
-      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
+    let hold = try await host.connect()
     return (try QEMUDriver(configuration, hold: hold), hold)
   }
 
   /// What is left on the host of this fixture's workloads.
   func leftovers() async throws -> [String] {
-    var left: [String] = []
-    for holding in try await hold.list() { left.append("holding \(holding.key)") }
-    for name in ["run/workloads", "log"] {
-      left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" }
-    }
-    let hierarchies = try CgroupHierarchies.detect()
-    for group in hierarchies.allFolders(of: "martlet/\(store)") {
-      if access(group, F_OK) == 0 { left.append(group) }
-    }
-    return left
+    try await host.leftovers(in: ["run/workloads", "log"])
   }
 
   func end() async throws {
-    for workload in (try? await driver.observe()) ?? [] {
-      try? await driver.delete(workload.id)
-    }
-    for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
-    let process = try openPidfd(try await hold.status().pid)
-    defer { try? process.close() }
-    // Closed first: the client would start another hold.
-    hold.close()
-    try sendSignal(SIGKILL, to: process)
-    _ = try waitReadable(process, milliseconds: 5000)
-    // The probe keeps its result here.
-    _ = await driver.probe.value
-    try Mount.unmount(folder + "/run")
-    temporary.remove()
+    // The probe keeps its result in the run folder.
+    try await host.end(driver) { _ = await driver.probe.value }
   }
 }
 
@@ -187,17 +155,10 @@ func withMachines(
   startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15), poolSize: Int = 0,
   _ body: (MachineFixture) async throws -> Void
 ) async throws {
-  let fixture = try await MachineFixture(
+  try await MachineFixture(
     program: program, answerLimit: answerLimit, startLimit: startLimit,
-    unikernelLimit: unikernelLimit, poolSize: poolSize)
-  let result: Result<Void, any Error>
-  do {
-    result = .success(try await body(fixture))
-  } catch {
-    result = .failure(error)
-  }
-  try await fixture.end()
-  try result.get()
+    unikernelLimit: unikernelLimit, poolSize: poolSize
+  ).use(body)
 }
 
 /// Kernels of a few instructions, entered in 32-bit protected mode.

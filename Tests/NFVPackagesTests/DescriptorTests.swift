@@ -1,5 +1,6 @@
 import Archive
 import FoundationEssentials
+import Glibc
 import NFVModel
 import TestSupport
 import Testing
@@ -141,6 +142,18 @@ import Testing
     let target = folder.path + "/out.tar"
     try package.extract("Files/hello.tar", to: target)
     #expect(try Data(contentsOf: URL(filePath: target)) == Data("image".utf8))
+  }
+
+  /// It is refused at once, whatever it holds: somebody's home folder has many files.
+  @Test func aFolderThatIsNoPackageIsNotRead() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    try folder.write("deep/notes.txt", "x")
+    // Whoever reads this waits for a writer.
+    #expect(mkfifo(folder.path + "/deep/fifo", 0o600) == 0)
+    let found = PackageProject(folder: folder.path).lint()
+    #expect(found.map(\.description).first?.contains("martlet package init") == true, "\(found)")
+    #expect(found.count == 1)
   }
 
   /// Each change to a good package is refused, at the right place, in words.

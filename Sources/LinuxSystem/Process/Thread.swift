@@ -1,26 +1,30 @@
+internal import CLinux
 internal import Glibc
-internal import SystemPackage
 
-/// Runs `body` on a thread of its own that nobody waits for: for calls that block, which must not
-/// hold up the threads of Swift's tasks.
-public func startThread(_ body: @escaping @Sendable () -> Void) throws(SystemError) {
+/// Runs `body` on a new thread of its own, detached: for calls that block, which must not hold up the
+/// threads of Swift's tasks.
+/// - Parameter name: as ps(1) and debuggers show it (PR_SET_NAME), at most 15 octets.
+public func startThread(name: String, _ body: @escaping @Sendable () -> Void) {
   final class Box: Sendable {
+    let name: String
     let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
   }
-  let box = Unmanaged.passRetained(Box(body))
   var thread = pthread_t()
-  // SAFETY: the box is retained for the thread, which takes it over at its start.
+  let box = Unmanaged.passRetained(Box(name: name, body: body))
   let code = pthread_create(
     &thread, nil,
     { argument in
-      Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().body()
+      // SAFETY: the argument is the box retained below, handed to this thread alone.
+      let box = Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue()
+      _ = CLinux_set_thread_name(box.name)
+      box.body()
       return nil
     }, box.toOpaque())
-  guard code == 0 else {
-    box.release()
-    throw SystemError(call: "pthread_create", errno: Errno(rawValue: code))
-  }
+  precondition(code == 0, "pthread_create: errno \(code)")
   pthread_detach(thread)
 }
 

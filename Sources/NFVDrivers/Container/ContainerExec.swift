@@ -33,11 +33,11 @@ extension ContainerDriver {
         ? nil : try ConsoleSocket("\(configuration.runFolder)/console/\(name)")
       return (try ExecStreams(), document, console)
     }
-    // What the runtime itself has to say goes to the standard error.
-    var arguments =
-      runtimeArguments + [
-        "exec", "--process=/proc/self/fd/\(Self.processDescriptor)",
-      ]
+    // Where the runtime starts nothing it says why to the standard error and, unlike a command, here.
+    let complaint = RuntimeComplaint(path: "\(folder(workload).path)/exec-\(name)")
+    var arguments = runtimeArguments
+    if configuration.runtime == .crun { arguments.append("--log=\(complaint.path)") }
+    arguments += ["exec", "--process=/proc/self/fd/\(Self.processDescriptor)"]
     if let console { arguments.append("--console-socket=\(console.path)") }
     let spawn = SpawnRequest(
       key: key, executable: configuration.runtimePath, arguments: arguments + [workload.name],
@@ -57,7 +57,8 @@ extension ContainerDriver {
       }
       let process = OwnedDescriptor(descriptor)
       guard let console else {
-        return ContainerExecSession(hold: hold, key: key, process: process, streams: streams)
+        return ContainerExecSession(
+          hold: hold, key: key, process: process, streams: streams, complaint: complaint)
       }
       let master = try Self.onHold { () throws(SystemError) in
         try console.receive(
@@ -65,7 +66,8 @@ extension ContainerDriver {
       }
       if let master {
         streams.becomeTerminal(OwnedDescriptor(master))
-        return ContainerExecSession(hold: hold, key: key, process: process, streams: streams)
+        return ContainerExecSession(
+          hold: hold, key: key, process: process, streams: streams, complaint: complaint)
       }
     } catch {
       await forgetCommand(key)
@@ -77,7 +79,7 @@ extension ContainerDriver {
     throw NFVError(
       .failed,
       "\(configuration.runtimePath) made no terminal for \(request.arguments[0]) in \(workload)",
-      cause: String(decoding: said, as: UTF8.self))
+      cause: complaint.take()?.text ?? String(decoding: said, as: UTF8.self))
   }
 
   private func forgetCommand(_ key: String) async {
@@ -153,6 +155,21 @@ private struct ExecStreams: Sendable {
   }
 }
 
+/// Why a runtime did not start a command, as its log says it.
+private struct RuntimeComplaint: Sendable {
+  let path: String
+
+  /// The complaint, and the exit code that a shell has for it; nil where the command was started.
+  /// The log goes.
+  func take() -> (text: String, code: Int32)? {
+    let said = (try? readFile(path, limit: 2048)) ?? []
+    try? removeFile(path)
+    guard !said.isEmpty else { return nil }
+    let text = String(decoding: said, as: UTF8.self)
+    return (text, text.contains("not found") || text.contains("No such file") ? 127 : 126)
+  }
+}
+
 /// A command in a container: one thread of its own reads its output as it is asked for, another
 /// writes its input, as both may block.
 private final class ContainerExecSession: ExecSession {
@@ -171,7 +188,8 @@ private final class ContainerExecSession: ExecSession {
   private let inputIsClosed = Mutex(false)
 
   init(
-    hold: HoldClient, key: String, process: OwnedDescriptor, streams: ExecStreams
+    hold: HoldClient, key: String, process: OwnedDescriptor, streams: ExecStreams,
+    complaint: RuntimeComplaint
   ) {
     self.hold = hold
     self.key = key
@@ -182,6 +200,7 @@ private final class ContainerExecSession: ExecSession {
       return await reader.finish {
         let status = try? await hold.wait(key: key).value()
         try? await hold.acknowledge(key: key)
+        if let code = complaint.take()?.code { return .exited(code: code) }
         return switch status {
         case .exited(let code): .exited(code: code)
         case .killed(let signal): .killed(signal: signal)

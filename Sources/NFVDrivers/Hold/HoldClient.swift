@@ -138,18 +138,14 @@ public final class HoldClient: Sendable {
     let client = HoldClient(socket: socket, program: program)
     let first = await withCheckedContinuation {
       (continuation: CheckedContinuation<Result<Void, HoldError>, Never>) in
-      do throws(SystemError) {
-        try startThread {
-          do throws(HoldError) {
-            let link = try client.makeLink().link
-            continuation.resume(returning: .success(()))
-            client.serve(link)
-          } catch {
-            continuation.resume(returning: .failure(error))
-          }
+      startThread(name: "martlet-hold-in") {
+        do throws(HoldError) {
+          let link = try client.makeLink().link
+          continuation.resume(returning: .success(()))
+          client.serve(link)
+        } catch {
+          continuation.resume(returning: .failure(error))
         }
-      } catch {
-        continuation.resume(returning: .failure(.system(error)))
       }
     }
     try first.get()

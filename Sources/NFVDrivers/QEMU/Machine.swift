@@ -110,7 +110,6 @@ final class Machine: Sendable {
     }
     qmp?.close()
     control?.close()
-    console.close()
   }
 }
 

@@ -97,8 +97,8 @@ final class MachineConnection: Sendable {
     channel.writeAndFlush(ByteBuffer(bytes: frame)).whenFailure { onFailure(.closed("\($0)")) }
   }
 
-  /// Whether what is sent goes out soon; false while a lot waits for the other side.
-  var takesMore: Bool { channel.isWritable }
+  /// Says that nothing more is sent; what comes is still received.
+  func finishSending() { channel.close(mode: .output, promise: nil) }
 
   func close() { channel.close(promise: nil) }
 }

@@ -2,23 +2,15 @@ import LinuxSystem
 public import NFVModel
 import Synchronization
 
-/// A machine's serial console: one connection, as QEMU serves one, from the first reader until the
-/// last has left, and given to all of them.
+/// A machine's serial console, for any number of readers.
 ///
-/// What comes is taken at once, so that nobody's slowness stops the guest or the daemon. The log is
-/// QEMU's own and does not depend on it.
+/// What it shows is read from the machine's log, which QEMU writes whoever reads. QEMU's socket is
+/// connected only as long as QEMU takes what somebody typed: while it is, QEMU stops the guest at a
+/// reader that does not read, which a daemon that stands still would be.
 final class MachineConsole: Sendable {
-  private enum Phase {
-    case closed
-    case opening([CheckedContinuation<Void, Never>])
-    case open(MachineConnection)
-  }
-
   private struct State {
-    var phase = Phase.closed
-    /// Of the connection: the end of an earlier one is told late.
-    var generation = 0
-    var readers: [ObjectIdentifier: ConsoleSession] = [:]
+    var isSending = false
+    var waiting: [CheckedContinuation<Void, Never>] = []
   }
 
   private let path: String
@@ -26,158 +18,91 @@ final class MachineConsole: Sendable {
 
   init(_ path: String) { self.path = path }
 
-  func join() async throws(MachineError) -> ConsoleSession {
-    let session = ConsoleSession(self)
-    state.withLock { $0.readers[ObjectIdentifier(session)] = session }
-    do throws(MachineError) {
-      try await open()
-    } catch {
-      leave(session)
-      throw error
+  /// Gives the guest what was typed; returns when QEMU has taken it. One after another: QEMU has one
+  /// client at a time.
+  func send(_ bytes: [UInt8]) async throws(MachineError) {
+    await takeTurn()
+    defer { endTurn() }
+    // Its end tells that QEMU has read all, as it reads no more than the guest's port has room for.
+    let (end, continuation) = AsyncStream.makeStream(of: Void.self)
+    let connection = try await MachineConnection.open(path, framing: .none, limit: 0) { _ in
+    } onEnd: { _ in
+      continuation.finish()
     }
-    return session
+    defer { connection.close() }
+    connection.send(bytes) { _ in continuation.finish() }
+    connection.finishSending()
+    let isTaken = await withTaskGroup(of: Bool.self) { group in
+      group.addTask {
+        for await _ in end {}
+        return !Task.isCancelled
+      }
+      group.addTask {
+        try? await Task.sleep(for: Self.patience)
+        return false
+      }
+      defer { group.cancelAll() }
+      return await group.next() ?? false
+    }
+    guard isTaken else { throw .timedOut("what was typed") }
   }
 
-  private func open() async throws(MachineError) {
-    while true {
-      enum Turn { case mine, another, done }
-      let turn = state.withLock { state -> Turn in
-        switch state.phase {
-        case .open: return .done
-        case .opening: return .another
-        case .closed:
-          state.phase = .opening([])
-          return .mine
-        }
-      }
-      switch turn {
-      case .done: return
-      case .another: await waitForOpening()
-      case .mine: return try await connect()
-      }
-    }
-  }
+  private static let patience: Duration = .seconds(5)
 
-  private func waitForOpening() async {
+  private func takeTurn() async {
     await withCheckedContinuation { continuation in
-      let waits = state.withLock { state in
-        guard case .opening(let waiters) = state.phase else { return false }
-        state.phase = .opening(waiters + [continuation])
+      let isFree = state.withLock { state in
+        if state.isSending {
+          state.waiting.append(continuation)
+          return false
+        }
+        state.isSending = true
         return true
       }
-      if !waits { continuation.resume() }
+      if isFree { continuation.resume() }
     }
   }
 
-  private func connect() async throws(MachineError) {
-    let generation = state.withLock { state in
-      state.generation += 1
-      return state.generation
+  private func endTurn() {
+    let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
+      guard state.waiting.isEmpty else { return state.waiting.removeFirst() }
+      state.isSending = false
+      return nil
     }
-    let result: Result<MachineConnection, MachineError>
-    do throws(MachineError) {
-      result = .success(
-        try await MachineConnection.open(path, framing: .none, limit: 0) { [weak self] piece in
-          self?.take(piece)
-        } onEnd: { [weak self] _ in
-          self?.end(generation)
-        })
-    } catch {
-      result = .failure(error)
-    }
-    let (waiters, isUnused) = state.withLock { state in
-      var waiters: [CheckedContinuation<Void, Never>] = []
-      if case .opening(let waiting) = state.phase { waiters = waiting }
-      // All have left meanwhile.
-      let isUnused = state.readers.isEmpty
-      if case .success(let connection) = result, !isUnused {
-        state.phase = .open(connection)
-      } else {
-        state.phase = .closed
-      }
-      return (waiters, isUnused)
-    }
-    for waiter in waiters { waiter.resume() }
-    let connection = try result.get()
-    if isUnused { connection.close() }
-  }
-
-  private func take(_ piece: [UInt8]) {
-    for reader in state.withLock({ Array($0.readers.values) }) { reader.take(piece) }
-  }
-
-  /// QEMU has gone.
-  private func end(_ generation: Int? = nil) {
-    let readers = state.withLock { state -> [ConsoleSession] in
-      guard generation == nil || generation == state.generation else { return [] }
-      if case .open = state.phase { state.phase = .closed }
-      defer { state.readers = [:] }
-      return Array(state.readers.values)
-    }
-    for reader in readers { reader.end() }
-  }
-
-  fileprivate func leave(_ session: ConsoleSession) {
-    let connection = state.withLock { state -> MachineConnection? in
-      state.readers[ObjectIdentifier(session)] = nil
-      guard state.readers.isEmpty, case .open(let connection) = state.phase else { return nil }
-      state.phase = .closed
-      return connection
-    }
-    connection?.close()
-  }
-
-  fileprivate var connection: MachineConnection? {
-    state.withLock { if case .open(let connection) = $0.phase { connection } else { nil } }
-  }
-
-  func close() {
-    let connection = connection
-    end()
-    connection?.close()
+    next?.resume()
   }
 }
 
 /// Somebody at a machine's console.
 final class ConsoleSession: ExecSession {
-  /// What waits for a reader at most, in octets.
+  /// What a reader may lag behind, in octets.
   static let limit = 64 << 10
 
   let output: AsyncStream<ExecOutput>
-  private let queue = OutputQueue()
   private let console: MachineConsole
-  private let omitted = Mutex(0)
+  private let tail: ConsoleTail
 
-  fileprivate init(_ console: MachineConsole) {
+  /// - Parameters:
+  ///   - process: QEMU's pidfd.
+  ///   - read: gives the log's octets from an offset on, at most so many.
+  init(
+    _ console: MachineConsole, of process: OwnedDescriptor,
+    read: @escaping @Sendable (UInt64, Int) throws(NFVError) -> LogChunk
+  ) throws(NFVError) {
     self.console = console
-    output = AsyncStream { [queue] in await queue.next() }
+    let tail = try ConsoleTail(process, read)
+    self.tail = tail
+    output = AsyncStream { await tail.next() }
   }
-
-  fileprivate func take(_ piece: [UInt8]) {
-    let note: String? = omitted.withLock { omitted in
-      // Half of it is free again before anything is taken: notes are few.
-      let limit = omitted > 0 ? Self.limit / 2 : Self.limit
-      guard queue.octets + piece.count <= limit else {
-        omitted += piece.count
-        return nil
-      }
-      defer { omitted = 0 }
-      return omitted > 0 ? "\r\n[martlet: \(omitted) octets are left out here]\r\n" : ""
-    }
-    guard let note else { return }
-    queue.append(.standardOutput(Array(note.utf8) + piece))
-  }
-
-  /// The machine has gone.
-  fileprivate func end() { queue.end(.exited(code: 0)) }
 
   func write(_ bytes: [UInt8]) async throws(NFVError) {
-    for _ in 0..<500 {
-      guard let connection = console.connection, !queue.hasEnded else { break }
-      if connection.takesMore { return connection.send(bytes) { _ in } }
-      try? await Task.sleep(for: .milliseconds(10))
+    do throws(MachineError) {
+      if tail.isLeft || tail.hasEnded { throw .closed("the machine has ended") }
+      try await console.send(bytes)
+    } catch {
+      throw NFVError(
+        .conflict, "the guest does not read its console, or has ended", cause: error)
     }
-    throw NFVError(.conflict, "the guest does not read its console, or has ended")
   }
 
   /// A console has no end of input.
@@ -186,21 +111,79 @@ final class ConsoleSession: ExecSession {
   /// A serial line has no size.
   func resize(_ size: ExecRequest.TerminalSize) async {}
 
-  func cancel() async {
-    console.leave(self)
-    queue.end(.exited(code: 0))
+  func cancel() async { tail.leave() }
+}
+
+/// Reads a machine's log from its end on, as it grows.
+private final class ConsoleTail: Sendable {
+  /// How long what the guest writes may take to be seen.
+  private static let interval: Duration = .milliseconds(20)
+
+  private let process: OwnedDescriptor
+  private let read: @Sendable (UInt64, Int) throws(NFVError) -> LogChunk
+  private let offset: Mutex<UInt64>
+  private let left = Atomic(false)
+  private let isOver = Atomic(false)
+
+  init(
+    _ process: OwnedDescriptor,
+    _ read: @escaping @Sendable (UInt64, Int) throws(NFVError) -> LogChunk
+  ) throws(NFVError) {
+    self.process = process
+    self.read = read
+    offset = Mutex(try read(.max, 0).offset)
+  }
+
+  func leave() { left.store(true, ordering: .releasing) }
+
+  var isLeft: Bool { left.load(ordering: .acquiring) }
+
+  var hasEnded: Bool { (try? waitReadable(process.descriptor, milliseconds: 0)) ?? true }
+
+  func next() async -> ExecOutput? {
+    while !isOver.load(ordering: .acquiring), !Task.isCancelled {
+      // Asked before the log is read: what was written before the end is there by then.
+      let hasEnded = hasEnded
+      if !isLeft, let piece = try? piece() { return .standardOutput(piece) }
+      if isLeft || hasEnded {
+        isOver.store(true, ordering: .releasing)
+        return .exited(.exited(code: 0))
+      }
+      try? await Task.sleep(for: Self.interval)
+    }
+    return nil
+  }
+
+  /// What was written since; nil where that is nothing.
+  private func piece() throws(NFVError) -> [UInt8]? {
+    try offset.withLock { offset throws(NFVError) in
+      let start = offset
+      let end = try read(.max, 0).offset
+      if end > offset + UInt64(ConsoleSession.limit) {
+        // Half of it is room again before anything more is left out: notes are few.
+        offset = end - UInt64(ConsoleSession.limit) / 2
+      }
+      let chunk = try read(offset, ConsoleSession.limit)
+      guard !chunk.bytes.isEmpty else { return nil }
+      offset = chunk.offset + UInt64(chunk.bytes.count)
+      guard chunk.offset > start else { return chunk.bytes }
+      return Array("\r\n[martlet: \(chunk.offset - start) octets are left out here]\r\n".utf8)
+        + chunk.bytes
+    }
   }
 }
 
 extension QEMUDriver: ConsoleServing {
   public func console(of workload: WorkloadID) async throws(NFVError) -> any ExecSession {
-    guard workloads.folder(workload).process != nil else {
+    guard let process = workloads.folder(workload).process else {
       throw NFVError(.notFound, "there is no running machine \(workload) on this host")
     }
-    do throws(MachineError) {
-      return try await machines[workload].console.join()
-    } catch {
-      throw NFVError(.failed, "the console of \(workload) cannot be reached", cause: error)
+    let descriptor = try HeldWorkloads.onHost("the console of \(workload) cannot be reached") {
+      () throws(SystemError) in OwnedDescriptor(try process.open())
+    }
+    return try ConsoleSession(machines[workload].console, of: descriptor) {
+      [workloads] (offset, limit) throws(NFVError) in
+      try workloads.log(of: workload, from: offset, limit: limit)
     }
   }
 }

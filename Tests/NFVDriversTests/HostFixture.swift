@@ -1,0 +1,90 @@
+import Glibc
+import HoldProtocol
+import LinuxSystem
+import NFVDrivers
+import NFVModel
+import SystemPackage
+import TestSupport
+
+/// What a driver's tests have of this host: a hold, folders and a store of their own.
+final class HostFixture: Sendable {
+  private let temporary: TemporaryFolder
+  let hold: HoldClient
+  let store: StoreID
+
+  var folder: String { temporary.path }
+  var runFolder: String { folder + "/run" }
+  var logFolder: String { folder + "/log" }
+
+  init() async throws {
+    temporary = try TemporaryFolder(mode: 0o711)
+    store = StoreID("test-\(temporary.path.suffix(6))")
+    try Mount.makeDirectory(temporary.path + "/run", mode: 0o711)
+    try Mount.tmpfs(at: temporary.path + "/run", size: 64 << 20, mode: 0o711)
+    hold = try await Self.connect(temporary.path)
+  }
+
+  /// Another connection to the hold.
+  func connect() async throws -> HoldClient { try await Self.connect(folder) }
+
+  private static func connect(_ folder: String) async throws -> HoldClient {
+    try await HoldClient.connect(
+      socket: folder + "/hold.socket", program: Built.program("martlet-hold"))
+  }
+
+  /// What is left on the host of the store's workloads.
+  /// - Parameter folders: which are empty where none is left.
+  func leftovers(in folders: [String]) async throws -> [String] {
+    var left: [String] = []
+    for holding in try await hold.list() { left.append("holding \(holding.key)") }
+    for name in folders { left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" } }
+    for group in try CgroupHierarchies.detect().allFolders(of: "martlet/\(store)") {
+      if access(group, F_OK) == 0 { left.append(group) }
+    }
+    return left
+  }
+
+  /// Removes the driver's workloads and all else.
+  /// - Parameter finish: what the driver still does in the folders, once nothing of it runs.
+  func end(_ driver: any WorkloadDriver, finish: () async -> Void) async throws {
+    for workload in (try? await driver.observe()) ?? [] {
+      try? await driver.delete(workload.id)
+    }
+    for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
+    let process = try openPidfd(try await hold.status().pid)
+    defer { try? process.close() }
+    // Closed first: the client would start another hold.
+    hold.close()
+    try sendSignal(SIGKILL, to: process)
+    _ = try waitReadable(process, milliseconds: 5000)
+    await finish()
+    try Mount.unmount(runFolder)
+    temporary.remove()
+  }
+}
+
+/// A driver on a host of its own.
+protocol DriverFixture: Sendable {
+  associatedtype Driver: WorkloadDriver
+  var host: HostFixture { get }
+  var driver: Driver { get }
+  func end() async throws
+}
+
+extension DriverFixture {
+  var folder: String { host.folder }
+  var hold: HoldClient { host.hold }
+  var store: StoreID { host.store }
+
+  /// Gives `body` the fixture, which ends with it, whatever happens.
+  func use(_ body: (Self) async throws -> Void) async throws {
+    let result: Result<Void, any Error>
+    do {
+      result = .success(try await body(self))
+    } catch {
+      result = .failure(error)
+    }
+    try await end()
+    try result.get()
+  }
+}
