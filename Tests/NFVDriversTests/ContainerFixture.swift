@@ -16,7 +16,7 @@ final class ContainerFixture: DriverFixture {
 
   init(
     runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
-    startLimit: Duration = .seconds(10)
+    startLimit: Duration = .seconds(10) * slowness
   ) async throws {
     host = try await HostFixture()
     configuration = ContainerDriver.Configuration(
@@ -95,7 +95,7 @@ final class ContainerFixture: DriverFixture {
 /// Gives `body` a fixture that ends with it, whatever happens.
 func withContainers(
   runtime: OCIRuntime = .crun, runtimePath: String = "/usr/bin/crun",
-  startLimit: Duration = .seconds(10), _ body: (ContainerFixture) async throws -> Void
+  startLimit: Duration = .seconds(10) * slowness, _ body: (ContainerFixture) async throws -> Void
 ) async throws {
   try await ContainerFixture(
     runtime: runtime, runtimePath: runtimePath, startLimit: startLimit

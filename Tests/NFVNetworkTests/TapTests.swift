@@ -135,7 +135,12 @@ extension HostNetworkTests {
         [claimed], to: .taps(guest), forwards: false, isActive: true)
     }
     observed = try await fixture.network.observe().links
-    #expect(observed == [.init(workload: claimed.workload, port: claimed.port.id, isActive: true)])
+    #expect(
+      observed == [
+        .init(
+          workload: claimed.workload, port: claimed.port.id, isActive: true,
+          network: claimed.port.network, addresses: claimed.port.addresses.map(\.address))
+      ])
     let other = try fixture.attachment("other", on: network, "10.9.0.6/24")
     let reference = try await fixture.attach(other)
     #expect(try reaches("10.9.0.5", from: reference, timeout: .seconds(1)))
