@@ -273,13 +273,17 @@ class Lab:
 
 
 def qemu(path, taps, macs, control, log):
-    """QEMU's command line for a unikernel."""
+    """QEMU's command line for a unikernel, as the platform's driver has it."""
+    accelerator = os.environ.get("NF_ACCEL", "tcg")
+    memory = os.environ.get("NF_MEMORY", "8")
     arguments = [
-        "qemu-system-x86_64", "-M",
-        "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off",
-        "-accel", os.environ.get("NF_ACCEL", "tcg"), "-cpu", "max", "-bios", "qboot.rom",
-        "-global", "virtio-mmio.force-legacy=off", "-m", os.environ.get("NF_MEMORY", "8M"),
-        "-kernel", path, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off,"
+        "memory-backend=memory", "-object", f"memory-backend-memfd,id=memory,size={memory}M",
+        "-accel", "tcg,thread=multi,tb-size=2" if accelerator == "tcg" else accelerator,
+        "-cpu", "max,erms=off" if accelerator == "tcg" else "host", "-m", memory,
+        "-global", "virtio-mmio.force-legacy=off", "-kernel", path,
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-chardev", f"file,id=log,path={log}", "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
     for index, tap in enumerate(taps):
         arguments += ["-netdev", f"tap,id=n{index},fd={tap}",
