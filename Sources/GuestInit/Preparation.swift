@@ -113,8 +113,11 @@ enum Preparation {
     }
     for (port, index) in found {
       try naming("the port \(port.name) cannot be set up") { () throws(SystemError) in
+        try socket.request([.setLink(index, name: port.name, mtu: port.mtu)], subject: port.name)
+        // Without an address of ours the function answers for the port, and the kernel keeps still.
+        if port.addresses.isEmpty { try write("ipv6/conf/\(port.name)/disable_ipv6", "1") }
         try socket.request(
-          [.setLink(index, name: port.name, mtu: port.mtu), .setLink(index, isUp: true)]
+          [.setLink(index, isUp: true)]
             + port.addresses.map {
               .addAddress($0.octets, prefixLength: Int($0.length), link: index)
             }

@@ -163,7 +163,8 @@ extension Lifecycle {
       identity: .init(
         tenant: id.tenant, vnfInstance: instance.id, vnfInstanceName: instance.name,
         vnfc: vnfc.id, vdu: vnfc.vdu, ordinal: vnfc.ordinal, incarnation: id.incarnation),
-      ports: vnfc.ports.map { .init($0) }, parameters: wanted.parameters,
+      ports: vnfc.ports.map { .init($0, owner: vdu.addressOwner ?? .kernel) },
+      parameters: wanted.parameters,
       generation: wanted.generation)
     var files: [WorkloadSpecification.File] = []
     for file in vdu.files {
@@ -189,14 +190,18 @@ extension Lifecycle {
       memoryBytes: vdu.memoryBytes, writableLayerBytes: vdu.writableLayerBytes,
       linuxCapabilities: vdu.linuxCapabilities, document: encoded, files: files,
       volumes: vdu.storages.map { .init(id: $0.id, sizeBytes: $0.sizeBytes) }, ports: vnfc.ports,
-      forwards: vdu.forwards)
+      forwards: vdu.forwards, addressOwner: vdu.addressOwner ?? .kernel)
     return Run(
       driver: driver, vdu: vdu, attachments: attachments(of: id), specification: specification)
   }
 
   private func attachments(of id: WorkloadID) -> [Attachment] {
-    (core.withLock { $0.state.vnfcs[id.vnfc]?.ports } ?? []).map {
-      Attachment(port: $0, workload: id)
+    core.withLock { core in
+      guard let vnfc = core.state.vnfcs[id.vnfc] else { return [] }
+      let package = core.state.instances[vnfc.instance].flatMap { core.state.packages[$0.package] }
+      let vdu = package?.content?.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)
+      let owner = vdu?.addressOwner ?? .kernel
+      return vnfc.ports.map { Attachment(port: $0, workload: id, addressOwner: owner) }
     }
   }
 

@@ -1,8 +1,9 @@
 internal import LinuxSystem
 internal import NFVModel
 
-/// Asks a guest behind a tap whether it answers, by frames of our own on the fabric's end: the
-/// fabric has no address on the guest's networks, and a parked tap is on none.
+/// Asks a guest behind a tap, or a function that owns its addresses behind a veth, whether it answers,
+/// by frames of our own on the fabric's end: the fabric has no address on the guest's networks, and
+/// what is parked is on none.
 ///
 /// It speaks with the last free address of the port's subnet: the guest may take that for ours until
 /// its neighbour table ages.

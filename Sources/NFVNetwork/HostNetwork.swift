@@ -241,19 +241,26 @@ public final class HostNetwork: NetworkDriver, Sendable {
   }
 
   /// Loopback, addresses and routes inside the workload's namespace.
+  /// Loopback, and, where they are the kernel's, addresses and routes inside the workload's namespace.
   private func configure(
     _ attachments: [Attachment], in reference: any NetworkNamespaceReference, forwards: Bool
   ) throws(SystemError) {
+    let isKernels = attachments.allSatisfy { $0.addressOwner == .kernel }
     let inside = NetworkNamespace(
       owning: try duplicate(FileDescriptor(rawValue: reference.fileDescriptor)))
     let socket = try inside.run { () throws(SystemError) in
-      try writeSysctls(Self.sysctls(forwards: forwards))
+      try writeSysctls(
+        isKernels ? Self.sysctls(forwards: forwards) : Self.sysctlsOfFunctions)
       return try NetlinkSocket(.route)
     }
     var messages = [NetlinkMessage.setLinkUp(named: "lo")]
     for attachment in attachments {
       let port = attachment.port
       let index = try socket.index(ofLinkNamed: port.interface)
+      guard isKernels else {
+        messages.append(.setLink(index, isUp: true))
+        continue
+      }
       messages += port.addresses.map {
         .addAddress($0.address.octets, prefixLength: $0.length, link: index)
       }
@@ -276,6 +283,11 @@ public final class HostNetwork: NetworkDriver, Sendable {
     ]
     return forwards ? values + [("ipv6/conf/all/forwarding", "1")] : values
   }
+
+  /// The kernel beside a function that answers for its ports' addresses keeps still.
+  private static let sysctlsOfFunctions = [
+    ("ipv6/conf/default/disable_ipv6", "1"), ("ipv4/ip_forward", "0"),
+  ]
 
   public func activate(_ attachments: [Attachment]) async throws(NFVError) {
     guard let tenant = attachments.first?.workload.tenant else { return }
@@ -312,8 +324,11 @@ public final class HostNetwork: NetworkDriver, Sendable {
     let reference: any NetworkNamespaceReference
     switch point {
     case .networkNamespace(let namespace): reference = namespace
-    case .taps: return try probe(check, ofTapOf: attachments, timeout: timeout)
+    case .taps: return try probe(check, byFramesTo: attachments, timeout: timeout)
     case .simulated: return true
+    }
+    if attachments.first?.addressOwner == .function {
+      return try probe(check, byFramesTo: attachments, timeout: timeout)
     }
     guard let address = attachments.first?.port.addresses.first?.address else {
       throw NFVError(
@@ -334,15 +349,15 @@ public final class HostNetwork: NetworkDriver, Sendable {
   }
 
   private func probe(
-    _ check: NetworkCheck, ofTapOf attachments: [Attachment], timeout: Duration
+    _ check: NetworkCheck, byFramesTo attachments: [Attachment], timeout: Duration
   ) throws(NFVError) -> Bool {
     guard let attachment = attachments.first,
       let address = attachment.port.addresses.first(where: { $0.address.family == .v4 })
     else {
       throw NFVError(
         .unprocessable,
-        "a readiness check of a virtual machine over the network needs a first port with an IPv4 "
-          + "address")
+        "a readiness check over the network of a virtual machine, or of a function that owns its "
+          + "addresses, needs a first port with an IPv4 address")
     }
     return try wrap("the readiness check of \(address.address)") { () throws(SystemError) in
       let fabric = try self.fabric(of: attachment.workload.tenant)

@@ -23,6 +23,8 @@ extension DescriptorReader {
       image(of: node, &vdu)
     }
     for (_, entry) in capabilities?.entries ?? [] { apply(entry, to: &vdu) }
+    if vdu.technology == .unikernel { vdu.addressOwner = vdu.addressOwner ?? .function }
+    checkAddressOwner(of: vdu, node)
     let profile = node.property("vdu_profile")
     vdu.minimumInstances = findings.count(profile?["min_number_of_instances"]) ?? 0
     vdu.maximumInstances = findings.count(profile?["max_number_of_instances"]) ?? 1
@@ -178,6 +180,11 @@ extension DescriptorReader {
     // Read with the connection points.
     case "ports": break
     case "forwarding": vdu.forwards = values?["enabled"]?.boolean ?? true
+    case "addresses":
+      guard let owner = values?["owner"]?.text.flatMap(AddressOwner.init) else {
+        return findings.add(.error, entry, "the owner of addresses is kernel or function")
+      }
+      vdu.addressOwner = owner
     case "command": vdu.command = arguments(values?["argv"])
     case "environment":
       vdu.environment = (values?.entries ?? []).map { "\($0.key)=\($0.value.text ?? "")" }
@@ -198,7 +205,23 @@ extension DescriptorReader {
       findings.add(
         .error, entry,
         "\(name) is unknown; there are org.martlet.technology, readiness, linux_capabilities, "
-          + "ports, forwarding, command, environment, writable_layer and files")
+          + "ports, forwarding, addresses, command, environment, writable_layer and files")
+    }
+  }
+
+  /// Nobody but a kernel sets addresses, and frames are not everybody's.
+  private func checkAddressOwner(of vdu: Vdu, _ node: NodeTemplate) {
+    switch (vdu.technology, vdu.addressOwner ?? .kernel) {
+    case (.unikernel, .kernel):
+      findings.add(
+        .error, node.node,
+        "\(vdu.id) is a unikernel: the owner of its addresses is the function")
+    case (.container, .function) where !vdu.linuxCapabilities.contains("NET_RAW"):
+      findings.add(
+        .error, node.node,
+        "\(vdu.id) owns its addresses, and so reads and writes frames: it needs the Linux "
+          + "capability NET_RAW (org.martlet.linux_capabilities)")
+    default: break
     }
   }
 

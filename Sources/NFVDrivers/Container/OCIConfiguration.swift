@@ -20,7 +20,7 @@ struct OCIConfiguration {
     var networkNamespace: String
     /// The merged root, as seen in the runtime's mount namespace.
     var root: String
-    /// The folder that becomes `/run/martlet`.
+    /// The folder that becomes `/run/martlet`, or whose document is put there.
     var documents: String
     /// The host's files by their path in the workload.
     var files: [File] = []
@@ -168,8 +168,22 @@ struct OCIConfiguration {
       // kernel refuses this and crun would bind the host's.
       mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
       mount("/run", "tmpfs", "tmpfs", ["nosuid", "nodev", "mode=755", "size=16m"]),
-      mount("/run/martlet", "bind", place.documents, ["bind", "ro", "nosuid", "nodev", "noexec"]),
     ]
+    switch specification.addressOwner {
+    case .kernel:
+      mounts.append(
+        mount("/run/martlet", "bind", place.documents, ["bind", "ro", "nosuid", "nodev", "noexec"]))
+    case .function:
+      // It listens on its control channel beside its document.
+      mounts.append(
+        mount(
+          "/run/martlet", "tmpfs", "tmpfs",
+          ["nosuid", "nodev", "noexec", "mode=755", "size=64k", "nr_inodes=16"]))
+      mounts.append(
+        mount(
+          "/run/martlet/config.json", "bind", place.documents + "/config.json",
+          ["bind", "ro", "nosuid", "nodev", "noexec"]))
+    }
     for file in place.files {
       mounts.append(mount(file.path, "bind", file.source, ["bind", "ro", "nosuid", "nodev"]))
     }

@@ -30,19 +30,21 @@ struct GuestDocuments {
   }
 
   private var start: GuestStart {
-    GuestStart(
+    let isKernels = specification.addressOwner == .kernel
+    return GuestStart(
       command: specification.command ?? image.entrypoint,
       environment: image.environment + specification.environment,
       workingDirectory: image.workingDirectory, hostName: specification.hostName,
-      forwards: specification.forwards,
+      forwards: isKernels && specification.forwards,
       files: specification.files.map { .init(path: $0.path, mode: $0.mode & 0o777) },
       ports: specification.ports.map { port in
         .init(
           name: port.interface, mac: port.mac.octets, mtu: UInt32(port.mtu),
-          addresses: port.addresses.map(GuestStart.Prefix.init),
-          routes: port.routes.map {
-            .init(destination: .init($0.destination), via: $0.via.octets)
-          })
+          addresses: isKernels ? port.addresses.map(GuestStart.Prefix.init) : [],
+          routes: isKernels
+            ? port.routes.map {
+              .init(destination: .init($0.destination), via: $0.via.octets)
+            } : [])
       })
   }
 }

@@ -119,6 +119,8 @@ public struct Vdu: Sendable, Hashable, Codable, Identifiable {
   public var files: [TemplateFile]
   /// Whether it forwards packets between its ports.
   public var forwards: Bool
+  /// Who answers for its ports' addresses; nil, where the descriptor does not say it, is the kernel.
+  public var addressOwner: AddressOwner?
 
   public init(
     id: String, name: String, technology: Technology, imagePath: String? = nil,
@@ -127,7 +129,7 @@ public struct Vdu: Sendable, Hashable, Codable, Identifiable {
     storages: [VirtualBlockStorage] = [], initialInstances: Int = 1, minimumInstances: Int = 0,
     maximumInstances: Int = 1, linuxCapabilities: [String] = [],
     readiness: Readiness = Readiness(), command: [String]? = nil, environment: [String] = [],
-    files: [TemplateFile] = [], forwards: Bool = false
+    files: [TemplateFile] = [], forwards: Bool = false, addressOwner: AddressOwner? = nil
   ) {
     self.id = id
     self.name = name
@@ -147,6 +149,7 @@ public struct Vdu: Sendable, Hashable, Codable, Identifiable {
     self.environment = environment
     self.files = files
     self.forwards = forwards
+    self.addressOwner = addressOwner
   }
 }
 

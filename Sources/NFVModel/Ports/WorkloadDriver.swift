@@ -83,13 +83,15 @@ public struct WorkloadSpecification: Sendable, Hashable {
   public var ports: [Port]
   /// Whether it forwards packets between its ports.
   public var forwards: Bool
+  public var addressOwner: AddressOwner
 
   public init(
     id: WorkloadID, technology: Technology, hostName: String, image: PreparedImage,
     command: [String]? = nil, environment: [String] = [], cpuMillicores: Int? = nil,
     memoryBytes: UInt64, writableLayerBytes: UInt64, maximumProcesses: Int = 512,
     linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [],
-    volumes: [Volume] = [], ports: [Port] = [], forwards: Bool = false
+    volumes: [Volume] = [], ports: [Port] = [], forwards: Bool = false,
+    addressOwner: AddressOwner = .kernel
   ) {
     self.id = id
     self.technology = technology
@@ -107,6 +109,7 @@ public struct WorkloadSpecification: Sendable, Hashable {
     self.volumes = volumes
     self.ports = ports
     self.forwards = forwards
+    self.addressOwner = addressOwner
   }
 }
 

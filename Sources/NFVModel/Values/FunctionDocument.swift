@@ -25,9 +25,6 @@ public struct FunctionDocument: Sendable, Hashable, Codable {
   }
 
   public struct PortDocument: Sendable, Hashable, Codable {
-    /// Who answers for the port's addresses.
-    public enum Owner: String, Sendable, Hashable, Codable { case kernel, function }
-
     /// The connection point's name in the descriptor.
     public var name: String
     /// The interface's name inside the workload.
@@ -36,9 +33,9 @@ public struct FunctionDocument: Sendable, Hashable, Codable {
     public var addresses: [IPPrefix]
     public var mtu: Int
     public var routes: [Network.Route]
-    public var owner: Owner
+    public var owner: AddressOwner
 
-    public init(_ port: Port, owner: Owner = .kernel) {
+    public init(_ port: Port, owner: AddressOwner = .kernel) {
       name = port.cpd
       interface = port.interface
       mac = port.mac

@@ -158,14 +158,25 @@ public enum PortMode: String, Hashable, Sendable, Codable {
   case bridge
 }
 
+/// Who answers for a port's addresses inside a workload.
+public enum AddressOwner: String, Hashable, Sendable, Codable, CaseIterable {
+  /// They are set on the interface, with its routes.
+  case kernel
+  /// The function reads and writes frames; the kernel beside it, where there is one, knows no address
+  /// and forwards nothing.
+  case function
+}
+
 /// A port's link to one workload: it goes with the workload.
 public struct Attachment: Hashable, Sendable {
   public var port: Port
   public var workload: WorkloadID
+  public var addressOwner: AddressOwner
 
-  public init(port: Port, workload: WorkloadID) {
+  public init(port: Port, workload: WorkloadID, addressOwner: AddressOwner = .kernel) {
     self.port = port
     self.workload = workload
+    self.addressOwner = addressOwner
   }
 
   /// The name of the host's end of the link.
