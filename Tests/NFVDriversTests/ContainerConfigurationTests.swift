@@ -65,6 +65,20 @@ struct ContainerConfigurationTests {
     + #""readonlyPaths":["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"],"#
     + #""uidMappings":[{"containerID":0,"hostID":1048576,"size":65536}]}"#
 
+  /// It listens on its control channel, and so has a folder that it can write to.
+  @Test func aFunctionThatOwnsItsAddressesHasItsDocumentInAFolderOfItsOwn() throws {
+    var configuration = Self.configuration(capabilities: ["NET_RAW"])
+    configuration.specification.addressOwner = .function
+    let text = try configuration.document().text
+    #expect(
+      text.contains(
+        #"{"destination":"/run/martlet","options":["nosuid","nodev","noexec","mode=755","#
+          + #""size=64k","nr_inodes=16"],"source":"tmpfs","type":"tmpfs"},"#
+          + #"{"destination":"/run/martlet/config.json","options":["bind","ro","nosuid","nodev","#
+          + #""noexec"],"source":"/d/config.json","type":"bind"}"#))
+    #expect(text.contains(#""inheritable":["CAP_NET_RAW"]"#) && !text.contains("NET_ADMIN"))
+  }
+
   @Test("crun's configuration; the filter's bytes are the annotation's")
   func crun() throws {
     let text = try Self.configuration().document().text

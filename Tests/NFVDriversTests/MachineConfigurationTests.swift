@@ -157,6 +157,13 @@ import Testing
         ])
       let archive = try GuestDocuments(specification: specification, image: image).archive()
       #expect(archive.firstRange(of: try start.encoded()) != nil)
+      // The kernel beside a function that owns its addresses is told of none.
+      specification.addressOwner = .function
+      var bare = start
+      bare.forwards = false
+      bare.ports = [.init(name: "eth0", mac: [2, 0, 0, 0, 0, 1], mtu: 1400)]
+      let owned = try GuestDocuments(specification: specification, image: image).archive()
+      #expect(owned.firstRange(of: try bare.encoded()) != nil)
       specification.document = [UInt8](repeating: 32, count: ControlProtocol.maximumDocument + 1)
       let error = await #expect(throws: NFVError.self) {
         _ = try await fixture.driver.prepare(specification)

@@ -45,7 +45,7 @@ extension HostNetworkTests {
       }
     }
 
-    private static func answers(
+    static func answers(
       _ frame: [UInt8], _ mac: [UInt8], _ address: [UInt8], _ waiting: inout [[UInt8]]
     ) -> [[UInt8]] {
       let broadcast = [UInt8](repeating: 0xFF, count: 6)
@@ -73,6 +73,53 @@ extension HostNetworkTests {
     func end() {
       for tap in taps.withLock({ Array($0.values) }) { try? tap.close() }
     }
+  }
+
+  @Test("A function that owns its addresses answers for them alone, and is probed by frames")
+  func functionsOwnTheirAddresses() async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("owners")
+    var attachment = try fixture.attachment("f", on: network, "10.9.0.5/24", mode: .router)
+    attachment.addressOwner = .function
+    let reference = try await fixture.attach(attachment, isActive: false, forwards: true)
+    func isReady() async throws -> Bool {
+      try await fixture.network.probe(
+        .icmp, of: [attachment], at: .networkNamespace(reference), timeout: .milliseconds(300))
+    }
+    let (forwards, hasIPv6, link) = try reference.namespace.run { () throws(SystemError) in
+      (
+        try readFile("/proc/sys/net/ipv4/ip_forward", limit: 4),
+        try readFile("/proc/thread-self/net/if_inet6", limit: 4096),
+        try LinkSocket(interface: "eth0")
+      )
+    }
+    #expect(
+      forwards.first == UInt8(ascii: "0")
+        && !String(decoding: hasIPv6, as: UTF8.self).contains("eth0"))
+    // Nobody answers beside the function.
+    #expect(try await !isReady())
+    let isOver = Mutex(false)
+    let (mac, address) = (attachment.port.mac.octets, attachment.port.addresses[0].address.octets)
+    async let function: Void = {
+      var waiting: [[UInt8]] = []
+      while !isOver.withLock({ $0 }) {
+        guard let frame = try link.receive(timeout: .milliseconds(20)), frame.count >= 42,
+          !frame[6..<12].elementsEqual(mac)
+        else { continue }
+        for answer in Guest.answers(frame, mac, address, &waiting) { try link.send(answer) }
+      }
+    }()
+    #expect(try await isReady())
+    let other = try fixture.attachment("other", on: network, "10.9.0.6/24")
+    let client = try await fixture.attach(other)
+    #expect(try cannotReach("10.9.0.5", from: client))
+    try await fixture.network.activate([attachment])
+    #expect(try reaches("10.9.0.5", from: client))
+    isOver.withLock { $0 = true }
+    try await function
+    try await fixture.network.release([attachment, other])
+    withExtendedLifetime((reference, client)) {}
+    try await fixture.end()
   }
 
   @Test("A tap is handed over once, is probed while parked, takes traffic when active, and goes")

@@ -19,9 +19,17 @@ import Testing
     #expect(package.diagnostics.isEmpty)
     let descriptor = package.descriptor
     #expect(descriptor.id == "firewall")
+    guard case .array(let rules)? = descriptor.parameters["rules"]?.default else {
+      Issue.record("the firewall has no rules")
+      return
+    }
     #expect(
-      descriptor.parameters["allowed_tcp_ports"]?.default
-        == .array([.integer(5001), .integer(5201)]))
+      rules.count == 5
+        && rules[1]
+          == .object([
+            "from": .string("left"), "protocol": .string("tcp"), "ports": .integer(5001),
+            "action": .string("accept"),
+          ]))
     let flavour = try #require(descriptor.flavour("container"))
     #expect(flavour.externalCpds.map(\.id) == ["left", "right"])
     let vdu = try #require(flavour.vdu("filter"))
@@ -35,20 +43,56 @@ import Testing
     #expect(package.templates.keys.sorted() == ["Files/firewall.nft"])
   }
 
-  /// A flavour as a virtual machine beside the one as a container, which is taken where none is named.
-  @Test(arguments: ["firewall", "responder"])
-  func anExampleHasTwoFlavoursOfOneRecipe(_ name: String) throws {
+  /// Flavours as virtual machines beside the one as a container, which is taken where none is named.
+  @Test(arguments: ["firewall", "responder", "nat44", "loadbalancer", "router"])
+  func anExampleHasThreeForms(_ name: String) throws {
     let package = try read("\(examples)/\(name)")
-    #expect(package.descriptor.flavours.map(\.id) == ["container", "tinyx"])
-    let (container, tinyx) = (package.descriptor.flavours[0], package.descriptor.flavours[1])
-    #expect(container.externalCpds.map(\.id) == tinyx.externalCpds.map(\.id))
-    #expect(container.scalingAspects == tinyx.scalingAspects)
-    let vdu = try #require(tinyx.vdus.first)
-    #expect(vdu.technology == .tinyx)
-    #expect(vdu.cpds.map(\.mode) == container.vdus[0].cpds.map(\.mode))
-    #expect(vdu.forwards == container.vdus[0].forwards)
-    #expect(vdu.files == container.vdus[0].files)
+    let flavours = package.descriptor.flavours
+    #expect(flavours.map(\.id) == ["container", "unikernel", "tinyx"])
+    let container = try #require(flavours.first?.vdus.first)
+    let isSwift = container.addressOwner == .function
+    #expect(isSwift == !["firewall", "responder"].contains(name))
+    #expect(!isSwift || container.linuxCapabilities == ["NET_RAW"])
+    for flavour in flavours {
+      #expect(flavour.externalCpds.map(\.id) == flavours[0].externalCpds.map(\.id))
+      #expect(flavour.scalingAspects == flavours[0].scalingAspects)
+      let vdu = try #require(flavour.vdus.first)
+      #expect(vdu.technology.rawValue == flavour.id)
+      #expect(vdu.cpds.map(\.mode) == container.cpds.map(\.mode))
+      #expect(vdu.forwards == container.forwards)
+      #expect(vdu.addressOwner == (flavour.id == "unikernel" ? .function : container.addressOwner))
+      #expect(vdu.files == (flavour.id == "unikernel" ? [] : container.files))
+      #expect(vdu.imagePath.flatMap(package.files.recipe(of:)) != nil)
+    }
     #expect(package.diagnostics.isEmpty)
+  }
+
+  @Test(arguments: [
+    ("owner: function", "owner: nobody", "kernel or function"),
+    ("add: NET_RAW", "add: NET_ADMIN", "NET_RAW"),
+  ])
+  func anOwnerOfAddressesThatCannotBeIsSaid(_ old: String, _ new: String, _ word: String) throws {
+    let folder = try TemporaryFolder()
+    try FileManager.default.copyItem(atPath: "\(examples)/nat44", toPath: folder.path + "/n")
+    let path = "n/Definitions/nat44.yaml"
+    let text = String(decoding: try folder.read(path), as: UTF8.self)
+    try #require(text.contains(old))
+    try folder.write(path, text.replacing(old, with: new))
+    let errors = PackageProject(folder: folder.path + "/n").lint()
+      .filter { $0.severity == .error }
+    #expect(errors.contains { $0.message.contains(word) }, "\(errors)")
+  }
+
+  @Test func aUnikernelsAddressesAreItsOwn() throws {
+    let folder = try TemporaryFolder()
+    try FileManager.default.copyItem(atPath: "\(examples)/nat44", toPath: folder.path + "/n")
+    let path = "n/Definitions/nat44.tinyx.yaml"
+    let text = String(decoding: try folder.read(path), as: UTF8.self)
+      .replacing("technology: tinyx", with: "technology: unikernel")
+      .replacing("owner: function", with: "owner: kernel")
+    try folder.write(path, text)
+    let errors = PackageProject(folder: folder.path + "/n").lint()
+    #expect(errors.contains { $0.message.contains("the owner of its addresses is the function") })
   }
 
   @Test func theMixedExampleHasBothTechnologies() throws {
@@ -104,14 +148,26 @@ import Testing
         ordinal: 0, incarnation: 1),
       ports: [.init(port)],
       parameters: [
-        "allowed_tcp_ports": .array([.integer(80), .integer(443)]),
-        "allowed_udp_ports": .array([]), "allow_ping": .bool(false),
+        "rules": .array([
+          .object([
+            "from": .string("left"), "protocol": .string("tcp"), "ports": .string("80-90"),
+            "source": .string("10.0.0.0/8"), "action": .string("accept"),
+          ]),
+          .object(["protocol": .string("icmp"), "action": .string("reject")]),
+          .object(["destination": .string("10.1.0.1"), "action": .string("drop")]),
+        ])
       ], generation: 1)
     let text = try PackageReader.render(template, document)
-    #expect(text.contains(#"iifname "eth0" tcp dport 80 accept"#))
-    #expect(text.contains(#"iifname "eth0" tcp dport 443 accept"#))
-    #expect(!text.contains("icmp, ipv6-icmp"))
-    #expect(!text.contains("udp dport"))
+    #expect(text.contains("define from_left = \"eth0\"\n"))
+    // What a rule does not name is not taken from the document around it, such as its `ports`.
+    let rules = text.split(separator: "\n").map { $0.drop { $0 == " " } }.filter {
+      $0.contains("goto")
+    }
+    #expect(
+      rules == [
+        "iifname $from_left meta l4proto $tcp ip saddr 10.0.0.0/8 th dport 80-90 goto on_accept",
+        "meta l4proto $icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
+      ])
     #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
   }
 

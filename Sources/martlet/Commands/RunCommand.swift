@@ -15,7 +15,7 @@ extension VnfCommand {
 
         Examples:
           martlet vnf run firewall --name fw --connect left=lan --connect right=wan
-          martlet vnf run examples/firewall --param allowed_tcp_ports=[80]
+          martlet vnf run examples/firewall --param 'rules=[{"action":"accept"}]'
           martlet vnf run responder --connect eth0=lan,10.1.0.5 -o name
         """)
 
