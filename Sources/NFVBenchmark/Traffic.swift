@@ -26,6 +26,31 @@ extension ClientNamespace {
     throw TrafficError(program: "iperf", output: String(words.suffix(300)))
   }
 
+  /// TCP out of a function for some seconds, in Gbit/s, which the draft calls Tx: by its generator of
+  /// characters (RFC 864) where it has one, else by iperf. Blocks as long.
+  public func throughput(outOf address: [UInt8], seconds: Int) throws -> Double {
+    let generated = try namespace.run { () throws(SystemError) in
+      try receivedOctets(from: address, port: 19, for: .seconds(seconds))
+    }
+    if let generated { return Double(generated) * 8 / 1e9 / Double(seconds) }
+    return try throughput(
+      to: address.map(String.init).joined(separator: "."), seconds: seconds, reversed: true)
+  }
+
+  /// Sends pings at an interval, and waits a second for the last answers.
+  public func pings(
+    to address: String, count: Int, milliseconds: Int
+  ) throws -> (sent: Int, received: Int) {
+    let interval = "\(milliseconds / 1000)." + "\(1000 + milliseconds % 1000)".dropFirst()
+    let result = try run(
+      "/usr/bin/ping", ["-q", "-i", interval, "-c", String(count), "-W", "1", address])
+    let words = String(decoding: result.output, as: UTF8.self)
+    guard let counts = counts(ofPing: words) else {
+      throw TrafficError(program: "ping", output: String(words.suffix(300)))
+    }
+    return counts
+  }
+
   /// The average round trip of a ping flood, in microseconds.
   public func roundTrip(to address: String, count: Int) throws -> Double {
     let result = try run("/usr/bin/ping", ["-f", "-q", "-c", String(count), address])
@@ -45,6 +70,14 @@ func gigabits(ofIperf report: String) -> Double? {
   }
   guard let rate = rates.max(), rate > 0 else { return nil }
   return rate / 1e9
+}
+
+/// What ping's line `3 packets transmitted, 2 received, …` says.
+func counts(ofPing report: String) -> (sent: Int, received: Int)? {
+  let numbers =
+    report.split(separator: "\n").first { $0.contains("packets transmitted") }?
+    .split(separator: " ").compactMap { Int($0) } ?? []
+  return numbers.count >= 2 ? (numbers[0], numbers[1]) : nil
 }
 
 /// The average in ping's last line, `rtt min/avg/max/mdev = 0.001/0.002/…`, in microseconds.

@@ -240,7 +240,6 @@ public final class HostNetwork: NetworkDriver, Sendable {
     try await receiver.takeTap(tap.rawValue, of: port)
   }
 
-  /// Loopback, addresses and routes inside the workload's namespace.
   /// Loopback, and, where they are the kernel's, addresses and routes inside the workload's namespace.
   private func configure(
     _ attachments: [Attachment], in reference: any NetworkNamespaceReference, forwards: Bool
@@ -286,7 +285,7 @@ public final class HostNetwork: NetworkDriver, Sendable {
 
   /// The kernel beside a function that answers for its ports' addresses keeps still.
   private static let sysctlsOfFunctions = [
-    ("ipv6/conf/default/disable_ipv6", "1"), ("ipv4/ip_forward", "0"),
+    ("ipv6/conf/all/disable_ipv6", "1"), ("ipv4/ip_forward", "0"),
   ]
 
   public func activate(_ attachments: [Attachment]) async throws(NFVError) {

@@ -100,10 +100,13 @@ public struct PackageProject: Sendable {
     names.first { !$0.contains("/") && $0.hasSuffix(".mf") } ?? "package.mf"
   }
 
-  /// Makes a new package that lints and builds: one container with one connection point.
-  /// - Parameter name: of the function; letters, digits and hyphens.
+  /// Makes a new package that lints and builds: one container with one connection point, or a network
+  /// function in Swift in its three forms.
+  /// - Parameters:
+  ///   - name: of the package; letters, digits and hyphens.
+  ///   - function: the network function in Swift that it is to be of.
   /// - Throws: `conflict` where the folder is there already.
-  public func create(name: String) throws(NFVError) {
+  public func create(name: String, function: String? = nil) throws(NFVError) {
     guard !name.isEmpty, name.utf8.count <= 40,
       name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") })
     else {
@@ -113,7 +116,10 @@ public struct PackageProject: Sendable {
       throw NFVError(.conflict, "\(folder) exists already; name another folder")
     }
     do {
-      for (path, text) in ProjectTemplate.files(name: name) {
+      let files =
+        function.map { FunctionTemplate(name: name, function: $0).files }
+        ?? ProjectTemplate.files(name: name)
+      for (path, text) in files {
         let target = "\(folder)/\(path)"
         let parent = target.split(separator: "/", omittingEmptySubsequences: false).dropLast()
         try FileManager.default.createDirectory(

@@ -10,7 +10,7 @@ enum ProjectTemplate {
     ]
   }
 
-  private static func meta(_ name: String) -> String {
+  static func meta(_ name: String) -> String {
     """
     TOSCA-Meta-File-Version: 1.0
     CSAR-Version: 1.1

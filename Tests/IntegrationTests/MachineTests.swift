@@ -31,7 +31,8 @@ struct MachineTests {
     try platform.martlet([
       "vnf", "run", "\(Built.project)/examples/firewall", "--flavour", "tinyx", "--name", "fw",
       "--connect", "left=outside,10.1.0.2", "--connect", "right=inside,10.2.0.2",
-      "--param", #"rules=[{"from":"left","protocol":"tcp","ports":5001,"action":"accept"},"#
+      "--param",
+      #"rules=[{"from":"left","protocol":"tcp","ports":5001,"action":"accept"},"#
         + #"{"protocol":"tcp","action":"reject"}]"#,
     ])
     try platform.martlet([

@@ -29,7 +29,8 @@ import Testing
           == .object([
             "from": .string("left"), "protocol": .string("tcp"), "ports": .integer(5001),
             "action": .string("accept"),
-          ]))
+          ])
+    )
     let flavour = try #require(descriptor.flavour("container"))
     #expect(flavour.externalCpds.map(\.id) == ["left", "right"])
     let vdu = try #require(flavour.vdu("filter"))
@@ -165,8 +166,8 @@ import Testing
     }
     #expect(
       rules == [
-        "iifname $from_left meta l4proto $tcp ip saddr 10.0.0.0/8 th dport 80-90 goto on_accept",
-        "meta l4proto $icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
+        "iifname $from_left meta l4proto $is_tcp ip saddr 10.0.0.0/8 th dport 80-90 goto on_accept",
+        "meta l4proto $is_icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
       ])
     #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
   }

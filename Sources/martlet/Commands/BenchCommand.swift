@@ -17,12 +17,15 @@ struct BenchCommand: AsyncParsableCommand {
         martlet bench
         martlet bench instantiate --count 20 --peer podman --peer lxc
         martlet bench draft --quick
+        martlet bench functions
       """,
-    subcommands: [All.self, Instantiate.self, Draft.self], defaultSubcommand: All.self)
+    subcommands: [All.self, Instantiate.self, Draft.self, OfFunctions.self],
+    defaultSubcommand: All.self)
 
   struct All: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Every experiment with containers, one after another; about a minute.")
+      abstract: "Every experiment with containers, then all functions in Swift; about four minutes."
+    )
 
     @OptionGroup var options: BenchOptions
     @OptionGroup var subjects: BenchSubjects
@@ -38,8 +41,14 @@ struct BenchCommand: AsyncParsableCommand {
       var settings = subjects.settings(options)
       settings.flavours = settings.flavours ?? ["container"]
       settings.peers = settings.peers ?? (PeerRunner.find("docker") == nil ? [] : [.docker])
-      let report = try await options.run(settings) { [sequence] bench in
+      var report = try await options.run(settings) { [sequence] bench in
         try await bench.runAll(sequence: sequence)
+      }
+      settings.count = 10
+      let functions = try await options.run(settings) { bench in try await bench.runFunctions() }
+      if case .object(var members) = report {
+        members["functions"] = functions
+        report = .object(members)
       }
       try options.show(report, BenchReport(report).rendered())
     }
@@ -65,6 +74,35 @@ struct BenchCommand: AsyncParsableCommand {
     func run() async throws {
       let report = try await options.run(subjects.settings(options)) { bench in
         try await bench.runInstantiations()
+      }
+      try options.show(report, BenchReport(report).rendered())
+    }
+  }
+
+  struct OfFunctions: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "functions",
+      abstract: "Every network function in Swift, in every form that this host runs.",
+      discussion: """
+        Image size, the time until the first RST (started cold, and for unikernels from a waiting \
+        pool), memory, and traffic. Of the responder: a ping flood's round trip to it, and TCP into \
+        it and out of it by iperf. Of what forwards: what it adds to a round trip between two hosts, \
+        and how many UDP frames of 60 octets come through from one sending thread.
+        """)
+
+    @OptionGroup var options: BenchOptions
+    @Option(help: "How many instantiations of each are measured; one of those that take seconds.")
+    var count = 10
+
+    func validate() throws {
+      guard (1...100).contains(count) else { throw ValidationError("--count is 1 to 100.") }
+    }
+
+    func run() async throws {
+      let settings = Bench.Settings(
+        count: count, slowCount: 1, flavours: nil, peers: [], seed: 0, examples: options.examples)
+      let report = try await options.run(settings) { bench in
+        JSONValue.object(["functions": try await bench.runFunctions()])
       }
       try options.show(report, BenchReport(report).rendered())
     }

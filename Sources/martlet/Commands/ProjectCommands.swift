@@ -174,17 +174,29 @@ extension PackageCommand {
     static let configuration = CommandConfiguration(
       abstract: "Make a new package's folder, ready to be built and changed.",
       discussion: """
-        Example:
+        With --function it is a package of a network function in Swift, with a flavour for each of \
+        its forms: container, unikernel and tinyx.
+
+        Examples:
           martlet package init hello
+          martlet package init edge --function nat44
           martlet package build hello -o hello.csar
         """)
 
     @Argument(help: "The folder to make; its last part is the function's name.") var folder: String
+    @Option(help: "The network function in Swift that it is of: nat44, router and so on.")
+    var function: String?
 
     func run() throws {
       let name = folder.split(separator: "/").last.map(String.init) ?? folder
       do throws(NFVError) {
-        try PackageProject(folder: folder).create(name: name)
+        if let function, !(try FunctionSource().names(.program)).contains(function) {
+          throw NFVError(
+            .notFound,
+            "there is no network function \(function); there are "
+              + (try FunctionSource()).names(.program).joined(separator: ", "))
+        }
+        try PackageProject(folder: folder).create(name: name, function: function)
       } catch {
         throw Failure(error)
       }

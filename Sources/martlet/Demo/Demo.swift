@@ -21,10 +21,21 @@ struct Demo: Undoable {
   /// What came of the flavours beside their figures.
   private var extras: [String: [String: JSONValue]] = [:]
   private var results: [String: JSONValue] = [:]
+  private var chained: [ChainResult] = []
 
   private static let client: [UInt8] = [10, 1, 0, 100]
   private static let inner: [UInt8] = [10, 2, 0, 100]
   private static let responder: [UInt8] = [10, 2, 0, 10]
+
+  /// Pings and TCP to the first server pass, all other TCP is refused.
+  private static let rules = JSONValue.array([
+    ["from": "left", "protocol": "icmp", "action": "accept"],
+    [
+      "from": "left", "protocol": "tcp", "ports": .integer(Int64(ChainTraffic.allowed)),
+      "action": "accept",
+    ],
+    ["protocol": "tcp", "action": "reject"],
+  ])
 
   init(examples: String) throws {
     self.examples = examples
@@ -50,22 +61,22 @@ struct Demo: Undoable {
 
   mutating func run() async throws {
     say("build the example packages")
-    let packages = try ExamplePackages(["firewall", "responder"], from: examples, to: host.state)
+    let packages = try ExamplePackages(FunctionChain.packages, from: examples, to: host.state)
     self.packages = packages
     if let reason = packages.withoutMachines {
       tell("containers only: there are no images of virtual machines, as \(reason)")
     }
     say("start martletd on \(host.socket)")
     try await host.startDaemon()
-    say("onboard firewall and responder")
-    for name in ["firewall", "responder"] {
+    say("onboard firewall, nat44 and responder")
+    for name in FunctionChain.packages {
       _ = try await daemon.onboarded(
         try await daemon.upload(packages.path(of: name)), .seconds(30))
     }
     say("make the networks outside (10.1.0.0/24) and inside (10.2.0.0/24)")
     networks["outside"] = try await functions.network("outside", "10.1.0.0/24")
     networks["inside"] = try await functions.network(
-      "inside", "10.2.0.0/24", route: ("10.1.0.0/24", "10.2.0.2"))
+      "inside", "10.2.0.0/24", routes: [("10.1.0.0/24", "10.2.0.2")])
     let runnable = try await daemon.get("/martlet/v1/info")["technologies"].elements.map(\.text)
     for form in packages.forms(of: "responder") {
       guard runnable.contains(form.flavour) else {
@@ -78,6 +89,7 @@ struct Demo: Undoable {
     tell(Comparison(figures).rendered())
     for client in clients { client.remove() }
     clients = []
+    try await showPortability(packages.forms(of: "nat44").map(\.flavour).filter(runnable.contains))
     for name in ["outside", "inside", "default"] {
       let id = try await daemon.resolve(.network, name)
       try await daemon.send(.delete, "\(Kind.network.collection)/\(id)")
@@ -105,7 +117,7 @@ struct Demo: Undoable {
     async let firewall: Void = functions.instantiate(
       "fw", "firewall", as: form.flavour,
       [("left", "outside", "10.1.0.2"), ("right", "inside", "10.2.0.2")],
-      ["allowed_tcp_ports": .array([.integer(5001)])])
+      ["rules": Self.rules])
     async let responder: Void = functions.instantiate(
       "rs", "responder", as: form.flavour, [("network", "inside", "10.2.0.10")])
     _ = try await (firewall, responder)
@@ -132,15 +144,18 @@ struct Demo: Undoable {
 
   private mutating func showPolicy(_ form: Form) throws {
     say("a client outside reaches the responder inside by the firewall")
+    // What serves there as well: iperf3, or the discard service in Swift.
+    let other: UInt16 = form.flavour == "unikernel" ? 9 : 5201
     // Readiness is the other server's; this one begins beside it.
     let beside =
       try clients[1].firstConnection(
-        to: Self.responder, port: 5201, until: .now + .seconds(10)) != nil
-    let allowed = try clients[0].connects(to: Self.responder, port: 5001, timeout: .seconds(2))
-    let refused = try clients[0].connects(to: Self.responder, port: 5201, timeout: .seconds(1))
+        to: Self.responder, port: other, until: .now + .seconds(10)) != nil
+    let allowed = try clients[0].connects(
+      to: Self.responder, port: ChainTraffic.allowed, timeout: .seconds(2))
+    let refused = try clients[0].connects(to: Self.responder, port: other, timeout: .seconds(1))
     tell("TCP 5001, which its rules allow: \(allowed ? "connected" : "NOT CONNECTED")")
     tell(
-      "TCP 5201, which they do not: \(refused ? "CONNECTED" : "refused")"
+      "TCP \(other), which they do not: \(refused ? "CONNECTED" : "refused")"
         + " (beside the firewall it is \(beside ? "open" : "CLOSED"))")
     note("policy", form, ["allowed": .bool(allowed), "refused": .bool(!refused)])
     guard allowed, !refused, beside else {
@@ -240,14 +255,31 @@ struct Demo: Undoable {
     _ client: ClientNamespace, _ address: String, _ threads: BlockingExecutor
   ) async throws -> (sent: Int, received: Int) {
     try await withTaskExecutorPreference(threads) {
-      let result = try client.run(
-        "/usr/bin/ping", ["-q", "-i", "0.001", "-c", "3000", "-W", "1", address])
-      let text = String(decoding: result.output, as: UTF8.self)
-      let numbers =
-        text.split(separator: "\n").first { $0.contains("packets transmitted") }?
-        .split(separator: " ").compactMap { Int($0) } ?? []
-      guard numbers.count >= 2 else { throw Failure(.failed, "ping: \(text)") }
-      return (numbers[0], numbers[1])
+      try client.pings(to: address, count: 3000, milliseconds: 1)
+    }
+  }
+
+  // MARK: Portability
+
+  /// Chains of three functions, each in a form of its own, in every assignment.
+  private mutating func showPortability(_ forms: [String]) async throws {
+    guard forms.count == 3 else {
+      return say("no chains of functions in three forms: here are \(forms.joined(separator: ", "))")
+    }
+    let chains = FunctionChain.all(of: forms)
+    say(
+      "start \(chains.count) chains client → firewall → nat44 → responder, every form in every place"
+    )
+    chained = try await functions.results(of: chains, fabric: host.fabric, rules: Self.rules) {
+      say($0)
+    }
+    tell(ChainResult.table(chained))
+    let expected = ChainTraffic.expected
+    guard chained.allSatisfy({ ($0.passed, $0.refused) == expected }) else {
+      throw Failure(
+        .failed,
+        "a chain does not do as the others: \(expected.passed) have to pass, \(expected.refused) to "
+          + "be refused")
     }
   }
 
@@ -259,18 +291,23 @@ struct Demo: Undoable {
     extras[form.flavour, default: [:]][key] = value
   }
 
-  func write(report: String, leftovers: [String]) throws {
+  func write(report: String, portability: String, leftovers: [String]) throws {
     var all = results
     all["flavours"] = .array(
       figures.map { .object($0.json.merging(extras[$0.form.flavour] ?? [:]) { $1 }) })
     all["leftovers"] = .array(leftovers.map { .string($0) })
     all["seconds"] = .number((ContinuousClock.now - started).milliseconds / 1000)
     all["host"] = host.description
-    let parent = report.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+    try Self.write(.object(all), to: report)
+    try Self.write(.array(chained.map(\.json)), to: portability)
+  }
+
+  private static func write(_ value: JSONValue, to path: String) throws {
+    let parent = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     if !parent.isEmpty {
       try FileManager.default.createDirectory(
         atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
     }
-    try Data((JSONValue.object(all).compact + "\n").utf8).write(to: URL(filePath: report))
+    try Data((value.compact + "\n").utf8).write(to: URL(filePath: path))
   }
 }

@@ -8,16 +8,20 @@ struct DemoCommand: AsyncParsableCommand {
     abstract: "Show it all on this machine: functions, packets, kills, measurements.",
     discussion: """
       Runs a daemon of its own on a private socket and state folder, onboards the example packages \
-      `firewall` and `responder`, and runs them as containers and then as tiny virtual machines: sends \
-      real traffic, kills a function and the daemon, measures what \
-      draft-natarajan-nfvrg-containers-for-nfv measures, and removes everything again. Needs root \
-      and takes less than two minutes. In the source tree: make demo
+      `firewall`, `nat44` and `responder`, and runs the first and the last as containers, unikernels \
+      and tiny virtual machines: sends real traffic, kills a function and the daemon, measures what \
+      draft-natarajan-nfvrg-containers-for-nfv measures. Then it chains the three, each in another \
+      form, in every assignment, and removes everything again. Needs root and takes less than two \
+      minutes. In the source tree: make demo
       """)
 
   @Option(help: "The folder with the example packages.", completion: .directory)
   var examples = "examples"
 
   @Option(help: "The report to write (JSON).") var report = "build/demo-report.json"
+
+  @Option(help: "The portability table to write (JSON).")
+  var portability = "build/portability.json"
 
   func run() async throws {
     guard geteuid() == 0 else {
@@ -36,7 +40,7 @@ struct DemoCommand: AsyncParsableCommand {
     }
     let leftovers = demo.leftovers()
     demo.tell(leftovers.isEmpty ? "nothing is left behind" : "left behind: \(leftovers)")
-    try demo.write(report: report, leftovers: leftovers)
+    try demo.write(report: report, portability: portability, leftovers: leftovers)
     guard leftovers.isEmpty else {
       throw Failure(.failed, "the demo left something behind: \(leftovers.joined(separator: ", "))")
     }

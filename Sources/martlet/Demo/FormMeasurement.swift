@@ -33,7 +33,7 @@ extension Functions {
         try vantage.client.throughput(to: text, seconds: effort.trafficSeconds, reversed: false))
       try Task.checkCancellation()
       rates.tx.append(
-        try vantage.client.throughput(to: text, seconds: effort.trafficSeconds, reversed: true))
+        try vantage.client.throughput(outOf: address, seconds: effort.trafficSeconds))
       rates.roundTrip.append(try vantage.client.roundTrip(to: text, count: effort.pings))
       step(.traffic)
     }

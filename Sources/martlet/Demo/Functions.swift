@@ -13,13 +13,14 @@ struct Functions: Sendable {
   init(_ daemon: Daemon) { self.daemon = daemon }
 
   func network(
-    _ name: String, _ prefix: String, route: (String, String)? = nil
+    _ name: String, _ prefix: String, routes: [(destination: String, via: String)] = []
   ) async throws -> String {
     var body: [String: JSONValue] = [
       "name": .string(name), "subnets": .array([["prefix": .string(prefix)]]),
     ]
-    if let route {
-      body["routes"] = .array([["destination": .string(route.0), "via": .string(route.1)]])
+    if !routes.isEmpty {
+      body["routes"] = .array(
+        routes.map { ["destination": .string($0.destination), "via": .string($0.via)] })
     }
     return try await daemon.send(.post, Kind.network.collection, .object(body)).value["id"].text
   }
@@ -28,12 +29,12 @@ struct Functions: Sendable {
   func instantiate(
     _ name: String, _ package: String, as flavour: String,
     _ points: [(point: String, network: String, address: String)],
-    _ parameters: [String: JSONValue] = [:]
+    _ parameters: [String: JSONValue] = [:], asked interval: Duration = .milliseconds(1)
   ) async throws {
     let id = try await daemon.create(vnfdID: package, name: name, description: nil)["id"].text
     let begun = try await daemon.begin(
       "\(Kind.vnf.collection)/\(id)/instantiate", request(flavour, points, parameters))
-    _ = try await ended(begun)
+    _ = try await ended(begun, asked: interval)
   }
 
   func request(
@@ -65,8 +66,11 @@ struct Functions: Sendable {
   }
 
   /// Waits until an operation has ended.
+  /// - Parameter interval: how often the daemon is asked.
   /// - Throws: where it did not end COMPLETED.
-  func ended(_ operation: String) async throws -> JSONValue {
+  func ended(
+    _ operation: String, asked interval: Duration = .milliseconds(1)
+  ) async throws -> JSONValue {
     let deadline = ContinuousClock.now + .seconds(60)
     while ContinuousClock.now < deadline {
       let found = try await daemon.get(.op, operation)
@@ -74,17 +78,18 @@ struct Functions: Sendable {
       case "COMPLETED": return found
       case "FAILED_TEMP", "FAILED", "ROLLED_BACK":
         throw Failure(.failed, "\(found["operation"].text): \(found["error", "detail"].text)")
-      default: try await Task.sleep(for: .milliseconds(1))
+      default: try await Task.sleep(for: interval)
       }
     }
     throw Failure(.timeout, "the operation \(operation) took more than 60 s")
   }
 
-  func remove(_ id: String) async throws {
+  func remove(_ id: String, asked interval: Duration = .milliseconds(1)) async throws {
     if try await daemon.get(.vnf, id)["instantiationState"].text == "INSTANTIATED" {
       _ = try await ended(
         try await daemon.begin(
-          "\(Kind.vnf.collection)/\(id)/terminate", ["terminationType": "FORCEFUL"]))
+          "\(Kind.vnf.collection)/\(id)/terminate", ["terminationType": "FORCEFUL"]),
+        asked: interval)
     }
     try await daemon.send(.delete, "\(Kind.vnf.collection)/\(id)")
   }
@@ -132,6 +137,16 @@ struct Functions: Sendable {
     var phases: [String: Double]
   }
 
+  /// Between two SYNs, in microseconds. What is interpreted instruction by instruction would have
+  /// nothing else to do than to answer them.
+  private static func probeInterval(of form: Form) -> UInt32 {
+    switch form.flavour {
+    case "container": 150
+    case "unikernel": 1000
+    default: 20_000
+    }
+  }
+
   /// From where an instantiation is watched.
   struct Vantage: Sendable {
     var client: ClientNamespace
@@ -144,14 +159,18 @@ struct Functions: Sendable {
   }
 
   /// Instantiates a package, measures it from outside, and removes the instance again.
+  /// - Parameter connections: its points, where they are others than one, `network`, at `address`.
   func instantiationTimes(
-    of package: String, _ form: Form, at address: [UInt8], from vantage: Vantage
+    of package: String, _ form: Form, at address: [UInt8], from vantage: Vantage,
+    connections: [(point: String, network: String, address: String)]? = nil,
+    _ parameters: [String: JSONValue] = [:]
   ) async throws -> InstantiationTimes {
     let text = address.map(String.init).joined(separator: ".")
     let id = try await daemon.create(vnfdID: package, name: "probe-\(text)", description: nil)[
       "id"
     ].text
-    let body = request(form.flavour, [("network", vantage.network, text)], [:])
+    let body = request(
+      form.flavour, connections ?? [("network", vantage.network, text)], parameters)
     let watch = Watch(.seconds(form.isSlow ? 60 : 10))
     let processes = try ProcessEvents()
     var events = daemon.client.events(vnfInstanceID: id).makeAsyncIterator()
@@ -167,7 +186,7 @@ struct Functions: Sendable {
           "rst",
           try SynProbe.firstAnswer(
             in: vantage.client.namespace, interface: ClientNamespace.interface,
-            source: vantage.source, to: address, port: 9, interval: form.isSlow ? 20_000 : 150,
+            source: vantage.source, to: address, port: 9, interval: Self.probeInterval(of: form),
             watch: watch)
         )
       }

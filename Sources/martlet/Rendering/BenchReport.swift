@@ -26,6 +26,9 @@ struct BenchReport {
         entry["phasesUs"], unit: "µs", phases.map { (key: $0.key, title: $0.key) }, digits: 0)
       text += "\n"
     }
+    if !report["functions"].elements.isEmpty {
+      text += "Network functions in Swift\n" + FunctionFigures.table(report["functions"].elements)
+    }
     let single = singles
     if !single.isEmpty {
       text += Table(titles: ["", ""], alignedRight: [1], rows: single).rendered()

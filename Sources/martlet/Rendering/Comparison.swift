@@ -54,5 +54,10 @@ private func rate(_ gigabits: Double) -> String { "\(fixed(gigabits, digits: 1))
 private func megabytes(_ bytes: Int64) -> String { megabytes(Double(bytes) / 1e6) }
 
 private func megabytes(_ value: Double) -> String {
+  if value < 0.1 { return "\(fixed(value * 1000, digits: 0)) KB" }
+  return wholeMegabytes(value)
+}
+
+private func wholeMegabytes(_ value: Double) -> String {
   value == value.rounded() ? "\(fixed(value, digits: 0)) MB" : "\(fixed(value, digits: 1)) MB"
 }

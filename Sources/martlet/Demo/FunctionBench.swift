@@ -1,0 +1,200 @@
+internal import FoundationEssentials
+internal import LinuxSystem
+internal import NFVBenchmark
+internal import NFVClient
+internal import NFVModel
+internal import NFVPackages
+
+/// A network function in Swift, and how the benchmark asks it to work.
+struct BenchedFunction: Sendable {
+  var name: String
+  var points: [String]
+  var parameters: [String: JSONValue]
+
+  static let left: [UInt8] = [10, 3, 1, 2]
+  static let right: [UInt8] = [10, 3, 2, 2]
+  /// Whom clients on the left reach through it.
+  static let sink: [UInt8] = [10, 3, 2, 200]
+  static let client: [UInt8] = [10, 3, 1, 200]
+  static let port: UInt16 = 5001
+
+  var forwards: Bool { points.count > 1 }
+  /// Where datagrams through it are sent.
+  var target: [UInt8] { name == "loadbalancer" ? Self.left : Self.sink }
+
+  static let all: [BenchedFunction] = [
+    .init(name: "responder", points: ["network"], parameters: [:]),
+    .init(
+      name: "firewall", points: ["left", "right"],
+      parameters: ["rules": .array([["from": "left", "action": "accept"]])]),
+    .init(
+      name: "nat44", points: ["inside", "outside"],
+      parameters: ["inside": "inside", "outside": "outside"]),
+    .init(
+      name: "loadbalancer", points: ["clients", "servers"],
+      parameters: [
+        "services": .array([
+          [
+            "address": .string(text(left)), "port": .integer(Int64(port)), "protocol": "udp",
+          ]
+        ]), "backends": .array([["address": .string(text(sink))]]),
+      ]),
+    .init(name: "router", points: ["left", "right"], parameters: [:]),
+  ]
+
+  static func text(_ address: [UInt8]) -> String {
+    address.map(String.init).joined(separator: ".")
+  }
+
+  /// Its connections, with its first point at an address.
+  func connections(_ address: [UInt8]) -> [(point: String, network: String, address: String)] {
+    let second = Self.right.dropLast() + [address[3]]
+    return zip(points, [("left", address), ("right", Array(second))]).map {
+      ($0, $1.0, Self.text($1.1))
+    }
+  }
+}
+
+/// What was measured of a function in one form; nil where it does not apply.
+struct FunctionFigures: Sendable {
+  var name: String
+  var form: String
+  var accelerator: String
+  var imageBytes: Int64
+  /// From the request until the first RST, milliseconds; started cold, and from a waiting pool.
+  var rst: Double
+  var pooledRst: Double?
+  var memoryBytes: Int64
+  /// Frames of 60 octets that came through.
+  var packetsPerSecond: Double?
+  /// A ping flood's average to it, or, of what forwards, what it adds between two hosts; µs.
+  var roundTrip: Double
+  /// TCP into it and out of it, Gbit/s.
+  var rx, tx: Double?
+
+  var json: JSONValue {
+    func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
+    return [
+      "name": .string(name), "form": .string(form), "accelerator": .string(accelerator),
+      "imageBytes": .integer(imageBytes), "rstMs": .number(rst),
+      "pooledRstMs": number(pooledRst), "memoryBytes": .integer(memoryBytes),
+      "packetsPerSecond": number(packetsPerSecond), "rttUs": .number(roundTrip),
+      "rxGbps": number(rx), "txGbps": number(tx),
+    ]
+  }
+
+  /// A report's entries as a table.
+  static func table(_ entries: [JSONValue]) -> String {
+    func cell(_ value: JSONValue, _ digits: Int) -> Cell {
+      value.double.map { Cell(fixed($0, digits: digits)) } ?? Cell("")
+    }
+    return Table(
+      titles: [
+        "function", "form", "image KB", "RST ms", "from a pool", "memory MB", "packets/s", "RTT µs",
+        "Rx Gbit/s", "Tx Gbit/s",
+      ], alignedRight: Set(2...9),
+      rows: entries.map { entry in
+        [
+          Cell(entry["name"].text), Cell(entry["form"].text),
+          Cell(fixed((entry["imageBytes"].double ?? 0) / 1000, digits: 0)),
+          cell(entry["rstMs"], 1), cell(entry["pooledRstMs"], 1),
+          Cell(fixed((entry["memoryBytes"].double ?? 0) / 1e6, digits: 1)),
+          cell(entry["packetsPerSecond"], 0), cell(entry["rttUs"], 1), cell(entry["rxGbps"], 2),
+          cell(entry["txGbps"], 2),
+        ]
+      }
+    ).rendered()
+  }
+}
+
+/// Network functions in Swift, each in every form that this host runs.
+struct FunctionBench: Sendable {
+  var functions: Functions
+  var packages: ExamplePackages
+  var client, sink: ClientNamespace
+  var vantage: Functions.Vantage
+  var progress: BenchProgress
+
+  private static let pings = 2000
+  private static let trafficSeconds = 2
+  /// So that a pool is full again before the next claim.
+  private static let refill = Duration.milliseconds(700)
+
+  /// Projects of the functions' packages, made in a folder.
+  static func makeProjects(in folder: String) throws {
+    for function in BenchedFunction.all {
+      do throws(NFVError) {
+        try PackageProject(folder: "\(folder)/\(function.name)")
+          .create(name: function.name, function: function.name)
+      } catch {
+        throw Failure(error)
+      }
+    }
+  }
+
+  static func seconds(_ forms: [Form], count: Int) -> Double {
+    let each = forms.reduce(0) { sum, form in
+      sum + BenchProgress.start(form) + Double(form.isSlow ? 1 : count)
+        * BenchProgress.instantiation(form) + 4
+    }
+    return each * Double(BenchedFunction.all.count)
+  }
+
+  func measure(
+    _ function: BenchedFunction, _ form: Form, count: Int, direct: Double
+  ) async throws -> FunctionFigures {
+    progress.began("\(function.name) as \(form.flavour)")
+    var times: [Double] = []
+    for _ in 0..<(form.isSlow ? 1 : count) {
+      times.append(try await instantiation(function, form))
+    }
+    let connections = function.connections(BenchedFunction.left)
+    try await functions.instantiate(
+      "measured", function.name, as: form.flavour, connections, function.parameters)
+    var figures = FunctionFigures(
+      name: function.name, form: form.flavour,
+      accelerator: try await functions.accelerator("measured"),
+      imageBytes: packages.imageBytes[function.name]?[form.flavour] ?? 0,
+      rst: Distribution(times).p50, memoryBytes: 0, roundTrip: 0)
+    if function.forwards {
+      let through = try client.roundTrip(
+        to: BenchedFunction.text(BenchedFunction.sink), count: Self.pings)
+      figures.roundTrip = through - direct
+      figures.packetsPerSecond = try client.packetRate(
+        to: function.target, port: BenchedFunction.port, countedBy: sink,
+        seconds: Self.trafficSeconds)
+    } else {
+      let address = BenchedFunction.text(BenchedFunction.left)
+      figures.roundTrip = try client.roundTrip(to: address, count: Self.pings)
+      figures.rx = try client.throughput(
+        to: address, seconds: Self.trafficSeconds, reversed: false)
+      figures.tx = try client.throughput(
+        outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
+    }
+    figures.memoryBytes = try await functions.memoryBytes("measured")
+    try await functions.remove(try await functions.daemon.resolve(.vnf, "measured"))
+    progress.did(
+      BenchProgress.start(form) + Double(times.count) * BenchProgress.instantiation(form) + 4)
+    return figures
+  }
+
+  /// The first start of an image makes its pool; those that are counted claim from it.
+  func pooled(_ function: BenchedFunction, _ form: Form, count: Int) async throws -> Double {
+    progress.began("\(function.name) from a pool")
+    var times: [Double] = []
+    for round in 0...count {
+      let time = try await instantiation(function, form)
+      if round > 0 { times.append(time) }
+      try await Task.sleep(for: Self.refill)
+    }
+    return Distribution(times).p50
+  }
+
+  private func instantiation(_ function: BenchedFunction, _ form: Form) async throws -> Double {
+    let address: [UInt8] = [10, 3, 1, 3]
+    return try await functions.instantiationTimes(
+      of: function.name, form, at: address, from: vantage,
+      connections: function.connections(address), function.parameters
+    ).rst
+  }
+}
