@@ -4,23 +4,32 @@ public import Packets
 public struct FlowKey: Sendable, Hashable {
   public var source: IPv6Address
   public var destination: IPv6Address
-  /// For ICMP echoes the identifier.
-  public var sourcePort: UInt16
-  /// For ICMP echoes 0.
-  public var destinationPort: UInt16
-  public var `protocol`: IPProtocol
+  /// Both ports and the protocol: keys are copied, compared and hashed by words.
+  private var word: UInt64
 
-  @inlinable
   public init(
     source: IPv6Address, destination: IPv6Address, sourcePort: UInt16, destinationPort: UInt16,
     protocol: IPProtocol
   ) {
     self.source = source
     self.destination = destination
-    self.sourcePort = sourcePort
-    self.destinationPort = destinationPort
-    self.protocol = `protocol`
+    word =
+      UInt64(sourcePort) << 32 | UInt64(destinationPort) << 16 | UInt64(`protocol`.rawValue)
   }
+
+  /// For ICMP echoes the identifier.
+  public var sourcePort: UInt16 {
+    get { UInt16(truncatingIfNeeded: word >> 32) }
+    set { word = word & ~(0xffff << 32) | UInt64(newValue) << 32 }
+  }
+
+  /// For ICMP echoes 0.
+  public var destinationPort: UInt16 {
+    get { UInt16(truncatingIfNeeded: word >> 16) }
+    set { word = word & ~(0xffff << 16) | UInt64(newValue) << 16 }
+  }
+
+  public var `protocol`: IPProtocol { IPProtocol(UInt8(truncatingIfNeeded: word)) }
 
   /// Changes who sends.
   mutating func setSource(_ endpoint: Endpoint) {
@@ -39,7 +48,6 @@ public struct FlowKey: Sendable, Hashable {
   }
 
   /// The key of the answers.
-  @inlinable
   public var reversed: FlowKey {
     // An echo's answer bears its request's identifier.
     let isEcho = `protocol` == .icmp || `protocol` == .icmpv6
@@ -53,18 +61,16 @@ public struct FlowKey: Sendable, Hashable {
   @inline(never)
   public func hash(_ secret: Secret) -> UInt64 {
     var hash = SipHash(secret)
-    let ports =
-      UInt64(sourcePort) << 32 | UInt64(destinationPort) << 16 | UInt64(`protocol`.rawValue)
     if let source = source.ipv4, let destination = destination.ipv4 {
       hash.add(UInt64(source.bits) << 32 | UInt64(destination.bits))
-      hash.add(ports)
+      hash.add(word)
       return hash.finish(length: 16)
     }
     hash.add(source.high)
     hash.add(source.low)
     hash.add(destination.high)
     hash.add(destination.low)
-    hash.add(ports)
+    hash.add(word)
     return hash.finish(length: 40)
   }
 }
