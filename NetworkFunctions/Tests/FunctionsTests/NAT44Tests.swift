@@ -209,6 +209,33 @@ import Testing
           from: Sample.right, to: Sample.client, (6000, 4000), .udp, macs: Self.inwards))
   }
 
+  @Test("RFC 5508 REQ-7: an error about a hairpinned packet finds who sent it")
+  func hairpinnedErrors() throws {
+    var surroundings = TestSurroundings()
+    var nat = try Self.nat(&surroundings)
+    _ = nat.process(Sample.udp(), from: 0, &surroundings)
+    let inner = Sample.udp(
+      from: Self.neighbour, to: Sample.right, ports: (6000, 4000),
+      macs: (Self.neighbourMAC, Sample.leftMAC))
+    let hairpinned = nat.process(inner, from: 0, &surroundings)
+    surroundings.emitted = []
+    // The client says that nobody listens; its neighbour's MAC has to be asked for.
+    let (verdict, _) = nat.process(
+      Self.error(
+        about: hairpinned.octets, from: Sample.client, to: Sample.right,
+        (Sample.clientMAC, Sample.leftMAC)), from: 0, &surroundings)
+    #expect(verdict == .drop)
+    _ = nat.process(
+      Sample.arpReply(Self.neighbour, Self.neighbourMAC, to: Sample.left, Sample.leftMAC), from: 0,
+      &surroundings)
+    let error = try #require(surroundings.emitted.last).octets
+    #expect(Seen(error)?.source == IPv6Address(Sample.right))
+    #expect(Seen(error)?.destination == IPv6Address(Self.neighbour))
+    #expect(Seen(error)?.isRight == true)
+    // It quotes what the neighbour has sent.
+    #expect(Array(error[54..<66]) == Array(inner[26..<38]))
+  }
+
   @Test("RFC 5508 REQ-8: an error about what goes out quotes it as it was sent")
   func expiredOutside() throws {
     var surroundings = TestSurroundings()
