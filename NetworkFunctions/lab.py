@@ -4,7 +4,7 @@ share. Needs root; leaves nothing behind.
 The client has 10.9.1.2 and fd09:1::2, the server 10.9.2.2 and fd09:2::2; the function has the first
 address of both networks, and each host's default route leads to it. A function with one port stands
 in the client's network alone."""
-import ctypes, fcntl, json, os, socket, struct, subprocess, tempfile, time
+import ctypes, fcntl, json, os, signal, socket, struct, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAMES = ["responder", "firewall", "nat44", "loadbalancer", "router", "pipeline"]
@@ -34,6 +34,10 @@ PARAMETERS = {
     "pipeline": {"parameters": {"pipeline": "firewall | nat44", "rules": RULES, **TRANSLATION},
                  "source": "10.9.2.1", "ipv6": False, "refused": 77},
 }
+
+
+# Who is ended cleans up as well.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def ip(*arguments):
