@@ -45,6 +45,8 @@ struct PoolTests {
     let package = try package(in: platform.state)
     try await platform.runResponder("u1", "network=lan,10.9.0.10", package: package)
     #expect(try platform.connects(to: 10))
+    // From its control group the others' are known.
+    #expect(try !platform.processes(of: platform.instance("u1").workloads[0]).isEmpty)
     try await awaitWaiting(2, platform)
     let pool = try #require(try await pools(platform).first)
     #expect(pool.technology == "unikernel" && pool.size == 2 && pool.ports == 1)
@@ -101,7 +103,7 @@ struct PoolTests {
       if try platform.martlet(["get", "vnf", "-o", "name"]).contains("/\(name)\n"),
         try platform.instance(name).instantiationState == "NOT_INSTANTIATED"
       {
-        try? platform.martlet([
+        _ = try? platform.martlet([
           "vnf", "instantiate", name, "--connect", "network=lan,10.9.0.\(last)",
         ])
       }
