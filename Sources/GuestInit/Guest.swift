@@ -41,8 +41,6 @@ public enum Guest {
     } catch {
       complain("\(error)")
     }
-    // Who is not there to be told finds it in how the machine ended.
-    Machine.write(DebugExit.octet(state), toPort: DebugExit.port)
     Machine.powerOff()
   }
 

@@ -17,18 +17,6 @@ public enum Machine {
     try systemCall("sethostname", name) { CLinux_set_host_name(name, name.utf8.count) }
   }
 
-  /// Writes an octet to a port of the machine (mem(4), /dev/port); nothing happens where that cannot
-  /// be done. Not before what was written to the terminal has gone out.
-  public static func write(_ octet: UInt8, toPort port: UInt16) {
-    tcdrain(1)
-    guard let ports = try? openFile("/dev/port", .readWrite) else { return }
-    _ = withUnsafePointer(to: octet) {
-      // SAFETY: one octet is read at the pointer, which lives as long as this call.
-      pwrite(ports.rawValue, $0, 1, off_t(port))
-    }
-    try? ports.close()
-  }
-
   /// Switches the machine off (reboot(2)). Not before what was written to the terminal has gone out.
   public static func powerOff() -> Never {
     tcdrain(1)

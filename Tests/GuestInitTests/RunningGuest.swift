@@ -55,7 +55,6 @@ final class RunningGuest {
         "-m", "\(max(configuration.minimumMemoryMiB, memoryMiB))", "-smp", "\(processors)",
         "-kernel", "\(folder)/kernel",
         "-initrd", "\(folder)/initramfs", "-append", configuration.commandLine,
-        "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-serial", "file:\(folder)/console", "-device", "virtio-serial-pci",
         "-chardev", "socket,id=control,path=\(folder)/control,server=on,wait=off",
         "-device", "virtserialport,chardev=control,name=\(ControlProtocol.portName)",
