@@ -36,6 +36,9 @@ extension Lifecycle {
       let point = try await driver.prepare(specification)
       try await host.network.attachWaiting(specification.ports.map(\.id), of: id, to: point)
       try await driver.start(specification)
+      try await host.network.rehearse(
+        specification.ports.map { Attachment(port: $0, workload: id) })
+      driver.noteRehearsed(specification)
     } catch {
       logger.warning(
         "A workload cannot be kept waiting; starts do without it",

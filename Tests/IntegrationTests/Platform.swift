@@ -54,13 +54,17 @@ final class Platform {
   var state: String { stateFolder.path }
   private(set) var daemon: Int32 = 0
   private let host: NetworkNamespace
+  private let options: [String]
   /// The store's part of every workload's control group, once one was seen.
   private var groups: Set<String> = []
   private var client: ClientNamespace?
   private var others: [ClientNamespace] = []
 
-  /// - Parameter host: the network namespace that the daemon takes for the host's.
-  init(host: NetworkNamespace? = nil) async throws {
+  /// - Parameters:
+  ///   - host: the network namespace that the daemon takes for the host's.
+  ///   - options: more of the daemon's.
+  init(host: NetworkNamespace? = nil, options: [String] = []) async throws {
+    self.options = options
     self.host = try host ?? NetworkNamespace(path: "/proc/self/ns/net")
     runFolder = try TemporaryFolder(in: "/run", mode: 0o711)
     stateFolder = try TemporaryFolder(mode: 0o711)
@@ -84,9 +88,10 @@ final class Platform {
 
   func startDaemon() async throws {
     let program = Built.program("martletd")
-    let arguments = [
-      "martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error",
-    ]
+    let arguments =
+      [
+        "martletd", "--state", "\(state)/state", "--run", run, "--log-level", "error",
+      ] + options
     daemon = try host.run { () throws(SystemError) in
       try spawnDetached(
         program, arguments: arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
@@ -129,8 +134,10 @@ final class Platform {
   }
 
   /// Runs a responder; the first brings its package and the client with it.
-  func runResponder(_ name: String, _ connection: String) async throws {
-    let package = client == nil ? try Self.responder.get() : "responder"
+  func runResponder(
+    _ name: String, _ connection: String, package archive: String? = nil
+  ) async throws {
+    let package = client == nil ? try archive ?? Self.responder.get() : "responder"
     try martlet(["vnf", "run", package, "--name", name, "--connect", connection])
     if client == nil {
       client = try client(on: "lan", name: "mtest-lan", address: [10, 9, 0, 100], routes: [])
@@ -196,6 +203,19 @@ final class Platform {
       groups.insert("martlet/\(below[0])")
       return true
     }
+  }
+
+  /// How many control groups of workloads there are.
+  func runningGroups() throws -> Int {
+    let names = try groups.flatMap { group -> [String] in
+      guard let folder = try CgroupHierarchies.detect().group(group).folders.first else {
+        return []
+      }
+      return try listFolder(folder).filter {
+        access("\(folder)/\($0)/cgroup.procs", F_OK) == 0
+      }
+    }
+    return names.count
   }
 
   /// The hold, which outlives daemons.

@@ -92,6 +92,8 @@ final class FakeHost: Confining, NetworkDriver, ImageStore, Sendable {
     _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
   ) async throws(NFVError) {}
 
+  func rehearse(_ attachments: [Attachment]) async throws(NFVError) {}
+
   func activate(_ attachments: [Attachment]) async throws(NFVError) {}
   func release(_ attachments: [Attachment]) async throws(NFVError) {}
   func probe(

@@ -73,11 +73,21 @@ import Testing
 
   @Test("A guest's own exit status is told from QEMU's")
   func debugExit() {
-    #expect(DebugExit.status(3) == .exited(code: 0) && DebugExit.status(191) == .exited(code: 94))
-    #expect(DebugExit.status(193) == .killed(signal: 1))
-    #expect(DebugExit.status(203) == .killed(signal: 6))
-    #expect(DebugExit.status(253) == .killed(signal: 31) && DebugExit.status(255) == .unknown)
-    for code: Int32 in [-1, 0, 1, 2, 4, 256, 257] { #expect(DebugExit.status(code) == nil) }
+    for octet in UInt8(1)...126 {
+      guard case .ended(let exit)? = DebugExit.told(by: Int32(octet) << 1 | 1) else {
+        Issue.record("\(octet) says nothing")
+        continue
+      }
+      #expect(DebugExit.octet(.ended(exit)) == octet)
+    }
+    #expect(DebugExit.octet(.ended(.exited(code: 7))) == 8)
+    #expect(DebugExit.octet(.ended(.killed(signal: 6))) == 101)
+    let others: [GuestState] = [
+      .ended(.exited(code: 95)), .ended(.killed(signal: 64)), .failed("no"), .running(pid: 1),
+    ]
+    for state in others { #expect(DebugExit.octet(state) == 127) }
+    #expect(DebugExit.told(by: 255) == .otherwise)
+    for code: Int32 in [-1, 0, 1, 2, 4, 256, 257] { #expect(DebugExit.told(by: code) == nil) }
   }
 
   @Test("Boards and accelerators differ where they must")

@@ -165,7 +165,9 @@ struct UnikernelTests {
   private func fill(_ driver: QEMUDriver, to count: Int) async throws {
     for await work in driver.poolWork {
       switch work {
-      case .make(let member): try await start(driver, member)
+      case .make(let member):
+        try await start(driver, member)
+        driver.noteRehearsed(member)
       case .discard(let id): try await driver.delete(id)
       }
       if driver.pools.map(\.waiting).reduce(0, +) == count { return }

@@ -409,7 +409,23 @@ enum OpenAPISchemas {
           "version": {"type": "string"}, "storeId": {"type": "string"},
           "hostId": {"type": "string"}, "processId": {"type": "integer"},
           "technologies": {"type": "array", "items": {"type": "string"}},
-          "accelerators": {"type": "object"}
+          "accelerators": {"type": "object"},
+          "pools": {
+            "type": "array",
+            "items": {
+              "type": "object",
+              "description": "Workloads of one kind that wait, started, to be claimed by a start.",
+              "properties": {
+                "tenant": {"type": "string"}, "technology": {"type": "string"},
+                "image": {"type": "string"}, "ports": {"type": "integer"},
+                "memoryLimitBytes": {"type": "integer"}, "size": {"type": "integer"},
+                "waiting": {"type": "integer"},
+                "memoryBytes": {
+                  "type": "integer", "description": "What those that wait use now, together."
+                }
+              }
+            }
+          }
         }
       }
     }

@@ -38,7 +38,7 @@ struct Daemon: Sendable {
     }
     routes.on(
       .get, "/martlet/v1/info", .get("Info", "Shows what this daemon is.", hasTag: false)
-    ) { _, _ in try info() }
+    ) { _, _ in try await info() }
     let document = routes.document
     routes.on(
       .get, "/martlet/v1/openapi.json",
@@ -69,7 +69,8 @@ struct Daemon: Sendable {
     }
   }
 
-  private func info() throws -> Reply {
+  private func info() async throws -> Reply {
+    let pools = await readPools()
     let store = try lifecycle.read { (state: borrowing State) throws(NFVError) in state.store }
     let technologies = lifecycle.host.workloads.flatMap(\.capabilities.keys)
     return .json {
@@ -86,8 +87,23 @@ struct Daemon: Sendable {
             $0.field(technology.rawValue, lifecycle.host.driver(for: technology)?.accelerator)
           }
         }
+        $0.objects("pools", pools) { json, pool in
+          json.field("tenant", pool.tenant)
+          json.field("technology", pool.technology.rawValue)
+          json.field("image", pool.image)
+          json.field("ports", pool.ports)
+          json.field("memoryLimitBytes", pool.memoryLimit)
+          json.field("size", pool.size)
+          json.field("waiting", pool.waiting)
+          json.field("memoryBytes", pool.memoryBytes)
+        }
       }
     }
+  }
+
+  /// The pools, asked where calls of the host block.
+  private func readPools() async -> [WorkloadPool] {
+    await withTaskExecutorPreference(usage.threads) { lifecycle.pools }
   }
 
   // MARK: Metrics
@@ -152,6 +168,7 @@ struct Daemon: Sendable {
       text.sample(count, [("code", String(status))])
     }
     text.usage(try await usage.read(of: nil))
+    text.pools(await readPools())
     if let resident = Self.residentBytes() {
       text.family(
         "process_resident_memory_bytes", "gauge", "The daemon's resident memory in octets.")

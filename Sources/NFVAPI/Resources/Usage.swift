@@ -194,4 +194,19 @@ extension PrometheusText {
       ports { $0[keyPath: value] }
     }
   }
+
+  /// What waits to be claimed.
+  mutating func pools(_ pools: [WorkloadPool]) {
+    func labels(_ pool: WorkloadPool) -> [(String, String)] {
+      [
+        ("tenant", pool.tenant.rawValue), ("technology", pool.technology.rawValue),
+        ("image", pool.image.rawValue), ("ports", String(pool.ports)),
+        ("memory_limit_bytes", String(pool.memoryLimit)),
+      ]
+    }
+    family("martlet_pool_waiting", "gauge", "Workloads that wait, started, to be claimed.")
+    for pool in pools { sample(pool.waiting, labels(pool)) }
+    family("martlet_pool_memory_bytes", "gauge", "Memory of the workloads that wait.")
+    for pool in pools { sample(Int(clamping: pool.memoryBytes), labels(pool)) }
+  }
 }

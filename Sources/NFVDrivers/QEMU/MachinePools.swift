@@ -72,19 +72,15 @@ final class MachinePools: Sendable {
     for member in members { asked.yield(.make(member)) }
   }
 
-  /// A machine with a name that is nobody's, and cards with addresses that no port has.
+  /// A machine with a name that is nobody's, on links that lead nowhere. It rehearses with the document
+  /// that it is like, as the first run of a guest's code is the slowest.
   private static func member(like specification: WorkloadSpecification) -> WorkloadSpecification {
-    var generator = SystemRandomNumberGenerator()
     var member = specification
     member.id.vnfc = VnfcID("waiting-\(IdentifierSource.system.uuid())")
     member.id.incarnation = 1
-    member.document = []
-    member.ports = specification.ports.indices.map { index in
-      // Locally administered, to one station.
-      let mac = MACAddress(value: generator.next() & 0xFC_FF_FF_FF_FF_FF | 0x02_00_00_00_00_00)
-      return Port(
-        id: place(index), cpd: "", externalCpd: nil, network: "", mac: mac, addresses: [],
-        mode: .host, mtu: 1500, interface: "")
+    for index in member.ports.indices {
+      member.ports[index].id = place(index)
+      member.ports[index].network = ""
     }
     return member
   }
@@ -164,6 +160,10 @@ extension QEMUDriver: Pooling {
 
   public var pools: [WorkloadPool] {
     waitingRoom.listed { id in (try? workloads.usage(of: id))?.memoryBytes ?? 0 }
+  }
+
+  public func noteRehearsed(_ specification: WorkloadSpecification) {
+    waitingRoom.noteReady(specification)
   }
 
   public func drainPools(where isUnneeded: (TenantID, ImageDigest) -> Bool) {

@@ -321,27 +321,13 @@ final class Machines: Sendable {
     of id: WorkloadID, _ status: LinuxSystem.ExitStatus
   ) async -> NFVModel.ExitStatus {
     if case .exited(code: let code) = status {
-      if code == 0 { return await self[id].functionStatus() }
-      if let told = DebugExit.status(code) { return workloads.folder(id).ended ?? told }
+      switch DebugExit.told(by: code) {
+      case .ended(let exit): return workloads.folder(id).ended ?? .init(exit)
+      case .otherwise: return await self[id].functionStatus()
+      case nil: if code == 0 { return await self[id].functionStatus() }
+      }
     }
     return ExitSource.status(status, of: workloads.group(id))
-  }
-}
-
-/// How a guest ends its machine with a status of its own, without ACPI and whoever listens: it writes
-/// one octet to the port 0xf4 (QEMU's isa-debug-exit), of which QEMU makes its own exit status.
-enum DebugExit {
-  /// - Parameter code: QEMU's, `octet << 1 | 1`; of the octets, 1 to 95 are the exit statuses 0 to 94,
-  ///   96 to 126 the signals 1 to 31, and 127 is any other end.
-  /// - Returns: nil where no guest has said it. QEMU's own failures are 1.
-  static func status(_ code: Int32) -> NFVModel.ExitStatus? {
-    guard code & 1 == 1, code > 1, code < 256 else { return nil }
-    let octet = code >> 1
-    return switch octet {
-    case ...95: .exited(code: octet - 1)
-    case ...126: .killed(signal: octet - 95)
-    default: .unknown
-    }
   }
 }
 

@@ -43,7 +43,8 @@ extension QEMUDriver {
     }
   }
 
-  /// Starts a unikernel, unless it has waited, and tells it its document; or has it wait.
+  /// Starts a unikernel, unless it has waited, and tells it its document, or the one with
+  /// which it rehearses before it waits.
   private func startUnikernel(
     _ specification: WorkloadSpecification, _ image: MachineImage,
     _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
@@ -55,17 +56,13 @@ extension QEMUDriver {
     }
     if image.isControlled {
       do throws(MachineError) {
-        if waits {
-          try await machines[id].control().waitForStart(timeout: configuration.unikernelLimit)
-        } else {
-          _ = try await machines[id].request(
-            .configure(document: specification.document), timeout: configuration.unikernelLimit)
-        }
+        _ = try await machines[id].request(
+          .configure(document: specification.document), timeout: configuration.unikernelLimit)
       } catch {
         try await explain(error, .configuration, of: id, image)
       }
     }
-    if waits { return waitingRoom.noteReady(specification) }
+    if waits { return }
     try HeldWorkloads.onHost("cannot note the start of \(id)") { () throws(SystemError) in
       try workloads.folder(id).set(isWaiting: false)
     }

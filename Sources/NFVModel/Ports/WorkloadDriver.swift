@@ -320,6 +320,9 @@ public protocol Pooling: WorkloadDriver {
   /// What is to be done for the pools, off the way of any request. For one consumer.
   var poolWork: AsyncStream<PoolWork> { get }
 
+  /// A workload that the pools asked for is started and has rehearsed: it can be claimed.
+  func noteRehearsed(_ specification: WorkloadSpecification)
+
   /// The pools that there are now.
   var pools: [WorkloadPool] { get }
 
@@ -333,7 +336,7 @@ public protocol Pooling: WorkloadDriver {
 
 /// What a pool asks for.
 public enum PoolWork: Sendable, Hashable {
-  /// To prepare and start this workload, with links that have no network yet.
+  /// To prepare and start this workload, with links that have no network, and have it rehearse.
   case make(WorkloadSpecification)
   /// To delete this one.
   case discard(WorkloadID)
