@@ -10,19 +10,21 @@ public enum SynProbe {
   /// - Parameters:
   ///   - namespace: from where, by its interface called `interface`.
   ///   - source: an IPv4 address of that interface, in the order of the wire.
-  ///   - address: the function's IPv4 address.
+  ///   - address: the function's IPv4 address, or of a host that is reached through it.
+  ///   - gateway: the function's address where `address` is another's.
   ///   - interval: between two ARP requests, microseconds; SYNs follow faster. Spinning would take a
   ///     processor away from what is measured, and frames wait in a machine's tap until its guest
   ///     works them all off.
   /// - Returns: the moment of the answer; nil when the watch was over first.
   public static func firstAnswer(
     in namespace: NetworkNamespace, interface: String, source: [UInt8], to address: [UInt8],
-    port: UInt16, interval: UInt32 = 150, watch: Watch
+    through gateway: [UInt8]? = nil, port: UInt16, interval: UInt32 = 150, watch: Watch
   ) throws(SystemError) -> ContinuousClock.Instant? {
     try namespace.run { () throws(SystemError) in
       let socket = try LinkSocket(interface: interface)
       let route = try NetlinkSocket(.route)
       let mac = try route.links().first { $0.name == interface }?.mac ?? []
+      let neighbour = gateway ?? address
       var target: [UInt8]?
       var sequence: UInt32 = 1
       while !watch.isOver {
@@ -30,10 +32,10 @@ public enum SynProbe {
         // A bridge without ports, as a peer's is at first, takes no frames: nobody would answer.
         try? socket.send(
           target.map { syn(mac, $0, source, address, port: port, sequence: sequence) }
-            ?? arpRequest(mac, source, address))
+            ?? arpRequest(mac, source, neighbour))
         pause(microseconds: target == nil ? interval : min(interval, 1000))
         while let frame = try socket.receive(timeout: .zero) {
-          if let found = arpReply(frame, from: address) {
+          if let found = arpReply(frame, from: neighbour) {
             target = found
             break
           }

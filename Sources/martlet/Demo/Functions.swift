@@ -159,11 +159,13 @@ struct Functions: Sendable {
   }
 
   /// Instantiates a package, measures it from outside, and removes the instance again.
-  /// - Parameter connections: its points, where they are others than one, `network`, at `address`.
+  /// - Parameters:
+  ///   - connections: its points, where they are others than one, `network`, at `address`.
+  ///   - beyond: whose closed TCP port answers through it; nil where it answers itself.
   func instantiationTimes(
     of package: String, _ form: Form, at address: [UInt8], from vantage: Vantage,
     connections: [(point: String, network: String, address: String)]? = nil,
-    _ parameters: [String: JSONValue] = [:]
+    _ parameters: [String: JSONValue] = [:], beyond: (address: [UInt8], port: UInt16)? = nil
   ) async throws -> InstantiationTimes {
     let text = address.map(String.init).joined(separator: ".")
     let id = try await daemon.create(vnfdID: package, name: "probe-\(text)", description: nil)[
@@ -186,8 +188,9 @@ struct Functions: Sendable {
           "rst",
           try SynProbe.firstAnswer(
             in: vantage.client.namespace, interface: ClientNamespace.interface,
-            source: vantage.source, to: address, port: 9, interval: Self.probeInterval(of: form),
-            watch: watch)
+            source: vantage.source, to: beyond?.address ?? address,
+            through: beyond == nil ? nil : address, port: beyond?.port ?? 9,
+            interval: Self.probeInterval(of: form), watch: watch)
         )
       }
       // What runs in a virtual machine is no process of the host's.
@@ -222,7 +225,11 @@ struct Functions: Sendable {
     }
     try await remove(id)
     guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
-      throw Failure(.failed, "the \(form.flavour) at \(text) did not answer in time")
+      let missing = ["rst", "running", "ready"].filter { times[$0] == nil }
+      throw Failure(
+        .failed,
+        "the \(form.flavour) at \(text) did not answer in time (\(missing.joined(separator: ", ")))"
+      )
     }
     return InstantiationTimes(rst: rst, running: running, ready: ready, phases: phases)
   }
