@@ -69,7 +69,7 @@ struct FunctionFigures: Sendable {
   /// Frames of 60 octets that came through.
   var packetsPerSecond: Double?
   /// A ping flood's average to it, or, of what forwards, what it adds between two hosts; µs.
-  var roundTrip: Double
+  var roundTrip: Double?
   /// TCP into it and out of it, Gbit/s.
   var rx, tx: Double?
 
@@ -79,7 +79,7 @@ struct FunctionFigures: Sendable {
       "name": .string(name), "form": .string(form), "accelerator": .string(accelerator),
       "imageBytes": .integer(imageBytes), "rstMs": .number(rst),
       "pooledRstMs": number(pooledRst), "memoryBytes": .integer(memoryBytes),
-      "packetsPerSecond": number(packetsPerSecond), "rttUs": .number(roundTrip),
+      "packetsPerSecond": number(packetsPerSecond), "rttUs": number(roundTrip),
       "rxGbps": number(rx), "txGbps": number(tx),
     ]
   }
@@ -156,27 +156,46 @@ struct FunctionBench: Sendable {
       name: function.name, form: form.flavour,
       accelerator: try await functions.accelerator("measured"),
       imageBytes: packages.imageBytes[function.name]?[form.flavour] ?? 0,
-      rst: Distribution(times).p50, memoryBytes: 0, roundTrip: 0)
+      rst: Distribution(times).p50, memoryBytes: 0)
     if function.forwards {
-      let through = try client.roundTrip(
-        to: BenchedFunction.text(BenchedFunction.sink), count: Self.pings)
-      figures.roundTrip = through - direct
-      figures.packetsPerSecond = try client.packetRate(
-        to: function.target, port: BenchedFunction.port, countedBy: sink,
-        seconds: Self.trafficSeconds)
+      figures.roundTrip = figure("round trip", function, form) {
+        try client.roundTrip(to: BenchedFunction.text(BenchedFunction.sink), count: Self.pings)
+          - direct
+      }
+      figures.packetsPerSecond = figure("packets", function, form) {
+        try client.packetRate(
+          to: function.target, port: BenchedFunction.port, countedBy: sink,
+          seconds: Self.trafficSeconds)
+      }
     } else {
       let address = BenchedFunction.text(BenchedFunction.left)
-      figures.roundTrip = try client.roundTrip(to: address, count: Self.pings)
-      figures.rx = try client.throughput(
-        to: address, seconds: Self.trafficSeconds, reversed: false)
-      figures.tx = try client.throughput(
-        outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
+      figures.roundTrip = figure("round trip", function, form) {
+        try client.roundTrip(to: address, count: Self.pings)
+      }
+      figures.rx = figure("Rx", function, form) {
+        try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: false)
+      }
+      figures.tx = figure("Tx", function, form) {
+        try client.throughput(outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
+      }
     }
     figures.memoryBytes = try await functions.memoryBytes("measured")
     try await functions.remove(try await functions.daemon.resolve(.vnf, "measured"))
     progress.did(
       BenchProgress.start(form) + Double(times.count) * BenchProgress.instantiation(form) + 4)
     return figures
+  }
+
+  /// What cannot be measured is nil, and said; the others are measured all the same.
+  private func figure(
+    _ what: String, _ function: BenchedFunction, _ form: Form, _ measure: () throws -> Double
+  ) -> Double? {
+    do {
+      return try measure()
+    } catch {
+      Console.current.note("\(function.name) as \(form.flavour), \(what): \(error)")
+      return nil
+    }
   }
 
   /// The first start of an image makes its pool; those that are counted claim from it.
