@@ -321,7 +321,7 @@ final class Machines: Sendable {
     of id: WorkloadID, _ status: LinuxSystem.ExitStatus
   ) async -> NFVModel.ExitStatus {
     if case .exited(code: let code) = status {
-      switch DebugExit.told(by: code) {
+      switch DebugExit(status: code) {
       case .ended(let exit): return workloads.folder(id).ended ?? .init(exit)
       case .otherwise: return await self[id].functionStatus()
       case nil: if code == 0 { return await self[id].functionStatus() }

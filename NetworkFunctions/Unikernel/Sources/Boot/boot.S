@@ -163,7 +163,7 @@ trap:
     movq %cr2, %rcx
     movq $__trap_stack_top, %rsp
     call machine_trap
-    movb $101, %al              // an abort, for Boot_stop's debug exit
+    movb $101, %al              // an abort: the port of isa-debug-exit
     outb %al, $0xf4
 1:  cli
     hlt
