@@ -130,8 +130,9 @@ struct TCPServer: ~Copyable {
   private static let ownShift: UInt8 = 6
   /// Of a discarding connection, in octets.
   private static let ownWindow: UInt32 = 2 << 20
-  /// What echo stores.
-  private static let storage = 8192
+  /// What echo stores and so offers: no more than the first buffer of any card holds of a frame, as
+  /// the octets are read from there. Of what came beyond it a peer learned by its timer alone.
+  private static let storage = 3840
   private static let timeout: Instant = 200_000_000
   /// Of connections, in seconds: not yet established, and others.
   private static let idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32) =
@@ -291,8 +292,9 @@ struct TCPServer: ~Copyable {
       connections.remove(index)
       return .drop
     }
-    // A window that opens is told, or the peer would have to probe it.
-    var answers = windowSize(connection) > before
+    // A window that opens is told, or the peer would have to probe it; and a probe, which is an old
+    // number without an octet, is answered (RFC 9293, section 3.10.7.4).
+    var answers = windowSize(connection) > before || header.sequence != connection.expected
     if payload > 0 || header.flags.contains(.fin) {
       answers = true
       takePayload(connection, frame, datagram, header, payload: payload)
@@ -380,7 +382,9 @@ struct TCPServer: ~Copyable {
   ) -> Verdict {
     frame.writeSegment(
       TCPHeader(
-        source: header.destination, destination: header.source, sequence: connection.next,
+        // Not `next`, which goes back where something is sent again: a peer that has it all would
+        // find the number old and read nothing else (RFC 9293, section 3.10.7.4).
+        source: header.destination, destination: header.source, sequence: connection.highest,
         acknowledgement: connection.expected, flags: .ack, window: windowField(connection)),
       to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, datagram.destination,
       datagram.source, payload: 0, isComplete: true)

@@ -101,4 +101,36 @@ import Testing
     _ = responder.advance(in: &surroundings)
     #expect(try #require(surroundings.emitted.first).octets == first.octets)
   }
+
+  /// RFC 9293, section 3.10.7.4: whoever lost our window's opening asks with an old number.
+  @Test func `a probe is answered, with the newest number after something was sent again`() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    let opened = try header(
+      responder.process(segment(.syn, to: 7, sequence: 99), from: 0, &surroundings).octets)
+    let own = opened.sequence &+ 1
+    _ = responder.process(
+      segment(.ack, to: 7, sequence: 100, acknowledgement: own, payload: 500), from: 0,
+      &surroundings)
+    #expect(surroundings.emitted.count == 1)
+    surroundings.now = 1_000_000_000
+    _ = responder.advance(in: &surroundings)
+    #expect(surroundings.emitted.count == 2)
+    let probe = segment(.ack, to: 7, sequence: 599, acknowledgement: own)
+    let answer = try header(responder.process(probe, from: 0, &surroundings).octets)
+    #expect(answer.flags == .ack)
+    #expect(answer.sequence == own &+ 500)
+    #expect(answer.acknowledgement == 600)
+  }
+
+  @Test func `echo offers no more than the first buffer of a frame holds`() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    let opened = try header(
+      responder.process(segment(.syn, to: 7, sequence: 99), from: 0, &surroundings).octets)
+    #expect(opened.window > 1460)
+    // With Ethernet's header and a tag, IPv6's, TCP's with all options, and virtio-net's.
+    let headers = 18 + 40 + 60 + 12
+    #expect(Int(opened.window) + headers <= 4096)
+  }
 }
