@@ -214,7 +214,7 @@ final class RunningGuest {
   }
 
   func waitForEnd() throws -> LinuxSystem.ExitStatus {
-    let status = try waitForChild(process)
+    let status = try waitForChild(process, milliseconds: 60_000)
     isOver = true
     return status
   }

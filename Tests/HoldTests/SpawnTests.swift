@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-@Suite(.needs(.root))
+@Suite(.timeLimit(.minutes(2)), .needs(.root))
 struct SpawnTests {
   @Test func anExitStatusIsToldAndKeptUntilAcknowledged() throws {
     try withHold { fixture, client in

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Deaths and replacements, in every order.
-@Suite(.needs(.root))
+@Suite(.timeLimit(.minutes(2)), .needs(.root))
 struct SurvivalTests {
   @Test func whatHappensWithoutAClientIsThereForTheNext() throws {
     try withHold { fixture, first in
@@ -154,7 +154,7 @@ struct SurvivalTests {
   }
 }
 
-@Suite(.needs(.root))
+@Suite(.timeLimit(.minutes(2)), .needs(.root))
 struct LogTests {
   @Test func aLogStaysBoundedAndItsEndIsWhole() throws {
     try withHold { fixture, client in
@@ -183,7 +183,7 @@ struct LogTests {
   }
 }
 
-@Suite(.needs(.root))
+@Suite(.timeLimit(.minutes(2)), .needs(.root))
 struct RefusalTests {
   @Test func anUnknownRequestIsAnsweredByItsID() throws {
     try withHold { _, client in

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite(
-  .serialized, .needs(.root, .crun))
+  .serialized, .timeLimit(.minutes(3 * slowness)), .needs(.root, .crun))
 struct ContainerDriverTests {
   @Test("A container runs to its end; its status and output are told, and nothing is left")
   func runsToItsEnd() async throws {
@@ -245,8 +245,8 @@ struct ContainerDriverTests {
     try await withContainers { fixture in
       let id = try await fixture.run(
         "polite", "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done")
-      while try await fixture.driver.log(of: id, from: 0, limit: 10).bytes.isEmpty {
-        sleepThread(milliseconds: 1)
+      try await eventually("it is up") {
+        try await !fixture.driver.log(of: id, from: 0, limit: 10).bytes.isEmpty
       }
       try await fixture.driver.stop(id, grace: .seconds(5))
       let (status, output) = try await fixture.finish(id)

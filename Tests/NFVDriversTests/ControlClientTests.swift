@@ -4,6 +4,7 @@ import LinuxSystem
 import NFVModel
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 import Wire
 
@@ -43,15 +44,15 @@ final class StubGuest: Sendable {
   }
 
   let path: String
-  private let listener: FileDescriptor
+  /// Shared with the thread: a number that was closed under it may be another test's socket.
+  private let listener: OwnedDescriptor
 
   init(_ serve: @escaping @Sendable (Connection) -> Void) throws {
     var template = Array("/tmp/guest-test-XXXXXX".utf8CString)
     path = String(cString: try #require(mkdtemp(&template))) + "/control"
-    listener = try StreamSocket.listen(path)
-    let descriptor = listener
-    startThread(name: "stub-guest") {
-      let raw = accept(descriptor.rawValue, nil, nil)
+    listener = OwnedDescriptor(try StreamSocket.listen(path))
+    startThread(name: "stub-guest") { [listener] in
+      let raw = accept(listener.descriptor.rawValue, nil, nil)
       guard raw >= 0 else { return }
       let socket = FileDescriptor(rawValue: raw)
       serve(Connection(socket))
@@ -60,8 +61,7 @@ final class StubGuest: Sendable {
   }
 
   deinit {
-    shutdown(listener.rawValue, Int32(SHUT_RDWR))
-    try? listener.close()
+    shutdown(listener.descriptor.rawValue, Int32(SHUT_RDWR))
     unlink(path)
     rmdir(String(path.dropLast(8)))
   }
@@ -170,7 +170,7 @@ final class StubGuest: Sendable {
         .exited(.killed(signal: 15)),
       ])
     #expect(input.withLock { $0 } == long)
-    while acknowledged.withLock({ $0 }) < 6 { try await Task.sleep(for: .milliseconds(1)) }
+    try await eventually("all is acknowledged") { acknowledged.withLock { $0 } == 6 }
   }
 
   @Test("Output that was not asked for ends the connection; its sessions end with it")

@@ -6,7 +6,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-@Suite(.needs(.root))
+@Suite(.timeLimit(.minutes(1)), .needs(.root))
 struct HoldClientTests {
   /// Runs a test with a client of a hold that the client starts; both end with it.
   func withClient(_ body: (HoldClient, String) async throws -> Void) async throws {
@@ -16,19 +16,25 @@ struct HoldClientTests {
       socket: socket, program: Built.program("martlet-hold"))
     let result: Result<Void, any Error>
     do {
-      result = .success(try await body(client, socket))
+      // What waits for an answer at the time limit gets its end.
+      result = .success(
+        try await withTaskCancellationHandler {
+          try await body(client, socket)
+        } onCancel: {
+          client.close()
+        })
     } catch {
       result = .failure(error)
     }
-    for holding in (try? await client.list()) ?? [] {
-      if case .running = holding.state {
-        try? await client.signal(key: holding.key, SIGKILL)
-        _ = try? await client.wait(key: holding.key).value()
-      }
-      try? await client.release(key: holding.key)
-    }
     client.close()
     let last = try await HoldClient.connect(socket: socket, program: Built.program("martlet-hold"))
+    for holding in try await last.list() {
+      if case .running = holding.state {
+        try await last.signal(key: holding.key, SIGKILL)
+        _ = try await last.wait(key: holding.key).value()
+      }
+      try await last.release(key: holding.key)
+    }
     try await last.shutdown()
     last.close()
     folder.remove()

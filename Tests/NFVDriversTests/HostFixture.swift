@@ -3,6 +3,7 @@ import HoldProtocol
 import LinuxSystem
 import NFVDrivers
 import NFVModel
+import Synchronization
 import SystemPackage
 import TestSupport
 
@@ -10,6 +11,7 @@ import TestSupport
 final class HostFixture: Sendable {
   private let temporary: TemporaryFolder
   let hold: HoldClient
+  private let holdProcess = Mutex<Int32?>(nil)
   let store: StoreID
 
   var folder: String { temporary.path }
@@ -22,6 +24,32 @@ final class HostFixture: Sendable {
     try Mount.makeDirectory(temporary.path + "/run", mode: 0o711)
     try Mount.tmpfs(at: temporary.path + "/run", size: 64 << 20, mode: 0o711)
     hold = try await Self.connect(temporary.path)
+    try await untilHoldAnswers()
+  }
+
+  /// Runs `body`, whose suite's time limit cancels it: then its workloads and the hold are killed, so
+  /// that waits end which are not cancelled.
+  func limited(_ body: () async throws -> Void) async throws {
+    try await withTaskCancellationHandler {
+      try await body()
+    } onCancel: {
+      startThread(name: "test-limit") { [self] in
+        for name in (try? listFolder(runFolder + "/workloads")) ?? [] {
+          guard let groups = try? CgroupHierarchies.detect() else { continue }
+          try? groups.group("martlet/\(store)/\(name)").kill()
+        }
+        if let hold = holdProcess.withLock(\.self) { kill(hold, SIGKILL) }
+      }
+    }
+  }
+
+  /// A hold that was killed is started again by its client.
+  func untilHoldAnswers() async throws {
+    try await eventually("the hold answers") {
+      guard let status = try? await hold.status() else { return false }
+      holdProcess.withLock { $0 = status.pid }
+      return true
+    }
   }
 
   /// Another connection to the hold.
@@ -51,6 +79,7 @@ final class HostFixture: Sendable {
       try? await driver.delete(workload.id)
     }
     for holding in (try? await hold.list()) ?? [] { try? await hold.release(key: holding.key) }
+    try await untilHoldAnswers()
     let process = try openPidfd(try await hold.status().pid)
     defer { try? process.close() }
     // Closed first: the client would start another hold.
@@ -80,11 +109,12 @@ extension DriverFixture {
   func use(_ body: (Self) async throws -> Void) async throws {
     let result: Result<Void, any Error>
     do {
-      result = .success(try await body(self))
+      result = .success(try await host.limited { try await body(self) })
     } catch {
       result = .failure(error)
     }
-    try await end()
+    // A task of its own, as this one may be cancelled.
+    try await Task { try await end() }.value
     try result.get()
   }
 }

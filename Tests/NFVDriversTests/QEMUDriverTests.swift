@@ -107,9 +107,7 @@ struct QEMUDriverTests {
       try sendSignal(SIGKILL, to: old)
       _ = try waitReadable(old, milliseconds: 5000)
       try old.close()
-      while (try? await fixture.hold.status()) == nil {
-        try await Task.sleep(for: .milliseconds(10))
-      }
+      try await fixture.host.untilHoldAnswers()
       #expect(try await fixture.driver.observe() == [ObservedWorkload(id: id, phase: .running)])
       try await fixture.driver.stop(id, grace: .zero)
       // It is no child of the hold: it has ended when its parent has reaped it.

@@ -3,6 +3,7 @@ import LinuxSystem
 import NFVModel
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NFVDrivers
@@ -10,7 +11,8 @@ import Testing
 /// A server that speaks as QEMU does, or as it should not.
 final class StubMachine: Sendable {
   let path: String
-  private let listener: FileDescriptor
+  /// Shared with the thread: a number that was closed under it may be another test's socket.
+  private let listener: OwnedDescriptor
 
   /// - Parameter serve: what it does with a connection, which is closed afterwards. Its function
   ///   `next` gives the next line, nil at the end.
@@ -19,10 +21,9 @@ final class StubMachine: Sendable {
   ) throws {
     var template = Array("/tmp/qmp-test-XXXXXX".utf8CString)
     path = String(cString: try #require(mkdtemp(&template))) + "/qmp"
-    listener = try StreamSocket.listen(path)
-    let descriptor = listener
-    startThread(name: "stub-qmp") {
-      let raw = accept(descriptor.rawValue, nil, nil)
+    listener = OwnedDescriptor(try StreamSocket.listen(path))
+    startThread(name: "stub-qmp") { [listener] in
+      let raw = accept(listener.descriptor.rawValue, nil, nil)
       guard raw >= 0 else { return }
       let connection = FileDescriptor(rawValue: raw)
       var unread: [UInt8] = []
@@ -50,8 +51,7 @@ final class StubMachine: Sendable {
     #"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": []}}"#
 
   deinit {
-    shutdown(listener.rawValue, Int32(SHUT_RDWR))
-    try? listener.close()
+    shutdown(listener.descriptor.rawValue, Int32(SHUT_RDWR))
     unlink(path)
     rmdir(String(path.dropLast(4)))
   }
@@ -79,7 +79,7 @@ final class StubMachine: Sendable {
       events.withLock { $0.append(event.name) }
     }
     let second = Task { try await client.execute("device_del", ["id": "x"]) }
-    while asked.withLock({ $0.count }) < 2 { try await Task.sleep(for: .milliseconds(1)) }
+    try await eventually("it is asked") { asked.withLock { $0.count } == 2 }
     #expect(try await client.execute("query-name") == .string("third"))
     await #expect(throws: MachineError.refused("no such thing")) { try await second.value }
     #expect(events.withLock { $0 } == ["STOP"])
@@ -137,6 +137,19 @@ final class StubMachine: Sendable {
       _ = try await QMPClient.connect(stub.path, timeout: .seconds(5)) { _ in }
     } throws: { error in
       if case MachineError.malformed? = error as? MachineError { true } else { false }
+    }
+  }
+
+  @Test("A limit that is over before anybody waits is a limit all the same")
+  func limitsOfNoTime() async {
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 0..<2000 {
+        group.addTask {
+          await #expect(throws: MachineError.timedOut("x")) {
+            _ = try await PendingReplies<Int>().ask("x", timeout: .zero) { _ in }
+          }
+        }
+      }
     }
   }
 

@@ -25,9 +25,16 @@ public func reapChild(
   try wait(target, WEXITED | WNOHANG)
 }
 
-/// Waits for the end of the child `pid` and reaps it. Blocks the thread.
-public func waitForChild(_ pid: Int32) throws(SystemError) -> ExitStatus {
-  try wait(.pid(pid), WEXITED)?.status ?? .unknown
+/// Waits for the end of the child `pid` and reaps it; one that takes longer is killed. Blocks the
+/// thread.
+public func waitForChild(
+  _ pid: Int32, milliseconds: Int32 = 20_000
+) throws(SystemError) -> ExitStatus {
+  if let pidfd = try? openPidfd(pid) {
+    defer { try? pidfd.close() }
+    if try !waitReadable(pidfd, milliseconds: milliseconds) { try? sendSignal(SIGKILL, to: pidfd) }
+  }
+  return try wait(.pid(pid), WEXITED)?.status ?? .unknown
 }
 
 /// Whether `pid` is a child of this process, running or ended and not reaped.

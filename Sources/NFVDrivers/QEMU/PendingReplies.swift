@@ -31,18 +31,20 @@ final class PendingReplies<Reply: Sendable>: Sendable {
     _ what: String, timeout: Duration, send: @escaping @Sendable (Int64) -> Void
   ) async throws(MachineError) -> Reply {
     let id = nextID()
-    let limit = MultiThreadedEventLoopGroup.singleton.any().scheduleTask(in: .init(timeout)) {
-      self.resolve(id, .failure(.timedOut(what)))
-    }
-    defer { limit.cancel() }
+    var limit: Scheduled<Void>?
     let answer = await withCheckedContinuation { (continuation: CheckedContinuation<Answer, _>) in
       let end = state.withLock { state in
         if state.end == nil { state.waiting[id] = continuation }
         return state.end
       }
       if let end { return continuation.resume(returning: .failure(end)) }
+      // Only now: a limit that is over before anybody waits would end nothing.
+      limit = MultiThreadedEventLoopGroup.singleton.any().scheduleTask(in: .init(timeout)) {
+        self.resolve(id, .failure(.timedOut(what)))
+      }
       send(id)
     }
+    limit?.cancel()
     return try answer.get()
   }
 
