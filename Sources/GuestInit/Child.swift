@@ -20,7 +20,7 @@ struct Child {
     }
     let environment = Self.merged(environment)
     guard let path = Self.path(of: name, environment) else {
-      throw GuestFailure(message: "there is no program \(name)")
+      throw GuestFailure(message: "there is no program \(name)", code: 127)
     }
     let what = "\(name) cannot be started"
     let pipe = try naming(what) { () throws(SystemError) in try makePipe() }
@@ -45,16 +45,20 @@ struct Child {
         try ProcessAttributes.changeDirectory(workingDirectory)
         try execute(path, arguments: arguments, environment: environment)
       } catch {
-        try? writeAll(Array("\(error)".utf8), to: pipe.write)
+        let code: UInt8 =
+          if error.call != "execve" { 0 } else { error.errno == .noSuchFileOrDirectory ? 127 : 126 }
+        try? writeAll([code] + Array("\(error)".utf8), to: pipe.write)
         exitNow(127)
       }
     case .parent(let pid, let pidfd):
       try? pipe.write.close()
       // Closed by the exec; until then nothing is sure.
       let problem = (try? readSome(of: pipe.read, limit: 1000)) ?? []
-      guard problem.isEmpty else {
+      if let code = problem.first {
         try? pidfd.close()
-        throw GuestFailure(message: "\(what): \(String(decoding: problem, as: UTF8.self))")
+        throw GuestFailure(
+          message: "\(what): \(String(decoding: problem.dropFirst(), as: UTF8.self))",
+          code: code == 0 ? nil : code)
       }
       self.pid = pid
       self.pidfd = pidfd

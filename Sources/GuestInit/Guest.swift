@@ -11,8 +11,8 @@ public enum Guest {
   /// How long the kernel may take to show the control channel's port.
   private static let portLimit: UInt64 = 10_000
 
-  /// Prepares the machine, runs the function, serves the control channel, and switches the machine
-  /// off when the function has ended.
+  /// Prepares the machine, runs the function, serves the control channel, and ends the machine
+  /// when the function has ended.
   public static func boot() -> Never {
     guard currentProcessID() == 1 else {
       complain("it is the first process of a virtual machine and does nothing elsewhere")
@@ -41,7 +41,18 @@ public enum Guest {
     } catch {
       complain("\(error)")
     }
+    if case .ended(let exit) = state { end(exit) }
     Machine.powerOff()
+  }
+
+  /// Ends the machine in a way from which the host knows how the function did, whoever listens there;
+  /// returns where the machine has no such way.
+  private static func end(_ exit: GuestExit) {
+    let end = DebugExit(exit)
+    if end == .otherwise {
+      try? writeAll(Array("\n\(DebugExit.words(of: exit))\n".utf8), to: .standardError)
+    }
+    Machine.end(by: end.octet, to: DebugExit.port)
   }
 
   static func complain(_ message: String) {
@@ -103,6 +114,9 @@ public enum Guest {
 /// Why the function does not run.
 struct GuestFailure: Error {
   var message: String
+  /// What a shell ends with for a program that it cannot run: 127 where there is none, else 126; nil
+  /// where something else has failed.
+  var code: UInt8?
 }
 
 func naming<Value>(

@@ -224,7 +224,8 @@ final class Supervisor {
     return caught & 1 != 0
   }
 
-  private func execute(_ command: GuestCommand, _ id: UInt64) -> ControlReply {
+  /// - Returns: nil where it is answered already.
+  private func execute(_ command: GuestCommand, _ id: UInt64) -> ControlReply? {
     guard sessions[id] == nil else { return .refused("the session is in use") }
     guard sessions.count < Self.maximumSessions else {
       return .refused("\(Self.maximumSessions) commands run already")
@@ -233,7 +234,14 @@ final class Supervisor {
       sessions[id] = try Session(command, environment: environment)
       return .done
     } catch {
-      return .refused(error.message)
+      guard let code = error.code else { return .refused(error.message) }
+      // As from a shell that was to run it, and as in a container.
+      let isTerminal = command.terminal != nil
+      let line = Array("\(error.message)\(isTerminal ? "\r\n" : "\n")".utf8)
+      send(.reply(id: id, .done))
+      send(.event(.output(session: id, isTerminal ? .output : .error, line)))
+      send(.event(.exited(session: id, .exited(code: code))))
+      return nil
     }
   }
 

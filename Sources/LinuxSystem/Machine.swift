@@ -17,9 +17,21 @@ public enum Machine {
     try systemCall("sethostname", name) { CLinux_set_host_name(name, name.utf8.count) }
   }
 
-  /// Switches the machine off (reboot(2)). Not before what was written to the terminal has gone out.
-  public static func powerOff() -> Never {
+  /// Ends the machine by an octet to a port, where a device of its monitor takes it as the end;
+  /// returns where there is none. Not before what was written has gone out.
+  public static func end(by octet: UInt8, to port: UInt16) {
+    settle()
+    _ = CLinux_write_port(port, octet)
+  }
+
+  private static func settle() {
+    sync()
     tcdrain(1)
+  }
+
+  /// Switches the machine off (reboot(2)). Not before what was written has gone out.
+  public static func powerOff() -> Never {
+    settle()
     _ = CLinux_power_off()
     // Where the machine cannot do it, nothing is left to run for.
     while true { pause() }

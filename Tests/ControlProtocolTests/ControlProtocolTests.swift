@@ -8,6 +8,28 @@ import Wire
     0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
   ]
 
+  @Test("QEMU's exit status says what a guest wrote, twice and one more, where it has room for it")
+  func debugExit() {
+    for (exit, octet) in [
+      (.exited(code: 0), 1), (.exited(code: 94), 95), (.killed(signal: 1), 96),
+      (.killed(signal: 31), 126),
+    ] as [(GuestExit, UInt8)] {
+      #expect(DebugExit(exit).octet == octet)
+      #expect(DebugExit(status: Int32(octet) << 1 | 1) == .ended(exit))
+    }
+    for exit: GuestExit in [
+      .exited(code: 95), .exited(code: 255), .killed(signal: 0), .killed(signal: 32),
+    ] {
+      #expect(DebugExit(exit) == .otherwise && DebugExit(exit).octet == 127)
+      let output =
+        "one\n\(DebugExit.words(of: .exited(code: 96)))\n\(DebugExit.words(of: exit))\r\n"
+      #expect(DebugExit.exit(in: output + "two") == exit)
+    }
+    #expect(DebugExit(status: 127 << 1 | 1) == .otherwise)
+    for code: Int32 in [-1, 0, 1, 2, 4, 256, 257] { #expect(DebugExit(status: code) == nil) }
+    #expect(DebugExit.exit(in: "martlet-init: the function exited with status x") == nil)
+  }
+
   @Test func hello() throws {
     let frame: [UInt8] =
       [

@@ -59,14 +59,17 @@ struct BootTests {
     #expect(try guest.request(.signal(session: asleep, number: 9)) == .done)
     #expect(try guest.result(of: asleep).exit == .killed(signal: 9))
 
-    guard
-      case .refused(let why) = try guest.request(
-        .execute(GuestCommand(arguments: ["nothing"])))
-    else {
-      Issue.record("a program that is not there ran")
-      return
+    // As a shell says it.
+    for (command, code, words) in [
+      ("nothing", 127, "there is no program nothing\n"),
+      ("/bin/nothing", 127, "/bin/nothing cannot be started: "),
+      ("/etc/given", 126, "/etc/given cannot be started: "),
+    ] as [(String, UInt8, String)] {
+      let result = try guest.result(of: try guest.execute([command]))
+      #expect(result.exit == .exited(code: code) && result.error.hasPrefix(words), "\(result)")
     }
-    #expect(why == "there is no program nothing")
+    let missing = try guest.execute(["nothing"], terminal: .init(rows: 24, columns: 80))
+    #expect(try guest.result(of: missing).output == "there is no program nothing\r\n")
     guard case .counters(let counters) = try guest.request(.counters) else {
       Issue.record("there are no counters")
       return
@@ -88,7 +91,24 @@ struct BootTests {
 
     #expect(try guest.request(.stop) == .done)
     #expect(try guest.nextState() == .ended(.exited(code: 7)))
-    #expect(try guest.waitForEnd() == .exited(code: 0))
+    #expect(try guest.waitForEnd() == .exited(code: 8 << 1 | 1))
+  }
+
+  @Test(.timeLimit(.minutes(2)), arguments: [3, 130] as [UInt8])
+  func anEndThatNobodyHearsIsTheMachines(_ code: UInt8) throws {
+    var recipe = ImageRecipe(name: "boot")
+    recipe.programs = ["sh"]
+    recipe.entrypoint = ["/bin/sh", "-c", "echo up; exit \(code)"]
+    let guest = try RunningGuest(recipe)
+    defer { guest.end() }
+    guard case .exited(let status) = try guest.waitForEnd() else {
+      Issue.record("QEMU was killed: \(guest.console)")
+      return
+    }
+    let end = DebugExit(.exited(code: code))
+    #expect(DebugExit(status: status) == end)
+    let said = DebugExit.exit(in: guest.console)
+    #expect(said == (end == .otherwise ? .exited(code: code) : nil), "\(guest.console)")
   }
 
   @Test(.timeLimit(.minutes(1)))

@@ -58,6 +58,7 @@ final class RunningGuest {
         "-serial", "file:\(folder)/console", "-device", "virtio-serial-pci",
         "-chardev", "socket,id=control,path=\(folder)/control,server=on,wait=off",
         "-device", "virtserialport,chardev=control,name=\(ControlProtocol.portName)",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-netdev", "hubport,id=net,hubid=0",
         "-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:00:01,romfile=",
       ] + devices, environment: ["PATH=/usr/bin:/bin"])

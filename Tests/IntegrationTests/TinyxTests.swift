@@ -23,6 +23,7 @@ struct TinyxTests {
       try await keepsItsVolume(platform)
       try await isUsed(platform)
       try await answersOverARestart(platform)
+      try await tellsAnEndThatNobodyHeard(platform)
       try leavesTheConsole(platform)
       try await writesWhileTheDaemonStandsStill(platform)
       try await scales(platform)
@@ -109,6 +110,37 @@ struct TinyxTests {
     #expect(text.contains("\(count) packets transmitted, \(count) received"), "\(text)")
     #expect(try platform.instance("vm").workloads == before.workloads)
     #expect(try shell(platform, "echo again") == "again\n")
+  }
+
+  /// Its function is killed while no daemon runs; the next one knows how it ended, and starts another.
+  private func tellsAnEndThatNobodyHeard(_ platform: Platform) async throws {
+    let before = try platform.instance("vm")
+    let workload = try #require(before.workloads.first)
+    // The function is the first child of the machine's first process.
+    _ = try shell(
+      platform,
+      """
+      n=2
+      while n=$((n+1)); do
+        [ -r /proc/$n/stat ] || continue
+        read pid name state parent rest < /proc/$n/stat
+        [ "$parent" = 1 ] && break
+      done
+      (sleep 2; kill -10 $n) </dev/null >/dev/null 2>&1 &
+      """)
+    platform.endDaemon(SIGKILL)
+    let process = "\(platform.run)/machines/workloads/\(workload)/process"
+    let pid = String(decoding: try readFile(process, limit: 64).prefix { $0 != 10 }, as: UTF8.self)
+    try await eventually("its machine has ended", within: .seconds(60)) {
+      !fileExists("/proc/\(pid)/exe")
+    }
+    try await platform.startDaemon()
+    try await eventually("it is told, and another runs", within: .seconds(60)) {
+      let text = try platform.martlet(["describe", "vnf", "vm"])
+      return text.contains("was killed by signal 10") && text.contains("RUNNING")
+    }
+    let after = try platform.instance("vm")
+    #expect(after.workloads != before.workloads && after.addresses == before.addresses)
   }
 
   /// On a terminal; script(1) has one.

@@ -71,17 +71,6 @@ import Testing
       ])
   }
 
-  @Test("A guest's own exit status is told from QEMU's")
-  func debugExit() {
-    // What a guest wrote, twice and one more.
-    #expect(DebugExit(status: 1 << 1 | 1) == .ended(.exited(code: 0)))
-    #expect(DebugExit(status: 95 << 1 | 1) == .ended(.exited(code: 94)))
-    #expect(DebugExit(status: 96 << 1 | 1) == .ended(.killed(signal: 1)))
-    #expect(DebugExit(status: 126 << 1 | 1) == .ended(.killed(signal: 31)))
-    #expect(DebugExit(status: 127 << 1 | 1) == .otherwise)
-    for code: Int32 in [-1, 0, 1, 2, 4, 256, 257] { #expect(DebugExit(status: code) == nil) }
-  }
-
   @Test("Boards and accelerators differ where they must")
   func boards() {
     let microvm = commandLine(.microvm, .kvm, vhost: true)

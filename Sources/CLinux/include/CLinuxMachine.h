@@ -2,6 +2,8 @@
 #define CLINUX_MACHINE_H
 
 #include <linux/reboot.h>
+#include <stdint.h>
+#include <sys/io.h>
 #include <sys/ioctl.h>
 
 extern int ioctl(int descriptor, unsigned long request, ...);
@@ -15,6 +17,13 @@ static inline int CLinux_load_module(int descriptor, const char *parameters) {
 static inline int CLinux_power_off(void) {
   return (int)syscall(
       SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF, NULL);
+}
+
+// An octet to a port of the machine; ioperm(2) says why not.
+static inline int CLinux_write_port(uint16_t port, uint8_t octet) {
+  if (ioperm(port, 1, 1) == -1) return -1;
+  outb(octet, port);
+  return 0;
 }
 
 // sethostname(2): declared under _GNU_SOURCE only.

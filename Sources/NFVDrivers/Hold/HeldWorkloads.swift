@@ -293,6 +293,18 @@ struct HeldWorkloads: Sendable {
     }
   }
 
+  /// The end of what a workload wrote.
+  func lastWords(of id: WorkloadID) -> String {
+    guard let log = try? openFile(logPath(id), .read) else { return "" }
+    defer { try? log.close() }
+    guard let length = try? fileSize(log).length else { return "" }
+    let start = length > 2048 ? length - 2048 : 0
+    let bytes = (try? readRange(of: log, from: start, limit: 2048)) ?? []
+    var text = String(decoding: bytes.filter { $0 >= 32 || $0 == 10 }, as: UTF8.self)
+    while text.last?.isWhitespace == true { text.removeLast() }
+    return text
+  }
+
   // MARK: Errors
 
   static func onHost<Value>(

@@ -236,10 +236,6 @@ public final class QEMUDriver: WorkloadDriver {
     } catch {
       switch error {
       case .timedOut:
-        if (try? await isPaused(workload)) == true {
-          throw NFVError(
-            .conflict, "\(workload) is paused; continue it first: martlet vnf continue")
-        }
         throw NFVError(
           .timeout, "the guest of \(workload) does not answer; is its function's init running?",
           cause: error)
@@ -323,7 +319,10 @@ final class Machines: Sendable {
     if case .exited(code: let code) = status {
       switch DebugExit(status: code) {
       case .ended(let exit): return workloads.folder(id).ended ?? .init(exit)
-      case .otherwise: return await self[id].functionStatus()
+      case .otherwise:
+        let told = await self[id].functionStatus()
+        guard told == .unknown else { return told }
+        return DebugExit.exit(in: workloads.lastWords(of: id)).map { .init($0) } ?? .unknown
       case nil: if code == 0 { return await self[id].functionStatus() }
       }
     }

@@ -306,7 +306,7 @@ extension QEMUDriver {
         throw NFVError(
           .failed,
           "\(configuration.program) did not run \(id); see whether it is of version 7.2 or later "
-            + "and knows the options named", cause: lastWords(of: id))
+            + "and knows the options named", cause: workloads.lastWords(of: id))
       }
       if !image.isControlled { return }
       let reason =
@@ -317,23 +317,23 @@ extension QEMUDriver {
           "QEMU of \(id) ended before the guest's function ran: it "
             + "\(ExitSource.status(status, of: workloads.group(id)))"
         }
-      throw NFVError(.failed, reason, cause: lastWords(of: id))
+      throw NFVError(.failed, reason, cause: workloads.lastWords(of: id))
     case (.timedOut, .emulator):
       throw NFVError(
         .timeout,
         "QEMU of \(id) runs, but does not answer by QMP within \(configuration.answerLimit); see "
-          + "whether the host is overloaded", cause: lastWords(of: id))
+          + "whether the host is overloaded", cause: workloads.lastWords(of: id))
     case (.timedOut, .guest):
       throw NFVError(
         .timeout,
         "the guest of \(id) did not start its function within \(configuration.startLimit); look at "
-          + "its output: martlet logs", cause: lastWords(of: id))
+          + "its output: martlet logs", cause: workloads.lastWords(of: id))
     case (.timedOut, .configuration):
       throw NFVError(
         .timeout,
         "the unikernel of \(id) did not boot and take its document within "
           + "\(configuration.unikernelLimit); look at its output: martlet logs",
-        cause: lastWords(of: id))
+        cause: workloads.lastWords(of: id))
     case (.refused(let words), .configuration):
       throw NFVError(.failed, "the unikernel of \(id) refuses its document", cause: words)
     case (.refused(let words), .guest):
@@ -356,17 +356,5 @@ extension QEMUDriver {
     // Its sockets close before it is gone.
     guard (try? waitReadable(process, milliseconds: 2000)) == true else { return nil }
     return try? await hold.wait(key: workloads.key(id)).value()
-  }
-
-  /// The end of what QEMU and its guest wrote.
-  private func lastWords(of id: WorkloadID) -> String {
-    guard let log = try? openFile(workloads.logPath(id), .read) else { return "" }
-    defer { try? log.close() }
-    guard let length = try? fileSize(log).length else { return "" }
-    let start = length > 2048 ? length - 2048 : 0
-    let bytes = (try? readRange(of: log, from: start, limit: 2048)) ?? []
-    var text = String(decoding: bytes.filter { $0 >= 32 || $0 == 10 }, as: UTF8.self)
-    while text.last?.isWhitespace == true { text.removeLast() }
-    return text
   }
 }
