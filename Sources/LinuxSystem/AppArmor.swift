@@ -14,6 +14,25 @@ public enum AppArmor {
     (try? readFile("/sys/fs/selinux/enforce", limit: 16)).map { $0.first } == 0x31
   }
 
+  /// What holds a process now: a profile's name, with its mode in parentheses where that is not to
+  /// enforce it; nil where nothing does.
+  /// - Throws: where there is no such process.
+  public static func profile(
+    ofProcess pid: Int32, in folder: String = "/proc"
+  ) throws(SystemError) -> String? {
+    // The first is AppArmor's own, where another module has the second (Linux 5.8).
+    let bytes: [UInt8]
+    do throws(SystemError) {
+      bytes = try readFile("\(folder)/\(pid)/attr/apparmor/current", limit: 4096)
+    } catch  where error.errno == .noSuchFileOrDirectory {
+      bytes = try readFile("\(folder)/\(pid)/attr/current", limit: 4096)
+    }
+    let text = String(decoding: bytes.prefix { $0 != 10 && $0 != 0 }, as: UTF8.self)
+    if text == "unconfined" { return nil }
+    let mode = " (enforce)"
+    return text.hasSuffix(mode) ? String(text.dropLast(mode.count)) : text
+  }
+
   private static let interface = "/sys/kernel/security/apparmor"
 
   /// The names of the profiles that the kernel has. Needs root.

@@ -131,6 +131,22 @@ import Testing
   }
 }
 
+@Suite struct AppArmorTests {
+  @Test func whatHoldsAProcessIsRead() throws {
+    let folder = try TemporaryFolder()
+    for (pid, text, name) in [
+      (1, "martlet-s-m (enforce)\n", "martlet-s-m"), (2, "unconfined\n", nil),
+      (3, "one (complain)\u{0}", "one (complain)"),
+    ] as [(Int32, String, String?)] {
+      try folder.write("\(pid)/attr/current", text)
+      #expect(try AppArmor.profile(ofProcess: pid, in: folder.path) == name)
+    }
+    try folder.write("1/attr/apparmor/current", "own (enforce)\n")
+    #expect(try AppArmor.profile(ofProcess: 1, in: folder.path) == "own")
+    #expect(throws: SystemError.self) { try AppArmor.profile(ofProcess: 4, in: folder.path) }
+  }
+}
+
 @Suite struct InheritanceTests {
   /// SwiftNIO opens its sockets without FD_CLOEXEC; a child that kept one would keep it open.
   @Test func programsInheritNoDescriptors() throws {

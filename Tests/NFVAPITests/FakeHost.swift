@@ -3,12 +3,14 @@ import NFVModel
 import Synchronization
 
 /// A host on which everything works at once, with a command that echoes.
-final class FakeHost: Confining, NetworkDriver, ImageStore, Sendable {
+final class FakeHost: Confining, Pausing, NetworkDriver, ImageStore, Sendable {
   let exits: AsyncStream<WorkloadExit>
   private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
   let startFailure = Mutex<NFVError?>(nil)
   let commandDenied = Mutex(false)
+  /// Those that are paused; nil where it cannot be done.
+  let paused = Mutex<Set<WorkloadID>?>(nil)
   /// Starts do not end as long as this is set.
   let isStartHeld = Mutex(false)
 
@@ -29,14 +31,16 @@ final class FakeHost: Confining, NetworkDriver, ImageStore, Sendable {
   // MARK: Workloads
 
   var accelerator: String? { nil }
-  var securityProfile: SecurityProfile { .appArmor("fake") }
+  func securityProfile(of workload: WorkloadID) -> SecurityProfile {
+    .appArmor("fake \(workload.incarnation)")
+  }
 
   var capabilities: [Technology: DriverCapabilities] {
     [
       .container: DriverCapabilities(
         attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
-        executesCommands: !commandDenied.withLock { $0 }, hasConsole: false, pauses: false,
-        keepsVolumes: false)
+        executesCommands: !commandDenied.withLock { $0 }, hasConsole: false,
+        pauses: paused.withLock { $0 != nil }, keepsVolumes: false)
     ]
   }
 
@@ -68,6 +72,16 @@ final class FakeHost: Confining, NetworkDriver, ImageStore, Sendable {
       throw NFVError(.unprocessable, "there is no command \(request.arguments[0])")
     }
     return EchoSession()
+  }
+
+  func pause(_ workload: WorkloadID) async throws(NFVError) {
+    _ = paused.withLock { $0?.insert(workload) }
+  }
+  func resume(_ workload: WorkloadID) async throws(NFVError) {
+    _ = paused.withLock { $0?.remove(workload) }
+  }
+  func isPaused(_ workload: WorkloadID) async throws(NFVError) -> Bool {
+    paused.withLock { $0?.contains(workload) ?? false }
   }
 
   func log(

@@ -72,7 +72,7 @@ import Testing
       #expect(vnfc.names.isSuperset(of: ["id", "vduId", "computeResource", "vnfcCpInfo"]))
       #expect(try vnfc.at("metadata/state").text == "RUNNING")
       #expect(try vnfc.at("metadata/incarnation").integer == 1)
-      #expect(try vnfc.at("metadata/securityProfile").text == "AppArmor: fake")
+      #expect(try vnfc.at("metadata/securityProfile").text == "AppArmor: fake 1")
       #expect(try vnfc.member("vnfcCpInfo").items.count == 2)
       let inner = try info.at("vnfVirtualLinkResourceInfo/0")
       #expect(try inner.member("vnfVirtualLinkDescId").text == "internal")

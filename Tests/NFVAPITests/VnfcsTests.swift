@@ -194,6 +194,20 @@ import Testing
     }
   }
 
+  @Test func aPausedOneRunsNoCommands() async throws {
+    try await run { fixture, path, workload in
+      fixture.fake.paused.withLock { $0 = [] }
+      let frames: HTTPFields = [.contentType: "application/vnd.martlet.exec"]
+      #expect(try await fixture.call(.post, "\(path)/pause").status == 204)
+      #expect(try await fixture.call(.get, "\(path)/usage").text.contains(#""isPaused":true"#))
+      let reply = try await fixture.call(.post, "\(path)/exec", "", headers: frames)
+      #expect(reply.status == 409 && reply.detail.contains("martlet vnf continue"))
+      #expect(try await fixture.call(.post, "\(path)/continue").status == 204)
+      let start = frame(0x01, #"{"arguments":["cat"]}"#.utf8)
+      #expect(try await exec(fixture, path, start).last?.type == 0x13)
+    }
+  }
+
   @Test func badFrameLaterKillsTheCommand() async throws {
     try await run { fixture, path, _ in
       let octets = frame(0x01, #"{"arguments":["cat"]}"#.utf8) + frame(0x66, [])

@@ -145,6 +145,11 @@ struct ContainerDriverTests {
         }
       }
       #expect(output == said)
+      // A daemon with other rules finds it under those that it was started with.
+      let other = try await fixture.host.connect()
+      let next = try ContainerDriver(fixture.configuration, hold: other)
+      #expect(next.securityProfile(of: id) == .appArmor(name))
+      other.close()
       // Polite ends reach it: the hold is not confined.
       try fixture.driver.removeSecurityProfile()
       #expect(try AppArmor.profiles().contains(name), "a container may run under it")

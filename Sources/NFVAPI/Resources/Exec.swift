@@ -14,6 +14,13 @@ extension Vnfcs {
       throw Problem(
         .notImplemented, "commands cannot be run inside the Vnfc \(subject.vnfc.id)")
     }
+    // Nothing in it would answer.
+    if (try? await (subject.driver as? any Pausing)?.isPaused(workload)) == true {
+      throw Problem(
+        .conflict,
+        "the Vnfc \(subject.vnfc.id) is paused and runs no commands; let it go on first: martlet vnf "
+          + "continue \(subject.instanceName)")
+    }
     return try stream(call, context) { frames throws in
       try await subject.driver.execute(try await frames.start(), in: workload)
     }

@@ -40,15 +40,16 @@ struct VnfInstanceView: Sendable {
     if withInfo {
       for vnfc in state.vnfcs(of: instance.id) {
         let serving = state.serving(vnfc.id)
+        let workload = serving ?? state.workload(vnfc, incarnation: vnfc.incarnation)
         let driver = (descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology)
           .flatMap { host.driver(for: $0) }
         views.append(
           VnfcView(
             vnfc: vnfc,
-            workload: serving ?? state.workload(vnfc, incarnation: vnfc.incarnation),
+            workload: workload,
             isServing: serving != nil,
             accelerator: driver?.accelerator,
-            securityProfile: (driver as? any Confining)?.securityProfile))
+            securityProfile: (driver as? any Confining)?.securityProfile(of: workload)))
       }
     }
     vnfcs = views

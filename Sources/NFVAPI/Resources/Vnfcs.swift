@@ -15,6 +15,8 @@ struct Vnfcs: Sendable {
   /// A Vnfc, how it is run, and its workload.
   struct Subject: Sendable {
     var vnfc: Vnfc
+    /// What its VNF is called.
+    var instanceName: String
     var driver: any WorkloadDriver
     /// What its technology gives.
     var capabilities: DriverCapabilities
@@ -91,7 +93,8 @@ struct Vnfcs: Sendable {
       }
       let last = state.workload(vnfc, incarnation: max(1, vnfc.incarnation))
       return Subject(
-        vnfc: vnfc, driver: driver, capabilities: capabilities, serving: state.serving(id),
+        vnfc: vnfc, instanceName: instance.name, driver: driver, capabilities: capabilities,
+        serving: state.serving(id),
         last: last)
     }
   }
@@ -104,7 +107,7 @@ struct Vnfcs: Sendable {
   ) async throws -> Reply {
     let subject = try find(context)
     let workload = try subject.running()
-    guard let driver = subject.driver as? any Pausing else {
+    guard subject.capabilities.pauses, let driver = subject.driver as? any Pausing else {
       throw Problem(.notImplemented, "the Vnfc \(subject.vnfc.id) cannot be paused")
     }
     try await change(driver, workload)

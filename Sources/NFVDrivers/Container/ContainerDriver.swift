@@ -46,6 +46,7 @@ public final class ContainerDriver: Confining {
   ]
   public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>
+  /// Of what is started from now on.
   public let securityProfile: SecurityProfile
 
   let configuration: Configuration
@@ -205,6 +206,22 @@ public final class ContainerDriver: Confining {
       try workloads.removeFiles(of: workload)
     }
     if let users { ranges.withLock { $0.giveBack(users) } }
+  }
+
+  public func securityProfile(of workload: WorkloadID) -> SecurityProfile {
+    // Without AppArmor nothing of it holds anything.
+    guard AppArmor.isEnabled, let process = folder(workload).process,
+      let pidfd = try? process.open()
+    else { return securityProfile }
+    defer { try? pidfd.close() }
+    do throws(SystemError) {
+      guard let name = try AppArmor.profile(ofProcess: process.pid) else {
+        return .none("it was started without a profile")
+      }
+      return .appArmor(name)
+    } catch {
+      return .none("what holds it cannot be read: \(error)")
+    }
   }
 
   /// Takes the profile that `init` gave to the kernel away, where no workload is left that may run

@@ -252,6 +252,7 @@ public protocol WorkloadDriver: Sendable {
 
   func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage
 
+  /// Runs a command beside the workload's main process, not in a paused workload.
   func execute(_ request: ExecRequest, in workload: WorkloadID) async throws(NFVError)
     -> any ExecSession
 
@@ -289,7 +290,8 @@ public enum SecurityProfile: Sendable, Hashable, CustomStringConvertible {
 
 /// Workloads that are confined by the host's mandatory access control, where it has one.
 public protocol Confining: WorkloadDriver {
-  var securityProfile: SecurityProfile { get }
+  /// What holds a workload that runs, as the kernel says it; of any other, what its next start gets.
+  func securityProfile(of workload: WorkloadID) -> SecurityProfile
 }
 
 /// Workloads with a console of their own, as a machine has one, beside commands.
