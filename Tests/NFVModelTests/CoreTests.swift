@@ -15,25 +15,43 @@ import Testing
       _ = core.step(.observed(HostObservation()), at: now)
     }
 
-    mutating func ask(_ request: Request) throws(NFVError) -> Response {
+    /// What the host has yet to do.
+    var undone: [Action] = []
+
+    /// - Parameter isUndone: what the host does not do for now.
+    mutating func ask(
+      _ request: Request, except isUndone: (Action) -> Bool = { _ in false }
+    ) throws(NFVError) -> Response {
       let outcome = core.step(.request(request, tenant: .default, actor: "t", token: 1), at: now)
       _ = try store.commit(outcome.changes)
-      var actions = outcome.actions
+      try perform(outcome.actions, except: isUndone)
+      return try outcome.answers[0].1.get()
+    }
+
+    mutating func perform(
+      _ actions: [Action], except isUndone: (Action) -> Bool = { _ in false }
+    ) throws(NFVError) {
+      var actions = actions
       while !actions.isEmpty {
         let action = actions.removeFirst()
+        if isUndone(action) {
+          undone.append(action)
+          continue
+        }
         let result = ActionResult(action: action, started: now, ended: now)
         let next = core.step(.actionEnded(result), at: now)
         _ = try store.commit(next.changes)
         actions += next.actions
       }
-      return try outcome.answers[0].1.get()
     }
 
-    mutating func instance() throws -> VnfInstanceID {
+    mutating func instance(
+      of content: VnfPackage.Content = Simulation.content
+    ) throws -> VnfInstanceID {
       guard case .package(let package) = try ask(.createPackage(userDefinedData: [:])) else {
         fatalError("no package")
       }
-      _ = try ask(.onboardPackage(package.id, Simulation.content))
+      _ = try ask(.onboardPackage(package.id, content))
       _ = try ask(.createNetwork(NetworkRequest(name: "outside")))
       guard
         case .instance(let instance) = try ask(
@@ -86,6 +104,49 @@ import Testing
     #expect(refusal(&fixture, .deleteNetwork(network.id))?.message.contains("one") == true)
     let package = try #require(fixture.core.state.packages.keys.first)
     #expect(refusal(&fixture, .deletePackage(package))?.code == .conflict)
+  }
+
+  @Test func aNetworkIsDeletedWhenItsLastPortIsGone() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance()
+    _ = try fixture.ask(.instantiate(id, connected))
+    let network = try #require(fixture.core.state.networks.values.first { $0.name == "outside" })
+    _ = try fixture.ask(.terminate(id, TerminateVnfRequest())) { action in
+      if case .releaseAttachment = action { true } else { false }
+    }
+    #expect(fixture.core.state.instances[id]?.settled.isInstantiated == false)
+    let early = refusal(&fixture, .deleteNetwork(network.id))
+    #expect(early?.code == .conflict)
+    #expect(early?.message.contains("still has ports of one, which are being removed") == true)
+    try fixture.perform(fixture.undone)
+    #expect(refusal(&fixture, .deleteNetwork(network.id)) == nil)
+  }
+
+  @Test func aFixedAddressIsOneVnfcs() throws {
+    var content = Simulation.content
+    content.descriptor.flavours[0].vdus[0].maximumInstances = 2
+    content.descriptor.flavours[0].scalingAspects = [
+      ScalingAspect(id: "width", name: "width", maximumLevel: 1, deltas: ["front": [1]])
+    ]
+    var fixture = try Fixture()
+    let id = try fixture.instance(of: content)
+    let network = try #require(fixture.core.state.networks.values.first { $0.name == "outside" })
+    let prefix = try #require(network.subnets.first).prefix
+    let address = IPAddress(family: prefix.address.family, value: prefix.address.value + 9)
+    let fixed = InstantiateVnfRequest(
+      connections: ["out": .init(network: "outside", addresses: [address])])
+    _ = try fixture.ask(.instantiate(id, fixed))
+    let before = fixture.core.state.vnfcs
+    let request = Request.scale(id, ScaleVnfRequest(direction: .out, aspect: "width", steps: 1))
+    let outcome = fixture.core.step(
+      .request(request, tenant: .default, actor: "t", token: 1), at: fixture.now)
+    #expect(outcome.changes.isEmpty && outcome.actions.isEmpty)
+    #expect(fixture.core.state.vnfcs == before && fixture.core.state.openOperations.isEmpty)
+    let error = #expect(throws: NFVError.self) { try outcome.answers[0].1.get() }
+    #expect(error?.code == .conflict)
+    #expect(
+      error?.message.contains("fixed address \(address) of the connection point out is taken")
+        == true, "\(String(describing: error))")
   }
 
   /// A restored backup of the store does not know what was made since; that may be wanted.

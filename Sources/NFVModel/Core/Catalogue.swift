@@ -200,10 +200,19 @@ extension Core {
         $0.external.values.contains { $0.network == id }
       }
     }
-    guard users.isEmpty, (state.instancesOfNetwork[id] ?? []).isEmpty else {
+    guard users.isEmpty else {
       throw NFVError(
         .conflict,
         "the network \(network.name) is used by \(list(users.map(\.name))); terminate them first")
+    }
+    // Addresses are given back when nothing on the host can answer for them any more.
+    let leaving = state.instancesOfNetwork[id] ?? []
+    guard leaving.isEmpty else {
+      let names = leaving.map { state.instances[$0]?.name ?? "a deleted VNF (\($0))" }
+      throw NFVError(
+        .conflict,
+        "the network \(network.name) still has ports of \(list(names)), which are being removed from "
+          + "the host; delete it again in a moment")
     }
     remove(id, &outcome)
   }
@@ -405,7 +414,8 @@ struct AddressAllocation {
           throw NFVError(
             .conflict,
             "the fixed address \(list(candidates.map(\.description))) of \(what) is taken on the "
-              + "network \(network.name)")
+              + "network \(network.name); each Vnfc needs one of its own: give the point more fixed "
+              + "addresses, or none, at instantiation")
         }
         address = free
       }

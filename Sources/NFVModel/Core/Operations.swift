@@ -412,7 +412,8 @@ extension Core {
       else { continue }
       let id = identifiers.identifier(PortID.self)
       let addresses = try allocation.allocate(
-        on: network, fixed: connection?.addresses ?? [], for: "\(vdu.id).\(cpd.id)")
+        on: network, fixed: connection?.addresses ?? [],
+        for: external.map { "the connection point \($0.id)" } ?? "\(vdu.id).\(cpd.id)")
       ports.append(
         Port(
           id: id, cpd: cpd.id, externalCpd: external?.id, network: networkID,
