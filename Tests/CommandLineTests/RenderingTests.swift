@@ -166,6 +166,34 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         """)
   }
 
+  @Test func theHostWithItsPools() throws {
+    let info = try json(
+      """
+      {"version":"0.1","storeId":"s1","hostId":"local","processId":42,\
+      "technologies":["container","unikernel"],"accelerators":{"unikernel":"tcg"},"pools":[\
+      {"tenant":"default","technology":"unikernel","image":"sha256:0123456789abcdef","ports":2,\
+      "memoryLimitBytes":4194304,"size":3,"waiting":2,"memoryBytes":25165824},\
+      {"tenant":"other","technology":"unikernel","image":"sha256:1","ports":1,\
+      "memoryLimitBytes":8388608,"size":3,"waiting":0,"memoryBytes":0}]}
+      """)
+    #expect(
+      hostDescription(info, color: false) == """
+        Host:             local
+        Daemon:           martletd 0.1, process 42
+        Store:            s1
+        Technologies:     container, unikernel (tcg)
+        Memory of pools:  24 MiB
+
+        Pools
+          TENANT   TECHNOLOGY  IMAGE                 PORTS  MEMORY LIMIT  WAITING  OF  MEMORY
+          default  unikernel   sha256:0123456789ab…      2         4 MiB        2   3  24 MiB
+          other    unikernel   sha256:1                  1         8 MiB        0   3     0 B
+
+        """)
+    let none = try json(#"{"hostId":"local","technologies":["container"],"pools":[]}"#)
+    #expect(!hostDescription(none, color: false).contains("ools"))
+  }
+
   @Test func plots() {
     #expect(plot(start: 0, duration: 100, of: 100, width: 4) == "████")
     #expect(plot(start: 50, duration: 1, of: 100, width: 4) == "  ▏")

@@ -19,6 +19,14 @@ struct PoolTests {
     var pools: [Pool]
   }
 
+  private struct Usage: Decodable {
+    struct Port: Decodable { var receivedPacketsPerSecond: Double? }
+    var technology: String
+    var cpuPercent: Double?
+    var memoryBytes: Int64
+    var ports: [Port]
+  }
+
   private func pools(_ platform: Platform) async throws -> [Info.Pool] {
     let client = Client(.unixSocket(platform.socket))
     defer { client.close() }
@@ -55,6 +63,7 @@ struct PoolTests {
     let metrics = String(
       decoding: try await client.send(HTTPRequest(.get, "/metrics")).body, as: UTF8.self)
     client.close()
+    #expect(try platform.martlet(["describe", "host"]).contains("Memory of pools:"))
     #expect(metrics.contains("martlet_pool_waiting{") && metrics.contains("martlet_pool_memory"))
 
     try await platform.runResponder("u2", "network=lan,10.9.0.11")
@@ -70,6 +79,16 @@ struct PoolTests {
     #expect(try await pools(platform).isEmpty)
     #expect(try platform.instance("u2").workloads == claimed.workloads)
     #expect(try platform.connects(to: 11))
+    // By the name that it had while it waited, its output, figures and links are the member's.
+    #expect(try platform.martlet(["logs", "u2"]).contains("ready"))
+    let pings = try platform.join("lan", name: "mtest-pool", address: [10, 9, 0, 101])
+    _ = try pings.run(
+      "/bin/sh", ["-c", "ping -q -i 0.01 -c 300 -W 1 10.9.0.11 >/dev/null 2>&1 &"])
+    let text = try platform.martlet(["top", "u2", "--once", "-o", "json"])
+    let usage = try JSONDecoder().decode([Usage].self, from: Data(text.utf8))
+    #expect(usage.count == 1 && usage.first?.technology == "unikernel", "\(text)")
+    #expect((usage.first?.cpuPercent ?? 0) > 0 && (usage.first?.memoryBytes ?? 0) > 4 << 20)
+    #expect((usage.first?.ports.first?.receivedPacketsPerSecond ?? 0) > 10, "\(text)")
     try await eventually("nothing waits any more", within: .seconds(10)) {
       try platform.runningGroups() == 2
     }

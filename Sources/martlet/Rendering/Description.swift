@@ -12,6 +12,13 @@ func description(of value: JSONValue, _ kind: Kind, now: Timestamp, color: Bool)
   return page.text
 }
 
+/// What a daemon says about itself and its host (`/martlet/v1/info`), in sections for reading.
+func hostDescription(_ info: JSONValue, color: Bool) -> String {
+  var page = Page(color: color, now: .now)
+  page.describeHost(info)
+  return page.text
+}
+
 /// A text that grows by facts, headings and tables.
 private struct Page {
   var color: Bool
@@ -247,6 +254,37 @@ private struct Page {
           ]
         }))
     section("User's data", members(package["userDefinedData"]))
+  }
+
+  mutating func describeHost(_ info: JSONValue) {
+    let technologies = info["technologies"].elements.map { technology in
+      let accelerator = info["accelerators", technology.text].text
+      return accelerator.isEmpty ? technology.text : "\(technology.text) (\(accelerator))"
+    }
+    let pools = info["pools"].elements
+    let memory = pools.compactMap { $0["memoryBytes"].integer }.reduce(0, +)
+    facts([
+      ("Host", Cell(info["hostId"].text)),
+      ("Daemon", Cell("martletd \(info["version"].text), process \(info["processId"].text)")),
+      ("Store", Cell(info["storeId"].text)),
+      ("Technologies", Cell(technologies.joined(separator: ", "))),
+      ("Memory of pools", Cell(pools.isEmpty ? "" : octets(memory))),
+    ])
+    section(
+      "Pools",
+      Table(
+        titles: [
+          "TENANT", "TECHNOLOGY", "IMAGE", "PORTS", "MEMORY LIMIT", "WAITING", "OF", "MEMORY",
+        ], alignedRight: [3, 4, 5, 6, 7],
+        rows: pools.map {
+          [
+            Cell($0["tenant"].text), Cell($0["technology"].text),
+            Cell($0["image"].text.truncated(to: 20)), Cell($0["ports"].text),
+            Cell($0["memoryLimitBytes"].integer.map { octets($0) } ?? ""),
+            Cell($0["waiting"].text), Cell($0["size"].text),
+            Cell($0["memoryBytes"].integer.map { octets($0) } ?? ""),
+          ]
+        }))
   }
 
   mutating func describeNetwork(_ network: JSONValue) {
