@@ -43,6 +43,10 @@ extension Lifecycle {
     case .awaitReady(let id): try await awaitReady(id)
     case .activateAttachment(let id):
       try await host.network.activate(try await run(id).attachments)
+    case .configureWorkload(let id, _):
+      let run = try await run(id)
+      guard run.driver.capabilities[run.vdu.technology]?.configures == true else { return }
+      try await (run.driver as? any Configuring)?.configure(run.specification)
     case .retireWorkload(let id, let grace):
       try await driver(of: id)?.stop(id, grace: grace)
       try await host.network.release(attachments(of: id))
@@ -188,8 +192,9 @@ extension Lifecycle {
       hostName: Self.hostName(instance.name, vnfc), image: image, command: vdu.command,
       environment: vdu.environment, cpuMillicores: vdu.cpuMillicores,
       memoryBytes: vdu.memoryBytes, writableLayerBytes: vdu.writableLayerBytes,
-      linuxCapabilities: vdu.linuxCapabilities, document: encoded, files: files,
-      volumes: vdu.storages.map { .init(id: $0.id, sizeBytes: $0.sizeBytes) }, ports: vnfc.ports,
+      linuxCapabilities: vdu.linuxCapabilities, document: encoded, generation: document.generation,
+      files: files, volumes: vdu.storages.map { .init(id: $0.id, sizeBytes: $0.sizeBytes) },
+      ports: vnfc.ports,
       forwards: vdu.forwards, addressOwner: vdu.addressOwner ?? .kernel)
     return Run(
       driver: driver, vdu: vdu, attachments: attachments(of: id), specification: specification)

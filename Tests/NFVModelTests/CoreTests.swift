@@ -398,8 +398,8 @@ import Testing
       (["vnfInstanceName": .string("taken")], .conflict, "taken"),
       (["metadata": .string("a")], .malformed, "must be an object"),
       (
-        ["metadata": .object(["a": .string(String(repeating: "a", count: 70_000))])], .tooLarge,
-        "65536"
+        ["metadata": .object(["a": .string(String(repeating: "a", count: 300_000))])], .tooLarge,
+        "262144"
       ),
     ] as [([String: JSONValue], NFVError.Code, String)] {
       let error = refusal(&fixture, modify(id, patch))

@@ -31,6 +31,10 @@ struct Simulation {
     var networks: [NetworkID: TenantID] = [:]
     var volumes: Set<VnfcID> = []
     var ready: Set<WorkloadID> = []
+    /// Of the document that each was told last.
+    var generations: [WorkloadID: Int] = [:]
+    /// Of the document that each refused last.
+    var refused: [WorkloadID: Int] = [:]
     /// Every identity that ever had a name on this host.
     var used: Set<WorkloadID> = []
   }
@@ -116,7 +120,7 @@ struct Simulation {
     guard let instance = instances.randomElement(using: &generator), instances.count > 1 else {
       return .createInstance(CreateVnfRequest(vnfd: "sim"))
     }
-    switch Int.random(in: 0..<15, using: &generator) {
+    switch Int.random(in: 0..<17, using: &generator) {
     case 0: return .createInstance(CreateVnfRequest(vnfd: "sim"))
     case 1...4:
       return .instantiate(
@@ -131,6 +135,12 @@ struct Simulation {
     case 12:
       return .modifyInfo(
         instance, ModifyVnfInfoRequest(patch: ["metadata": .object(["n": .integer(Int64(token))])]))
+    case 13, 14:
+      // A document with an odd number is refused by some.
+      return .modifyInfo(
+        instance,
+        ModifyVnfInfoRequest(
+          patch: ["vnfConfigurableProperties": .object(["q": .integer(Int64(token))])]))
     default:
       guard let operation = operations.randomElement(using: &generator) else {
         return .terminate(instance, TerminateVnfRequest())
@@ -184,8 +194,10 @@ struct Simulation {
   }
 
   private mutating func observe() throws {
-    let workloads = world.workloads.map { ObservedWorkload(id: $0.key, phase: $0.value) }
-      .sorted { $0.id < $1.id }
+    let workloads = world.workloads.map {
+      ObservedWorkload(id: $0.key, phase: $0.value, generation: world.generations[$0.key])
+    }
+    .sorted { $0.id < $1.id }
     let links = workloads.map {
       ObservedNetworks.Link(workload: $0.id, port: "p", isActive: world.active.contains($0.id))
     }
@@ -253,10 +265,11 @@ struct Simulation {
       acknowledged.remove(id)
       noted[id] = nil
     case (.modifyInfo(let id, let request)?, .success(.operation(let operation))):
+      guard let number = Self.number(request.patch["metadata"]) else { break }
       guard operation.state == .completed else {
         throw Violation(description: "a MODIFY_INFO was answered as \(operation.state)")
       }
-      noted[id] = Self.number(request.patch["metadata"])
+      noted[id] = number
     default: break
     }
   }
@@ -281,6 +294,7 @@ struct Simulation {
         throw Violation(description: "\(id) was used twice")
       }
       world.workloads[id] = .prepared
+      world.generations[id] = document(of: id).generation
       if core.state.vnfcs[id.vnfc]?.vdu == "front" {
         world.volumes.insert(id.vnfc)
         guard !world.workloads.contains(where: { $0.key.vnfc == id.vnfc && $0.value == .running })
@@ -306,6 +320,16 @@ struct Simulation {
         throw Violation(description: "activated \(id), which is not ready")
       }
       world.active.insert(id)
+    case .configureWorkload(let id, _):
+      guard world.workloads[id] == .running else { return error }
+      let (generation, parameters) = document(of: id)
+      if case .integer(let number)? = parameters["q"], number % 2 == 1,
+        id.vnfc.rawValue.utf8.first.map({ $0 % 2 == 1 }) == true
+      {
+        world.refused[id] = generation
+        return NFVError(.unprocessable, "parameters.q: it is odd")
+      }
+      world.generations[id] = generation
     case .retireWorkload(let id, _):
       if world.workloads[id] != nil { world.workloads[id] = .exited(.killed(signal: 9)) }
       world.active.remove(id)
@@ -322,6 +346,13 @@ struct Simulation {
       world.volumes.remove(vnfc)
     }
     return fails ? error : nil
+  }
+
+  /// What a function would be told now.
+  private func document(of id: WorkloadID) -> (generation: Int, parameters: [String: JSONValue]) {
+    let instance = core.state.vnfcs[id.vnfc].flatMap { core.state.instances[$0.instance] }
+    let wanted = instance?.target ?? instance?.settled
+    return (wanted?.generation ?? 0, wanted?.parameters ?? [:])
   }
 
   // MARK: What must hold
@@ -402,6 +433,12 @@ struct Simulation {
       guard phase == .running, world.active.contains(id), core.state.serving(id.vnfc) == id else {
         throw Violation(description: "at rest \(id) is \(phase) and does not serve")
       }
+      let wanted = document(of: id).generation
+      guard world.generations[id] == wanted || world.refused[id] == wanted else {
+        throw Violation(
+          description:
+            "at rest \(id) has the document \(world.generations[id] ?? -1), not \(wanted)")
+      }
     }
   }
 
@@ -450,7 +487,7 @@ struct Simulation {
           scalingAspects: [
             ScalingAspect(id: "width", name: "width", maximumLevel: 2, deltas: ["back": [1]])
           ])
-      ]),
+      ], modifiable: .init(configurableProperties: ["q": .init(default: .integer(0))])),
     digest: "sha256:0", size: 0, images: ["a": "sha256:1"], templates: [:])
 }
 

@@ -30,7 +30,7 @@ public final class SimulatedHost: Sendable {
 
   /// What can be made to fail.
   public enum Fault: Sendable, Hashable {
-    case prepare, start, attach, image
+    case prepare, start, configure, attach, image
   }
 
   public let exits: AsyncStream<WorkloadExit>
@@ -68,7 +68,23 @@ public final class SimulatedHost: Sendable {
 
 // MARK: Workloads
 
-extension SimulatedHost: VolumeKeeping {
+extension SimulatedHost: VolumeKeeping, Configuring {
+  public func configure(_ specification: WorkloadSpecification) async throws(NFVError) {
+    try check(.configure)
+    _ = try running(specification.id)
+    state.withLock { state in
+      state.workloads[specification.id]?.specification = specification
+      state.workloads[specification.id]?.log += Array(
+        "\(specification.hostName): takes over its configuration \(specification.generation)\n".utf8
+      )
+    }
+  }
+
+  /// One counter: how many configurations it was given.
+  public func counters(of workload: WorkloadID) async throws(NFVError) -> [FunctionCounter] {
+    [.init(name: "configuration", value: UInt64(try running(workload).specification.generation))]
+  }
+
   public func vnfcsWithVolumes() async throws(NFVError) -> Set<VnfcID> {
     state.withLock(\.vnfcsWithVolumes)
   }
@@ -80,7 +96,8 @@ extension SimulatedHost: VolumeKeeping {
   public var capabilities: [Technology: DriverCapabilities] {
     let all = DriverCapabilities(
       attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
-      executesCommands: true, hasConsole: false, pauses: false, keepsVolumes: false)
+      executesCommands: true, hasConsole: false, pauses: false, keepsVolumes: false,
+      configures: true)
     return Dictionary(uniqueKeysWithValues: Technology.allCases.map { ($0, all) })
   }
 
@@ -139,8 +156,11 @@ extension SimulatedHost: VolumeKeeping {
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
     state.withLock { state in
-      state.workloads.map { ObservedWorkload(id: $0.key, phase: $0.value.phase) }
-        .sorted { $0.id < $1.id }
+      state.workloads.map {
+        ObservedWorkload(
+          id: $0.key, phase: $0.value.phase, generation: $0.value.specification.generation)
+      }
+      .sorted { $0.id < $1.id }
     }
   }
 

@@ -8,6 +8,8 @@ public enum Action: Sendable, Hashable {
   case startWorkload(WorkloadID)
   case awaitReady(WorkloadID)
   case activateAttachment(WorkloadID)
+  /// A running function is handed its document, of this generation or a later one.
+  case configureWorkload(WorkloadID, generation: Int)
   /// The processes end and the ports are cut off.
   case retireWorkload(WorkloadID, grace: Duration)
   /// All that is left is removed; then the addresses are free.
@@ -29,7 +31,8 @@ public enum Action: Sendable, Hashable {
     case .removeNetwork(let network, _): .network(network)
     case .ensureImage(let digest): .image(digest)
     case .prepareAttachment(let id, _), .startWorkload(let id), .awaitReady(let id),
-      .activateAttachment(let id), .retireWorkload(let id, _), .releaseAttachment(let id):
+      .activateAttachment(let id), .configureWorkload(let id, _), .retireWorkload(let id, _),
+      .releaseAttachment(let id):
       .workload(id)
     case .removeVolumes(let vnfc): .volumes(vnfc)
     }
@@ -45,6 +48,7 @@ public enum Action: Sendable, Hashable {
     case .startWorkload: "startWorkload"
     case .awaitReady: "awaitReady"
     case .activateAttachment: "activateAttachment"
+    case .configureWorkload: "configureWorkload"
     case .retireWorkload: "retireWorkload"
     case .releaseAttachment: "releaseAttachment"
     case .removeVolumes: "removeVolumes"

@@ -106,6 +106,9 @@ public struct Core: Sendable {
       } else {
         workload.exit = .unknown
       }
+      // What no driver has kept is what was settled.
+      let instance = state.vnfcs[found.id.vnfc].flatMap { state.instances[$0.instance] }
+      workload.generation = found.generation ?? instance?.settled.generation ?? 0
       switch found.phase {
       case .prepared: workload.exit = .unknown
       case .running: break
@@ -211,6 +214,8 @@ public struct Core: Sendable {
         workload.phase = .serving
         workload.isActive = true
       }
+    case .configureWorkload(let id, let generation):
+      endTelling(id, generation, result, at: now, &outcome)
     case .retireWorkload(let id, _):
       guard var workload = state.workloads[id] else { return }
       if let error = result.error {
@@ -280,7 +285,7 @@ public struct Core: Sendable {
     recordAndConverge(id, result, at: now, &outcome)
   }
 
-  private mutating func recordAndConverge(
+  mutating func recordAndConverge(
     _ id: WorkloadID, _ result: ActionResult, at now: Timestamp, _ outcome: inout Outcome
   ) {
     guard let vnfc = state.vnfcs[id.vnfc] else {
@@ -333,7 +338,8 @@ public struct Core: Sendable {
       failOperation(of: instance.id, error, at: now, &outcome)
     } else if goal(of: instance).running[vnfc.id] != nil {
       let hadServed =
-        workload.phase == .serving && now - workload.since >= policy.forgetAfter
+        (workload.phase == .serving || workload.phase == .configuring)
+        && now - workload.since >= policy.forgetAfter
       let failures = (hadServed ? 0 : vnfc.restart?.failures ?? 0) + 1
       let since = vnfc.restart?.outageSince ?? now
       vnfc.restart = Vnfc.Restart(

@@ -1,6 +1,9 @@
 extension Core {
-  /// Changes what is kept with an instance (SOL003 5.4.3.3.4). Nothing on the host is concerned: the
-  /// operation ends in the commit that opens it, with all of its states told.
+  /// Changes what is kept with an instance (SOL003 5.4.3.3.4).
+  ///
+  /// Where that changes the parameters of functions that run, the operation ends when these have taken
+  /// them over. Else nothing on the host is concerned, and it ends in the commit that opens it, with
+  /// all of its states told.
   mutating func modifyInfo(
     _ id: VnfInstanceID, _ request: ModifyVnfInfoRequest, _ tenant: TenantID, _ actor: String,
     at now: Timestamp, _ outcome: inout Outcome
@@ -23,17 +26,131 @@ extension Core {
     try instance.setModifiable(after)
     try checkName(instance.name, of: id, tenant)
     try check(instance.info, of: instance, isComplete: instance.settled.isInstantiated)
+    let shown = instance.modifiableAttributes
+    let changed = shown.filter { before[$0.key] != $0.value }
+    if changed[VnfInstance.Attribute.configurableProperties.rawValue] != nil,
+      instance.settled.isInstantiated
+    {
+      return reconfigure(
+        instance, from: before, changed, .object(request.patch), actor, at: now, &outcome)
+    }
 
     var operation = VnfLcmOpOcc(
       id: identifiers.identifier(), tenant: tenant, instance: id, operation: .modifyInfo,
       state: .starting, startTime: now, actor: actor, parameters: .object(request.patch))
-    let shown = instance.modifiableAttributes
-    operation.changedInfo = shown.filter { before[$0.key] != $0.value }
+    operation.changedInfo = changed
     notify(operation, at: now, &outcome)
     enter(.processing, &operation, at: now, &outcome)
     commit(.putInstance(instance), &outcome)
     enter(.completed, &operation, at: now, &outcome)
     return operation
+  }
+
+  /// Converges to functions that have taken the instance's configurable properties over.
+  private mutating func reconfigure(
+    _ instance: VnfInstance, from before: [String: JSONValue], _ changed: [String: JSONValue],
+    _ patch: JSONValue, _ actor: String, at now: Timestamp, _ outcome: inout Outcome
+  ) -> VnfLcmOpOcc {
+    var instance = instance
+    // What they were until now is there to go back to, also where no function was told of them yet.
+    if case .object(let values)? = before[VnfInstance.Attribute.configurableProperties.rawValue] {
+      instance.settled.parameters.merge(values) { $1 }
+    }
+    var target = instance.settled
+    target.parameters = configured(target.parameters, by: instance.info, of: instance)
+    target.generation += 1
+    return open(
+      .modifyInfo, instance, target, patch, actor, changedInfo: changed, at: now, &outcome)
+  }
+
+  /// The parameters of an instance's functions, with the values of its configurable properties; one
+  /// without value is as the descriptor has it.
+  func configured(
+    _ parameters: [String: JSONValue], by info: VnfInfo, of instance: VnfInstance
+  ) -> [String: JSONValue] {
+    guard let descriptor = state.packages[instance.package]?.content?.descriptor else {
+      return parameters
+    }
+    var result = parameters
+    for (name, declared) in descriptor.modifiable.configurableProperties {
+      var value = declared.default
+      if value == .null { value = nil }
+      result[name] =
+        info.configurableProperties[name] ?? value ?? descriptor.parameters[name]?.default
+    }
+    return result
+  }
+
+  /// The modification that functions of an instance are about to take over.
+  func modification(of id: VnfInstanceID) -> VnfLcmOpOcc? {
+    guard let operation = state.instances[id]?.openOperation.flatMap({ state.openOperations[$0] }),
+      operation.operation == .modifyInfo, operation.state == .processing
+    else { return nil }
+    return operation
+  }
+
+  /// A function has taken its document over, refused it, or was not reached.
+  mutating func endTelling(
+    _ id: WorkloadID, _ generation: Int, _ result: ActionResult, at now: Timestamp,
+    _ outcome: inout Outcome
+  ) {
+    guard var workload = state.workloads[id], workload.phase == .configuring else { return }
+    let hadEnded = workload.exit != nil
+    workload.phase = hadEnded ? .prepared : .serving
+    workload.tellNotBefore = nil
+    let instance = state.vnfcs[id.vnfc].flatMap { state.instances[$0.instance] }
+    var failed: VnfLcmOpOcc?
+    if let error = result.error, !hadEnded {
+      if let instance, instance.target?.generation == generation {
+        failed = modification(of: instance.id)
+      }
+      if failed == nil {
+        // It goes on with what it has. What it refuses now it would refuse again.
+        if error.code == .unprocessable {
+          workload.generation = generation
+        } else {
+          workload.tellNotBefore = now + .seconds(10)
+        }
+      }
+    } else if result.error == nil {
+      workload.generation = generation
+    }
+    state.set(id, workload)
+    if let error = result.error, let instance, var failed {
+      if error.code == .unprocessable {
+        failed.error = error
+        refuse(&failed, of: instance, at: now, &outcome)
+      } else {
+        failOperation(of: instance.id, error, at: now, &outcome)
+      }
+    }
+    recordAndConverge(id, result, at: now, &outcome)
+  }
+
+  /// Ends a modification that a function refuses: another try would come to the same. Functions that
+  /// have taken it over already are told what was before.
+  private mutating func refuse(
+    _ operation: inout VnfLcmOpOcc, of instance: VnfInstance, at now: Timestamp,
+    _ outcome: inout Outcome
+  ) {
+    var settled = instance
+    restoreConfiguration(of: &settled)
+    settled.target = nil
+    settled.openOperation = nil
+    operation.forgetConfiguration()
+    enter(.failed, &operation, at: now, &outcome)
+    commit(.putInstance(settled), &outcome)
+  }
+
+  /// Gives an instance's configurable properties the values that its functions had before the
+  /// modification that is open, as a configuration of its own: who took over the other one is told.
+  func restoreConfiguration(of instance: inout VnfInstance) {
+    guard let target = instance.target else { return }
+    let declared = state.packages[instance.package]?.content?.descriptor.modifiable
+    for name in (declared?.configurableProperties ?? [:]).keys {
+      instance.info.configurableProperties[name] = instance.settled.parameters[name]
+    }
+    instance.settled.generation = target.generation + 1
   }
 
   static func defaultName(of id: VnfInstanceID) -> String { "vnf-\(id.rawValue.prefix(8))" }
@@ -56,6 +173,12 @@ extension Core {
     of instance: VnfInstance, at request: InstantiateVnfRequest
   ) throws(NFVError) -> VnfInfo {
     var info = instance.info
+    let declared = state.packages[instance.package]?.content?.descriptor.modifiable
+    // A parameter that can be changed later is what a property begins with.
+    for (name, value) in request.parameters
+    where declared?.configurableProperties[name] != nil && value != .null {
+      info.configurableProperties[name] = value
+    }
     info.configurableProperties.merge(patch: request.configurableProperties)
     info.extensions.merge(patch: request.extensions)
     try check(info, of: instance, isComplete: true)
@@ -89,6 +212,13 @@ extension Core {
       }
     }
     try info.checkSize(of: instance.name)
+  }
+}
+
+extension VnfLcmOpOcc {
+  /// The configurable properties were not changed after all.
+  mutating func forgetConfiguration() {
+    changedInfo?[VnfInstance.Attribute.configurableProperties.rawValue] = nil
   }
 }
 
@@ -138,7 +268,7 @@ extension VnfInstance {
 
 extension VnfInfo {
   /// In octets, about: what a client keeps with an instance is in the daemon's memory.
-  private static let maximumSize = 64 << 10
+  private static let maximumSize = 256 << 10
 
   /// Declared values that the descriptor gives.
   init(defaultsOf declared: VnfDescriptor.Modifiable) {

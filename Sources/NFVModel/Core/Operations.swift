@@ -45,6 +45,7 @@ extension Core {
       instance.info = try info(of: instance, at: request)
       var (target, networks) = try instantiatedState(of: instance, request)
       let flavour = try flavour(of: instance, target)
+      target.parameters = configured(target.parameters, by: instance.info, of: instance)
       let level = try level(request.instantiationLevel, of: flavour)
       target.scale = level.scale
       let made = try setCounts(level.instances, of: instance, &target, new: networks)
@@ -134,13 +135,15 @@ extension Core {
   // MARK: Occurrences
 
   /// Opens an operation: from here on the instance converges to `target`.
-  private mutating func open(
+  mutating func open(
     _ type: LcmOperationType, _ instance: VnfInstance, _ target: VnfState, _ body: JSONValue,
-    _ actor: String, at now: Timestamp, _ outcome: inout Outcome
+    _ actor: String, changedInfo: [String: JSONValue]? = nil, at now: Timestamp,
+    _ outcome: inout Outcome
   ) -> VnfLcmOpOcc {
     var operation = VnfLcmOpOcc(
       id: identifiers.identifier(), tenant: instance.tenant, instance: instance.id,
       operation: type, state: .starting, startTime: now, actor: actor, parameters: body)
+    operation.changedInfo = changedInfo
     let before = instance.settled.vnfcs
     for (id, floor) in target.vnfcs.sorted(by: { $0.key < $1.key }) where before[id] != floor {
       operation.affected.append(
@@ -191,7 +194,8 @@ extension Core {
     var settled = instance
     if let target = instance.target {
       switch operation.operation {
-      case .instantiate, .modifyInfo: break
+      case .instantiate: break
+      case .modifyInfo: restoreConfiguration(of: &settled)
       case .terminate:
         settled.settled.vnfcs = instance.settled.vnfcs.filter { isAlive($0.key) }
       case .operate:
@@ -215,6 +219,7 @@ extension Core {
     settled.target = nil
     settled.openOperation = nil
     var failed = operation
+    if failed.operation == .modifyInfo { failed.forgetConfiguration() }
     enter(.failed, &failed, at: now, &outcome)
     commit(.putInstance(settled), &outcome)
     forgetFailures(of: settled, &outcome)

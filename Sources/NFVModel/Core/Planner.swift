@@ -6,6 +6,8 @@ struct Goal: Sendable, Hashable {
   var kept: Set<VnfcID>
   /// Whether what is not wanted is ended; not while the client decides (FAILED_TEMP).
   var sweeps: Bool
+  /// Of the document that those that run shall have been told; nil: whatever they have.
+  var generation: Int?
 }
 
 extension Core {
@@ -15,7 +17,7 @@ extension Core {
       Goal(
         running: wanted.isInstantiated && wanted.operational == .started ? wanted.vnfcs : [:],
         kept: Set(instance.settled.vnfcs.keys).union(instance.target?.vnfcs.keys ?? [:].keys),
-        sweeps: true)
+        sweeps: true, generation: wanted.generation)
     }
     guard let target = instance.target, let id = instance.openOperation,
       let operation = state.openOperations[id]
@@ -44,7 +46,7 @@ extension Core {
     var isReached = true
     for vnfc in state.vnfcs(of: id) {
       if let floor = goal.running[vnfc.id] {
-        if !run(vnfc, floor: floor, sweeps: goal.sweeps, at: now, &outcome) { isReached = false }
+        if !run(vnfc, floor: floor, goal, at: now, &outcome) { isReached = false }
       } else if goal.sweeps {
         if !end(vnfc, of: instance, at: now, &outcome) { isReached = false }
         if !goal.kept.contains(vnfc.id), (state.incarnations[vnfc.id] ?? []).isEmpty {
@@ -60,8 +62,9 @@ extension Core {
   /// Brings a wanted Vnfc one step nearer to serving.
   /// - Returns: whether it serves, and nothing else of it is left alive.
   private mutating func run(
-    _ vnfc: Vnfc, floor: Int, sweeps: Bool, at now: Timestamp, _ outcome: inout Outcome
+    _ vnfc: Vnfc, floor: Int, _ goal: Goal, at now: Timestamp, _ outcome: inout Outcome
   ) -> Bool {
+    let sweeps = goal.sweeps
     let all = (state.incarnations[vnfc.id] ?? []).sorted()
     let best = all.last { $0.incarnation >= floor && state.workloads[$0]!.isAlive }
     var isReached = false
@@ -77,6 +80,9 @@ extension Core {
           var healed = vnfc
           healed.restart?.outageSince = nil
           commit(.putVnfc(healed), &outcome)
+        }
+        if let generation = goal.generation, workload.generation < generation {
+          isReached = !tell(best, workload, generation, vnfc, at: now, &outcome)
         }
       default: break
       }
@@ -98,6 +104,23 @@ extension Core {
       if state.workloads[id]?.isAlive == true { isReached = false }
     }
     return isReached
+  }
+
+  /// Has a function that serves told its document as it is wanted now.
+  /// - Returns: whether something waits for that; not for another try after a failure, which is
+  ///   nobody's operation.
+  private mutating func tell(
+    _ id: WorkloadID, _ workload: State.Workload, _ generation: Int, _ vnfc: Vnfc,
+    at now: Timestamp, _ outcome: inout Outcome
+  ) -> Bool {
+    if let notBefore = workload.tellNotBefore, notBefore > now,
+      modification(of: vnfc.instance) == nil
+    {
+      wait(vnfc.instance, until: notBefore)
+      return false
+    }
+    act(.configureWorkload(id, generation: generation), .configuring, &outcome)
+    return true
   }
 
   /// Asks for a new incarnation, where its network and image are there and its time has come.
@@ -133,7 +156,11 @@ extension Core {
     // ready: a firewall without its rules would let everything pass. All else takes traffic from
     // the beginning.
     let isActive = serving(vnfc.id) == nil && vdu(of: vnfc)?.forwards != true
-    state.set(id, State.Workload(phase: .preparing, isActive: isActive, exit: nil, since: now))
+    var workload = State.Workload(phase: .preparing, isActive: isActive, exit: nil, since: now)
+    // Asked for with the document that is wanted now, or a later one.
+    let instance = state.instances[vnfc.instance]
+    workload.generation = (instance?.target ?? instance?.settled)?.generation ?? 0
+    state.set(id, workload)
     outcome.actions.append(.prepareAttachment(id, isActive: isActive))
   }
 
@@ -190,7 +217,8 @@ extension Core {
     }
     switch workload.phase {
     // What is under way ends first: a driver's calls for one workload never overlap.
-    case .preparing, .starting, .awaitingReady, .activating, .retiring, .releasing: break
+    case .preparing, .starting, .awaitingReady, .activating, .configuring, .retiring, .releasing:
+      break
     case .prepared, .started, .ready, .serving:
       act(.retireWorkload(id, grace: workload.exit == nil ? grace : .zero), .retiring, &outcome)
     case .retired: act(.releaseAttachment(id), .releasing, &outcome)

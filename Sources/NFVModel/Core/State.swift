@@ -44,6 +44,8 @@ public struct State: Sendable {
       case activating
       /// Ready and taking traffic.
       case serving
+      /// Serving, and being handed a document.
+      case configuring
       case retiring
       /// No process, ports cut off.
       case retired
@@ -58,12 +60,16 @@ public struct State: Sendable {
     var since: Timestamp
     /// After a failure of an action on it: when the next try may be.
     var notBefore: Timestamp?
+    /// Of the document that it was told last.
+    var generation = 0
+    /// After it could not be told a later one: when the next try may be.
+    var tellNotBefore: Timestamp?
 
     /// Its process is or will be there.
     var isAlive: Bool {
       switch phase {
       case .preparing, .prepared, .starting, .started, .awaitingReady, .ready, .activating,
-        .serving:
+        .serving, .configuring:
         exit == nil
       case .retiring, .retired, .releasing: false
       }
@@ -72,7 +78,8 @@ public struct State: Sendable {
     /// An action is under way on it.
     var isBusy: Bool {
       switch phase {
-      case .preparing, .starting, .awaitingReady, .activating, .retiring, .releasing: true
+      case .preparing, .starting, .awaitingReady, .activating, .configuring, .retiring, .releasing:
+        true
       case .prepared, .started, .ready, .serving, .retired: false
       }
     }
@@ -193,7 +200,7 @@ public struct State: Sendable {
 extension State.Workload {
   var isStarted: Bool {
     switch phase {
-    case .started, .awaitingReady, .ready, .activating, .serving: true
+    case .started, .awaitingReady, .ready, .activating, .serving, .configuring: true
     default: false
     }
   }

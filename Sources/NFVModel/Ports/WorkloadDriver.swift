@@ -13,10 +13,13 @@ public struct DriverCapabilities: Sendable, Hashable {
   public var pauses: Bool
   /// Gives block devices that outlive workloads.
   public var keepsVolumes: Bool
+  /// Hands a new document to a function that runs, where that has a control channel.
+  public var configures: Bool
 
   public init(
     attachmentKinds: Set<AttachmentKind>, reportsExitStatus: Bool, reportsOutOfMemory: Bool,
-    executesCommands: Bool, hasConsole: Bool, pauses: Bool, keepsVolumes: Bool
+    executesCommands: Bool, hasConsole: Bool, pauses: Bool, keepsVolumes: Bool,
+    configures: Bool = false
   ) {
     self.attachmentKinds = attachmentKinds
     self.reportsExitStatus = reportsExitStatus
@@ -25,6 +28,7 @@ public struct DriverCapabilities: Sendable, Hashable {
     self.hasConsole = hasConsole
     self.pauses = pauses
     self.keepsVolumes = keepsVolumes
+    self.configures = configures
   }
 }
 
@@ -76,6 +80,8 @@ public struct WorkloadSpecification: Sendable, Hashable {
   public var linuxCapabilities: [String]
   /// The document of the contract between platform and function: `/run/martlet/config.json`.
   public var document: [UInt8]
+  /// The document's own: a later document has a higher one.
+  public var generation: Int
   public var files: [File]
   /// In the order of the devices.
   public var volumes: [Volume]
@@ -89,7 +95,7 @@ public struct WorkloadSpecification: Sendable, Hashable {
     id: WorkloadID, technology: Technology, hostName: String, image: PreparedImage,
     command: [String]? = nil, environment: [String] = [], cpuMillicores: Int? = nil,
     memoryBytes: UInt64, writableLayerBytes: UInt64, maximumProcesses: Int = 512,
-    linuxCapabilities: [String] = [], document: [UInt8], files: [File] = [],
+    linuxCapabilities: [String] = [], document: [UInt8], generation: Int = 1, files: [File] = [],
     volumes: [Volume] = [], ports: [Port] = [], forwards: Bool = false,
     addressOwner: AddressOwner = .kernel
   ) {
@@ -105,6 +111,7 @@ public struct WorkloadSpecification: Sendable, Hashable {
     self.maximumProcesses = maximumProcesses
     self.linuxCapabilities = linuxCapabilities
     self.document = document
+    self.generation = generation
     self.files = files
     self.volumes = volumes
     self.ports = ports
@@ -141,10 +148,13 @@ public struct ObservedWorkload: Sendable, Hashable {
 
   public var id: WorkloadID
   public var phase: Phase
+  /// Of the document that it was told last, where the driver keeps that.
+  public var generation: Int?
 
-  public init(id: WorkloadID, phase: Phase) {
+  public init(id: WorkloadID, phase: Phase, generation: Int? = nil) {
     self.id = id
     self.phase = phase
+    self.generation = generation
   }
 }
 
@@ -271,6 +281,33 @@ public protocol Pausing: WorkloadDriver {
   func resume(_ workload: WorkloadID) async throws(NFVError)
 
   func isPaused(_ workload: WorkloadID) async throws(NFVError) -> Bool
+}
+
+/// Workloads whose functions may have a control channel, by which they take new documents over and
+/// tell what they count.
+public protocol Configuring: WorkloadDriver {
+  /// Hands the specification's document to the running function, which takes it over without losing
+  /// what it keeps, such as flows. One without control channel gets the document as it gets its first:
+  /// it reads it when it likes, at the latest when it starts again.
+  ///
+  /// - Throws: `unprocessable` with the function's own words where it refuses the document; then it
+  ///   goes on with the last one. Else it could not be asked.
+  func configure(_ specification: WorkloadSpecification) async throws(NFVError)
+
+  /// What the function has counted since its start, by its own names and in its order; empty where it
+  /// has no control channel.
+  func counters(of workload: WorkloadID) async throws(NFVError) -> [FunctionCounter]
+}
+
+/// Something that a function counts.
+public struct FunctionCounter: Sendable, Hashable {
+  public var name: String
+  public var value: UInt64
+
+  public init(name: String, value: UInt64) {
+    self.name = name
+    self.value = value
+  }
 }
 
 /// What a host's mandatory access control does to a workload.
