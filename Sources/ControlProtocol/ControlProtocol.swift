@@ -36,6 +36,9 @@ public enum ControlProtocol {
     public static let start = "martlet/start"
     /// Holds the contents of the start's files, named by their index.
     public static let files = "martlet/files"
+    /// Where a function listens that has a control channel of its own, a unix socket in the root that
+    /// it sees. It takes `hello`, `configure`, `functionCounters` and `stop`.
+    public static let control = "run/martlet/control"
   }
 
   /// What every `hello` begins with after its id and kind.
@@ -180,6 +183,17 @@ public struct GuestCounters: Sendable, Hashable {
   }
 }
 
+/// Something that a function counts.
+public struct FunctionCount: Sendable, Hashable {
+  public var name: String
+  public var value: UInt64
+
+  public init(name: String, value: UInt64) {
+    self.name = name
+    self.value = value
+  }
+}
+
 /// How far the function of a guest is.
 public enum GuestState: Sendable, Hashable {
   /// Its process exists.
@@ -196,7 +210,8 @@ public enum ControlRequest: Sendable, Hashable {
   case hello(version: UInt16)
   /// SIGTERM to the function; with its end comes the event `state`, and the machine goes off.
   case stop
-  /// Replaces the function's document at once and, where the function handles it, sends it SIGHUP.
+  /// Gives the function another document: by its control channel, and where that is taken, or there is
+  /// none, as its file, which is replaced at once. One that handles SIGHUP and has no channel is sent it.
   case configure(document: [UInt8])
   /// Answered by `done` when the command runs; then come `output`, and `exited` at last.
   case execute(GuestCommand)
@@ -209,6 +224,8 @@ public enum ControlRequest: Sendable, Hashable {
   case acknowledge(session: UInt64, octets: UInt32)
   /// Answered by `counters`.
   case counters
+  /// What the function itself counts; answered by `functionCounters`.
+  case functionCounters
 }
 
 /// What the init answers.
@@ -216,6 +233,8 @@ public enum ControlReply: Sendable, Hashable {
   case done
   case status(version: UInt16, GuestState)
   case counters(GuestCounters)
+  /// By the function's names and in its order; empty where it has no control channel.
+  case functionCounters([FunctionCount])
   /// It was not done, and why.
   case refused(String)
 }

@@ -37,6 +37,7 @@ extension ControlRequest {
       writer.put(session)
       writer.put(octets)
     case .counters: writer.put(UInt16(9))
+    case .functionCounters: writer.put(UInt16(10))
     }
     return try framed(writer)
   }
@@ -77,6 +78,7 @@ extension ControlRequest {
     case 7: self = .signal(session: try reader.get(), number: try reader.get())
     case 8: self = .acknowledge(session: try reader.get(), octets: try reader.get())
     case 9: self = .counters
+    case 10: self = .functionCounters
     default: throw .unknownTag(what: "request", tag: kind)
     }
   }
@@ -107,6 +109,12 @@ extension ControlMessage {
       case .refused(let why):
         writer.put(UInt16(104))
         writer.put(text: why)
+      case .functionCounters(let counters):
+        writer.put(UInt16(105))
+        writer.put(list: counters) { writer, counter in
+          writer.put(counter.name)
+          writer.put(counter.value)
+        }
       }
     case .event(let event):
       writer.put(UInt64(0))
@@ -147,6 +155,11 @@ extension ControlMessage {
             memoryTotal: try reader.get(), memoryAvailable: try reader.get(),
             processes: try reader.get())))
     case (104, 1...): self = .reply(id: id, .refused(try reader.getString()))
+    case (105, 1...):
+      let counters = try reader.getList { reader throws(WireError) in
+        FunctionCount(name: try reader.getString(), value: try reader.get())
+      }
+      self = .reply(id: id, .functionCounters(counters))
     case (201, 0): self = .event(.state(try GuestState(from: &reader)))
     case (202, 0):
       let session = try reader.get(UInt64.self)

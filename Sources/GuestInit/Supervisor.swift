@@ -29,6 +29,8 @@ final class Supervisor {
   private var sent = 0
   private var wasGreeted = false
   private var sessions: [UInt64: Session] = [:]
+  /// What the function was asked, by the host's requests.
+  private var questions: [UInt64: FunctionQuestion] = [:]
   private var watched: [Watch: Epoll.Events] = [:]
   /// When to give up waiting for somebody to tell of the end.
   private var deadline: UInt64?
@@ -66,7 +68,8 @@ final class Supervisor {
     while true {
       if case .running = state {} else if isKnown(lastWords) { return state }
       try watch()
-      for ready in try epoll.wait(milliseconds: deadline == nil ? -1 : 50) {
+      let isHurried = deadline != nil || !questions.isEmpty
+      for ready in try epoll.wait(milliseconds: isHurried ? 50 : -1) {
         if ready.descriptor == childSignals {
           _ = try? readSome(of: childSignals, limit: 1024)
           try reap()
@@ -77,6 +80,7 @@ final class Supervisor {
           serveSessions()
         }
       }
+      serveQuestions()
     }
   }
 
@@ -132,6 +136,8 @@ final class Supervisor {
     sent = 0
     reader.reset()
     for id in sessions.keys.sorted() { endSession(id) }
+    for question in questions.values { question.end() }
+    questions = [:]
   }
 
   private func send(_ message: ControlMessage) {
@@ -167,7 +173,7 @@ final class Supervisor {
         ? .status(version: version, state)
         : .refused("this image speaks version \(ControlProtocol.version), not \(version)")
     case .stop: return signalFunction(15)
-    case .configure(let document): return configure(document)
+    case .configure(let document): return configure(document, id)
     case .execute(let command): return execute(command, id)
     case .input(let session, let bytes, let isLast):
       return input(session, Session.PendingInput(request: id, bytes: bytes, isLast: isLast))
@@ -187,6 +193,7 @@ final class Supervisor {
       return .done
     case .acknowledge: return nil
     case .counters: return Counters.read()
+    case .functionCounters: return ask(request, id, otherwise: .functionCounters([]))
     }
   }
 
@@ -202,16 +209,51 @@ final class Supervisor {
     }
   }
 
-  private func configure(_ bytes: [UInt8]) -> ControlReply {
+  private func configure(_ bytes: [UInt8], _ id: UInt64) -> ControlReply? {
     guard bytes.count <= ControlProtocol.maximumDocument else {
       return .refused("the document has more than \(ControlProtocol.maximumDocument) octets")
     }
+    guard let reply = ask(.configure(document: bytes), id, otherwise: .done) else { return nil }
+    guard reply == .done else { return reply }
+    let written = write(bytes)
+    return written == .done && handlesHangUp ? signalFunction(1) : written
+  }
+
+  private func write(_ bytes: [UInt8]) -> ControlReply {
     do throws(SystemError) {
       try replaceFile(document, bytes, mode: 0o644)
+      return .done
     } catch {
       return .refused("\(error)")
     }
-    return handlesHangUp ? signalFunction(1) : .done
+  }
+
+  /// Hands a request to the function.
+  /// - Returns: nil where its answer comes later; `otherwise` where it has no control channel.
+  private func ask(
+    _ request: ControlRequest, _ id: UInt64, otherwise: ControlReply
+  ) -> ControlReply? {
+    guard questions[id] == nil else { return .refused("the request's id is in use") }
+    do throws(SystemError) {
+      guard let question = try FunctionQuestion(request, id) else { return otherwise }
+      questions[id] = question
+      return nil
+    } catch {
+      return .refused("the function's control channel: \(error)")
+    }
+  }
+
+  /// Answers what the function has answered.
+  private func serveQuestions() {
+    for id in questions.keys.sorted() {
+      guard var reply = questions[id]?.proceed(), let question = questions.removeValue(forKey: id)
+      else { continue }
+      question.end()
+      if case .configure(let document) = question.request, reply == .done {
+        reply = write(document)
+      }
+      send(.reply(id: id, reply))
+    }
   }
 
   /// Whether the function catches SIGHUP (proc(5), SigCgt), which ends whoever does not.
@@ -300,6 +342,9 @@ final class Supervisor {
       for (descriptor, events) in session.interest {
         wanted[Watch(session: id, descriptor: descriptor)] = events
       }
+    }
+    for (id, question) in questions {
+      wanted[Watch(session: id, descriptor: question.descriptor)] = question.interest
     }
     for (watch, _) in watched where wanted[watch] == nil {
       // Closed ones are gone by themselves.

@@ -60,6 +60,18 @@ public enum Confined {
     return try readRange(of: file, from: nil, limit: limit)
   }
 
+  /// What is at a path below `root`, as a place in the file tree only (`O_PATH`).
+  static func place(
+    _ path: String, in root: FileDescriptor
+  ) throws(SystemError) -> FileDescriptor {
+    FileDescriptor(
+      rawValue: Int32(
+        try systemCall("openat2", path) {
+          CLinux_openat2_in_root(
+            root.rawValue, path, UInt64(CLINUX_O_PATH | O_NOFOLLOW | O_CLOEXEC))
+        }))
+  }
+
   public static func makeFolder(
     _ folder: String, _ name: String, mode: UInt32, owner: Mount.Owner?, in root: FileDescriptor
   ) throws(SystemError) {

@@ -25,3 +25,12 @@ public func replaceFile(
   try systemCall("fchmod", draft) { fchmod(file.rawValue, mode) }
   try systemCall("rename", path) { rename(draft, path) }
 }
+
+/// Writes over a file in its place, for one that somebody has by itself, such as by a bind mount: not
+/// at once, so that who reads meanwhile may see some of each content.
+public func overwriteFile(_ path: String, _ bytes: [UInt8]) throws(SystemError) {
+  let file = try openFile(path, .write)
+  defer { try? file.close() }
+  try writeAll(bytes, to: file, path)
+  try systemCall("ftruncate", path) { ftruncate(file.rawValue, off_t(bytes.count)) }
+}

@@ -14,6 +14,16 @@ struct FunctionTemplate {
     }
   }
 
+  /// The parameters that may be changed while it runs, each with its type.
+  private var properties: [(name: String, type: String)] {
+    switch function {
+    case "firewall": [("rules", "list"), ("flows", "integer")]
+    case "nat44": [("ports", "string"), ("flows", "integer")]
+    case "loadbalancer": [("services", "list"), ("backends", "list"), ("flows", "integer")]
+    default: []
+    }
+  }
+
   private var forwards: Bool { function != "responder" }
   private var type: String { "org.example.\(name)" }
 
@@ -50,9 +60,10 @@ struct FunctionTemplate {
     node_types:
       \(type):
         derived_from: tosca.nodes.nfv.VNF
-
+    \(nodeProperties)
     # Without a data type for them, instances take any parameters; NetworkFunctions/README.md says
     # which the function knows.
+    \(dataTypes)
     topology_template:
       substitution_mappings:
         node_type: \(type)
@@ -160,6 +171,36 @@ struct FunctionTemplate {
     guard forwards else { return readiness }
     return capability("forwarding", [("enabled", "'true'")])
       + capability("ports", points.map { ($0, "router") }) + readiness
+  }
+
+  private var nodeProperties: String {
+    if properties.isEmpty { return "" }
+    return """
+          properties:
+            configurable_properties: { type: \(type).Properties, required: false }
+
+      """
+  }
+
+  private var dataTypes: String {
+    if properties.isEmpty { return "" }
+    let entries = properties.map { property in
+      let schema = property.type == "list" ? ", entry_schema: { type: map }" : ""
+      return "\(property.name): { type: \(property.type), required: false\(schema) }"
+    }
+    return """
+      # What `martlet vnf modify --property` changes while it runs.
+      data_types:
+        \(type).Properties:
+          derived_from: tosca.datatypes.nfv.VnfConfigurableProperties
+          properties:
+            additional_configurable_properties: { type: \(type).Configuration, required: false }
+        \(type).Configuration:
+          derived_from: tosca.datatypes.nfv.VnfAdditionalConfigurableProperties
+          properties:
+      \(indented(6, entries))
+
+      """
   }
 
   private func capability(_ name: String, _ values: [(String, String)]) -> [String] {

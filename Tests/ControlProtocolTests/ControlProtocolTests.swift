@@ -93,7 +93,7 @@ import Wire
     ControlRequest.stop, .configure(document: [123, 125]),
     .execute(GuestCommand(arguments: ["a"])), .input(session: 3, [1, 2, 3], isLast: true),
     .resize(session: 3, .init(rows: 1, columns: 2)), .signal(session: 3, number: 9),
-    .acknowledge(session: 3, octets: 65536), .counters,
+    .acknowledge(session: 3, octets: 65536), .counters, .functionCounters,
   ])
   func requestsAreReadAsTheyWereWritten(_ request: ControlRequest) throws {
     let read = try ControlRequest.read(Array(try request.frame(id: 1 << 40).dropFirst(4)))
@@ -109,6 +109,7 @@ import Wire
         GuestCounters(
           uptimeMilliseconds: 1, processorMilliseconds: 2, memoryTotal: 3, memoryAvailable: 4,
           processes: 5))),
+    .reply(id: 6, .functionCounters([.init(name: "accepted", value: .max)])),
     .reply(id: 4, .status(version: 1, .failed("it is missing"))),
     .event(.state(.ended(.killed(signal: 15)))), .event(.exited(session: 4, .exited(code: 3))),
   ])

@@ -71,7 +71,7 @@ final class StubGuest: Sendable {
   private func connect(
     _ guest: StubGuest, onEnded: @escaping @Sendable (NFVModel.ExitStatus) -> Void = { _ in }
   ) async throws -> ControlClient {
-    try await ControlClient.connect(guest.path, onEnded: onEnded)
+    try await ControlClient.connect(.path(guest.path), onEnded: onEnded)
   }
 
   @Test("The function's start and end are heard, whether before or after the greeting")

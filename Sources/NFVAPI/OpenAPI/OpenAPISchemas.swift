@@ -374,7 +374,15 @@ enum OpenAPISchemas {
           "vnfcId": {"type": "string"}, "incarnation": {"type": "integer"},
           "workload": {"type": "string"}, "cpuNanoseconds": {"type": "integer"},
           "memoryBytes": {"type": "integer"}, "processes": {"type": "integer"},
-          "ports": {"type": "array", "items": {"type": "object"}}
+          "ports": {"type": "array", "items": {"type": "object"}},
+          "functionCounters": {
+            "type": "array",
+            "description": "What the function itself counts, where it has a control channel.",
+            "items": {
+              "type": "object", "required": ["name", "value"],
+              "properties": {"name": {"type": "string"}, "value": {"type": "integer"}}
+            }
+          }
         }
       },
       "UsageOfAll": {

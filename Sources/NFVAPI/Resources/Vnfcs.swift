@@ -122,12 +122,20 @@ struct Vnfcs: Sendable {
     let isPaused = try? await (subject.driver as? any Pausing)?.isPaused(workload)
     let counters = try await lifecycle.host.network.counters(
       of: subject.vnfc.ports.map { Attachment(port: $0, workload: workload) })
+    // One that does not answer has none to show.
+    let own = try? await (subject.driver as? any Configuring)?.counters(of: workload)
     return .json {
       $0.object {
         $0.field("vnfcId", subject.vnfc.id)
         $0.fields(of: usage, of: workload)
         $0.field("isPaused", isPaused ?? false)
         $0.ports(subject.vnfc.ports, counters)
+        if let own, !own.isEmpty {
+          $0.objects("functionCounters", own) { json, counter in
+            json.field("name", counter.name)
+            json.field("value", counter.value)
+          }
+        }
       }
     }
   }

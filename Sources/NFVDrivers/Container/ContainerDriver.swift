@@ -42,7 +42,8 @@ public final class ContainerDriver: Confining {
   public let capabilities: [Technology: DriverCapabilities] = [
     .container: DriverCapabilities(
       attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
-      executesCommands: true, hasConsole: false, pauses: true, keepsVolumes: false)
+      executesCommands: true, hasConsole: false, pauses: true, keepsVolumes: false,
+      configures: true)
   ]
   public var accelerator: String? { nil }
   public let exits: AsyncStream<WorkloadExit>

@@ -165,6 +165,7 @@ extension ContainerDriver {
       try Mount.makeDirectory(folder.documents, mode: 0o500, owner: owner)
       try replaceFile(
         folder.documents + "/config.json", specification.document, mode: 0o400, owner: owner)
+      try folder.write(generation: specification.generation)
       for (file, given) in zip(specification.files, files) {
         try replaceFile(given.source, file.content, mode: file.mode & 0o777, owner: owner)
       }
@@ -172,7 +173,7 @@ extension ContainerDriver {
     }
   }
 
-  private func imageUser(_ image: PreparedImage) throws(NFVError) -> ImageUser {
+  func imageUser(_ image: PreparedImage) throws(NFVError) -> ImageUser {
     func table(_ path: String) -> String {
       guard let root = try? openFile(image.root, .path) else { return "" }
       defer { try? root.close() }

@@ -114,7 +114,9 @@ struct OCIConfiguration {
         "\(specification.id) asks for the Linux capability \(foreign); a descriptor may ask for "
           + Self.allowedCapabilities.sorted().joined(separator: ", ") + " only")
     }
-    let granted = Self.strings((Self.rootCapabilities + asked).sorted().map { "CAP_" + $0 })
+    // A function that answers for its ports itself is one program, with nothing to look after.
+    let own = specification.addressOwner == .function ? [] : Self.rootCapabilities
+    let granted = Self.strings((own + asked).sorted().map { "CAP_" + $0 })
     let kept = Self.strings(asked.sorted().map { "CAP_" + $0 })
     var process: [String: JSONText] = [
       "terminal": false,

@@ -248,7 +248,10 @@ struct HeldWorkloads: Sendable {
         phases[record.id] = .running
       }
     }
-    return phases.map { ObservedWorkload(id: $0.key, phase: $0.value) }.sorted { $0.id < $1.id }
+    return phases.map {
+      ObservedWorkload(id: $0.key, phase: $0.value, generation: folder($0.key).generation)
+    }
+    .sorted { $0.id < $1.id }
   }
 
   /// - Returns: how it has ended; nil where it runs.

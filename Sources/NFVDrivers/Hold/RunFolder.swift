@@ -78,6 +78,16 @@ struct RunFolder: Sendable {
       mode: 0o600)
   }
 
+  /// Of the document that the workload was told last; nil where nobody noted it.
+  var generation: Int? {
+    (try? readFile(path + "/generation", limit: 64))
+      .flatMap { Int(String(decoding: $0, as: UTF8.self)) }
+  }
+
+  func write(generation: Int) throws(SystemError) {
+    try replaceFile(path + "/generation", Array("\(generation)".utf8), mode: 0o600)
+  }
+
   /// The identities of all folders below `root`; what has none is half made or half removed and goes.
   static func records(in root: String) throws(SystemError) -> [Record] {
     var records: [Record] = []

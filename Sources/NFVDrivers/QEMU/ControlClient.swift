@@ -38,11 +38,11 @@ final class ControlClient: Sendable {
   /// Connects and greets; whether a guest is there already does not matter.
   /// - Parameter onEnded: the function's end, as the guest tells it; must not block for long.
   static func connect(
-    _ path: String, onEnded: @escaping @Sendable (ExitStatus) -> Void
+    _ peer: MachineConnection.Peer, onEnded: @escaping @Sendable (ExitStatus) -> Void
   ) async throws(MachineError) -> ControlClient {
     let shared = Shared(onEnded: onEnded)
     let connection = try await MachineConnection.open(
-      path, framing: .lengthPrefixed, limit: ControlProtocol.maximumFrameSize
+      peer, framing: .lengthPrefixed, limit: ControlProtocol.maximumFrameSize
     ) { (body) throws(MachineError) in
       let message: ControlMessage
       do throws(WireError) {

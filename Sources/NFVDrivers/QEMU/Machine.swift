@@ -50,7 +50,7 @@ final class Machine: Sendable {
   /// The connection to its guest; made where there is none.
   func control() async throws(MachineError) -> ControlClient {
     if let control = state.withLock({ $0.control }) { return control }
-    let control = try await ControlClient.connect(folder.controlSocket) { [folder] status in
+    let control = try await ControlClient.connect(.path(folder.controlSocket)) { [folder] status in
       folder.note(ended: status)
     }
     state.withLock { $0.control = control }

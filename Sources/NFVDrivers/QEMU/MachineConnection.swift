@@ -64,6 +64,21 @@ enum MessageFraming: Sendable {
 /// A connection to a unix socket that brings whole messages, in order, to one receiver; what is not
 /// of its framing ends it. Safe from any task.
 final class MachineConnection: Sendable {
+  /// Whom to talk to.
+  enum Peer: Sendable, CustomStringConvertible {
+    /// Who listens there.
+    case path(String)
+    /// Who is connected already; the descriptor is the connection's from now on.
+    case connected(Int32)
+
+    var description: String {
+      switch self {
+      case .path(let path): path
+      case .connected: "the function"
+      }
+    }
+  }
+
   private let channel: any Channel
 
   private init(_ channel: any Channel) { self.channel = channel }
@@ -73,22 +88,27 @@ final class MachineConnection: Sendable {
   ///   - onMessage: called for one message after another; must not block.
   ///   - onEnd: called once, after the last message.
   static func open(
-    _ path: String, framing: MessageFraming, limit: Int,
+    _ peer: Peer, framing: MessageFraming, limit: Int,
     onMessage: @escaping @Sendable ([UInt8]) throws(MachineError) -> Void,
     onEnd: @escaping @Sendable (MachineError) -> Void
   ) async throws(MachineError) -> MachineConnection {
     do {
-      let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+      let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
         .channelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.addHandler(
               MessageReader(framing: framing, limit: limit, onMessage: onMessage, onEnd: onEnd))
           }
         }
-        .connect(unixDomainSocketPath: path).get()
+      let channel =
+        switch peer {
+        case .path(let path): try await bootstrap.connect(unixDomainSocketPath: path).get()
+        case .connected(let socket):
+          try await bootstrap.withConnectedSocket(socket).get()
+        }
       return MachineConnection(channel)
     } catch {
-      throw .closed("\(path): \(error)")
+      throw .closed("\(peer): \(error)")
     }
   }
 

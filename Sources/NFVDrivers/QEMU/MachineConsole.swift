@@ -25,7 +25,7 @@ final class MachineConsole: Sendable {
     defer { endTurn() }
     // Its end tells that QEMU has read all, as it reads no more than the guest's port has room for.
     let (end, continuation) = AsyncStream.makeStream(of: Void.self)
-    let connection = try await MachineConnection.open(path, framing: .none, limit: 0) { _ in
+    let connection = try await MachineConnection.open(.path(path), framing: .none, limit: 0) { _ in
     } onEnd: { _ in
       continuation.finish()
     }

@@ -54,10 +54,12 @@ public final class QEMUDriver: WorkloadDriver {
   public let capabilities: [Technology: DriverCapabilities] = [
     .tinyx: DriverCapabilities(
       attachmentKinds: [.tapDescriptor], reportsExitStatus: true, reportsOutOfMemory: true,
-      executesCommands: true, hasConsole: true, pauses: true, keepsVolumes: true),
+      executesCommands: true, hasConsole: true, pauses: true, keepsVolumes: true,
+      configures: true),
     .unikernel: DriverCapabilities(
       attachmentKinds: [.tapDescriptor], reportsExitStatus: true, reportsOutOfMemory: true,
-      executesCommands: false, hasConsole: true, pauses: true, keepsVolumes: false),
+      executesCommands: false, hasConsole: true, pauses: true, keepsVolumes: false,
+      configures: true),
   ]
   public let exits: AsyncStream<WorkloadExit>
 

@@ -12,6 +12,11 @@ extension QEMUDriver {
       throw NFVError(.conflict, "\(id) is not prepared; start it anew")
     }
     let image = try MachineImage(specification.image)
+    if image.isControlled {
+      try HeldWorkloads.onHost("cannot note the document of \(id)") { () throws(SystemError) in
+        try workloads.folder(id).write(generation: specification.generation)
+      }
+    }
     let accelerator = await probe.value
     let commandLine = commandLine(specification, image, accelerator)
     machines.beginStart(of: id)

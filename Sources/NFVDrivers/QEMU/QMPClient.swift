@@ -36,7 +36,7 @@ final class QMPClient: Sendable {
     let replies = PendingReplies<JSONValue>()
     let greeting = Greeting()
     let connection = try await MachineConnection.open(
-      path, framing: .lines, limit: lineLimit
+      .path(path), framing: .lines, limit: lineLimit
     ) { (line) throws(MachineError) in
       switch try Message(line) {
       case .greeting: greeting.come()

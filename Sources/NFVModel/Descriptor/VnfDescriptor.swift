@@ -15,11 +15,20 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
   /// A parameter with its default; one without a default must be given.
   public struct Parameter: Sendable, Hashable, Codable {
     public var description: String
+    /// nil: a value must be given; `.null`: it may have none.
     public var `default`: JSONValue?
 
     public init(description: String = "", default: JSONValue? = nil) {
       self.description = description
       self.default = `default`
+    }
+
+    public init(from decoder: any Decoder) throws {
+      let container = try decoder.container(keyedBy: CodingKeys.self)
+      description = try container.decode(String.self, forKey: .description)
+      // Without this a null would be read as if it were not there.
+      `default` =
+        container.contains(.default) ? try container.decode(JSONValue.self, forKey: .default) : nil
     }
   }
 

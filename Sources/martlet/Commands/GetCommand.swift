@@ -47,12 +47,20 @@ struct ListOptions: ParsableArguments {
   }
 
   func show(_ kind: Kind, _ reference: String) async throws(Failure) {
-    let value = try await connection.daemon().find(kind, reference)
+    let daemon = try connection.daemon()
+    let value = try await daemon.find(kind, reference)
     guard output.output == .table || output.output == .wide else {
       return output.write(value, of: kind)
     }
+    var usage: [String: JSONValue] = [:]
+    if kind == .vnf {
+      for vnfc in value["instantiatedVnfInfo", "vnfcResourceInfo"].elements.map({ $0["id"].text }) {
+        // What does not run uses nothing.
+        usage[vnfc] = try? await daemon.get(Daemon.path(value["id"].text, vnfc, "usage"))
+      }
+    }
     Console.current.print(
-      description(of: value, kind, now: .now, color: Console.current.colors))
+      description(of: value, kind, usage: usage, now: .now, color: Console.current.colors))
   }
 }
 

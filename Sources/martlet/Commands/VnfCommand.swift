@@ -199,15 +199,20 @@ struct VnfCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Change what is kept with an instance: name, description, metadata and the like.",
       discussion: """
-        It touches nothing that runs. What is not named stays; KEY=null removes a key, and values \
-        are JSON, or else text. Any key can be metadata; extensions and configurable properties \
-        are those that the package's descriptor declares.
+        What is not named stays; KEY=null removes a key, and values are JSON, or else text. Any key \
+        can be metadata; extensions and configurable properties are those that the package's \
+        descriptor declares.
+
+        Configurable properties are parameters of the functions: those that run and have a control \
+        channel take them over as they run, or refuse them, and then all is as before; others get \
+        them with their next start. Nothing else touches what runs.
 
         Examples:
           martlet vnf modify fw --name edge-firewall --description 'between lan and wan'
           martlet vnf modify fw --metadata owner=ann --metadata 'sites=["a","b"]'
           martlet vnf modify fw --metadata owner=null
           martlet vnf modify fw --property maximumSessions=5000
+          martlet vnf modify fw --property 'rules=[{"protocol":"icmp","action":"accept"}]'
         """)
 
     @Argument(help: "The instance.") var vnf: String

@@ -1,10 +1,13 @@
 internal import NFVModel
 
 /// A resource in sections for reading.
-func description(of value: JSONValue, _ kind: Kind, now: Timestamp, color: Bool) -> String {
+/// - Parameter usage: what the Vnfcs of a VNF use and count, by their identifiers.
+func description(
+  of value: JSONValue, _ kind: Kind, usage: [String: JSONValue] = [:], now: Timestamp, color: Bool
+) -> String {
   var page = Page(color: color, now: now)
   switch kind {
-  case .vnf: page.describeVnf(value)
+  case .vnf: page.describeVnf(value, usage)
   case .op: page.describeOperation(value)
   case .package: page.describePackage(value)
   case .network: page.describeNetwork(value)
@@ -42,7 +45,7 @@ private struct Page {
     return Cell("\(value.text) (\(span(now - then)) ago)")
   }
 
-  mutating func describeVnf(_ vnf: JSONValue) {
+  mutating func describeVnf(_ vnf: JSONValue, _ usage: [String: JSONValue]) {
     let info = vnf["instantiatedVnfInfo"]
     facts([
       ("Name", Cell(vnf["vnfInstanceName"].text)),
@@ -71,6 +74,7 @@ private struct Page {
     section("Connection points", externalPoints(info))
     section("Vnfcs", vnfcs(info))
     section("Ports of the Vnfcs", ports(info))
+    section("Counters of the functions", counters(info, usage))
     section(
       "Internal networks",
       Table(
@@ -138,6 +142,16 @@ private struct Page {
           Cell(metadata["incarnation"].text), Cell(metadata["failures"].text),
           Cell(metadata["lastExit"].text),
         ]
+      })
+  }
+
+  private func counters(_ info: JSONValue, _ usage: [String: JSONValue]) -> Table {
+    Table(
+      titles: ["VNFC", "COUNTER", "VALUE"], alignedRight: [2],
+      rows: info["vnfcResourceInfo"].elements.map { $0["id"].text }.flatMap { vnfc in
+        (usage[vnfc] ?? .null)["functionCounters"].elements.map {
+          [Cell(shortened(vnfc)), Cell($0["name"].text), Cell($0["value"].text)]
+        }
       })
   }
 
