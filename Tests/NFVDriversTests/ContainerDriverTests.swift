@@ -219,10 +219,12 @@ struct ContainerDriverTests {
       let id = specification.id
       _ = try await driver.prepare(specification)
       _ = try await driver.prepare(specification)
-      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .prepared)])
+      #expect(
+        try await driver.observe() == [ObservedWorkload(id: id, phase: .prepared, generation: 1)])
       try await driver.start(specification)
       try await driver.start(specification)
-      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .running)])
+      #expect(
+        try await driver.observe() == [ObservedWorkload(id: id, phase: .running, generation: 1)])
       guard case .networkNamespace(let namespace) = try await driver.attachmentPoint(of: id) else {
         throw NFVError(.failed, "no network namespace")
       }
@@ -235,7 +237,7 @@ struct ContainerDriverTests {
       try await driver.stop(id, grace: .milliseconds(20))
       #expect(
         try await driver.observe()
-          == [ObservedWorkload(id: id, phase: .exited(.killed(signal: 9)))])
+          == [ObservedWorkload(id: id, phase: .exited(.killed(signal: 9)), generation: 1)])
       var exits = driver.exits.makeAsyncIterator()
       #expect(await exits.next() == WorkloadExit(id: id, status: .killed(signal: 9)))
       try await driver.delete(id)
@@ -268,7 +270,8 @@ struct ContainerDriverTests {
         socket: fixture.folder + "/hold.socket", program: "/nonexistent")
       defer { other.close() }
       let driver = try ContainerDriver(fixture.configuration, hold: other)
-      #expect(try await driver.observe() == [ObservedWorkload(id: id, phase: .running)])
+      #expect(
+        try await driver.observe() == [ObservedWorkload(id: id, phase: .running, generation: 1)])
       // Its range of user ids is taken.
       let second = fixture.specification("second", ["/bin/sh", "-c", "cat /proc/self/uid_map"])
       _ = try await driver.prepare(second)

@@ -18,6 +18,7 @@ struct DriverContract {
     let capabilities = try #require(driver.capabilities[endless.technology])
     #expect(!capabilities.pauses || driver is any Pausing)
     #expect(!capabilities.hasConsole || driver is any ConsoleServing)
+    #expect(!capabilities.configures || driver is any Configuring)
     #expect(!capabilities.keepsVolumes || driver is any VolumeKeeping)
     if capabilities.pauses, let pausing = driver as? any Pausing { try await pauses(pausing) }
     if let ending, capabilities.reportsExitStatus { try await tellsExit(of: ending) }

@@ -17,10 +17,10 @@ import Testing
     let host = SimulatedHost()
     await #expect(throws: NFVError.self) { try await host.start(specification) }
     _ = try await host.prepare(specification)
-    #expect(try await host.observe() == [ObservedWorkload(id: id, phase: .prepared)])
+    #expect(try await host.observe() == [ObservedWorkload(id: id, phase: .prepared, generation: 1)])
     try await host.start(specification)
     try await host.start(specification)
-    #expect(try await host.observe() == [ObservedWorkload(id: id, phase: .running)])
+    #expect(try await host.observe() == [ObservedWorkload(id: id, phase: .running, generation: 1)])
     await #expect(throws: NFVError.self) { try await host.delete(id) }
     host.end(id, .exited(code: 3))
     host.end(id, .exited(code: 4))
@@ -69,6 +69,23 @@ import Testing
     var exits = host.exits.makeAsyncIterator()
     #expect(await exits.next()?.status == .killed(signal: 9))
     await #expect(throws: NFVError.self) { try await run(["ls"]) }
+  }
+
+  @Test func aRunningFunctionTakesAnotherDocument() async throws {
+    let host = SimulatedHost()
+    var next = specification
+    next.generation = 2
+    await #expect(throws: NFVError.self) { try await host.configure(next) }
+    _ = try await host.prepare(specification)
+    try await host.start(specification)
+    host.fail(.configure, with: NFVError(.unprocessable, "no"))
+    await #expect(throws: NFVError(.unprocessable, "no")) { try await host.configure(next) }
+    #expect(try await host.counters(of: id) == [.init(name: "configuration", value: 1)])
+    host.fail(.configure, with: nil)
+    try await host.configure(next)
+    #expect(try await host.counters(of: id) == [.init(name: "configuration", value: 2)])
+    #expect(
+      try await host.observe() == [ObservedWorkload(id: id, phase: .running, generation: 2)])
   }
 
   @Test func faults() async throws {

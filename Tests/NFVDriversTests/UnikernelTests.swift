@@ -71,7 +71,10 @@ struct UnikernelTests {
       let id = specification.id
       try await start(fixture.driver, specification)
       #expect(try await fixture.output(of: id) == "martlet: ready\n")
-      #expect(try await fixture.driver.observe() == [ObservedWorkload(id: id, phase: .running)])
+      #expect(
+        try await fixture.driver.observe() == [
+          ObservedWorkload(id: id, phase: .running, generation: 1)
+        ])
       let process = try #require(fixture.driver.workloads.folder(id).process)
       let text = String(
         decoding: try readFile("/proc/\(process.pid)/smaps_rollup", limit: 8192), as: UTF8.self)
@@ -85,10 +88,13 @@ struct UnikernelTests {
       fixture.driver.machines.forget(id)
 
       let (next, hold) = try await fixture.successor()
-      #expect(try await next.observe() == [ObservedWorkload(id: id, phase: .running)])
+      #expect(
+        try await next.observe() == [ObservedWorkload(id: id, phase: .running, generation: 1)])
       try await next.stop(id, grace: .seconds(5))
       #expect(
-        try await next.observe() == [ObservedWorkload(id: id, phase: .exited(.exited(code: 0)))])
+        try await next.observe() == [
+          ObservedWorkload(id: id, phase: .exited(.exited(code: 0)), generation: 1)
+        ])
       #expect(try await fixture.output(of: id).hasSuffix("stopped as asked\n"))
       hold.close()
       try await fixture.driver.delete(id)
@@ -198,7 +204,8 @@ struct UnikernelTests {
       // A daemon that died here finds a start that was not finished.
       let (early, first) = try await fixture.successor()
       #expect(
-        try await early.observe().contains(ObservedWorkload(id: claimed.id, phase: .prepared)))
+        try await early.observe().contains(
+          ObservedWorkload(id: claimed.id, phase: .prepared, generation: 1)))
       first.close()
       for _ in 0..<2 { _ = try await driver.prepare(claimed) }
       try await driver.start(claimed)
@@ -208,7 +215,7 @@ struct UnikernelTests {
       let (next, hold) = try await fixture.successor()
       let observed = try await next.observe()
       #expect(observed.count == 3)
-      #expect(observed.contains(ObservedWorkload(id: claimed.id, phase: .running)))
+      #expect(observed.contains(ObservedWorkload(id: claimed.id, phase: .running, generation: 1)))
       #expect(try next.workloads.usage(of: claimed.id).memoryBytes > 1 << 20)
       #expect(next.workloads.folder(claimed.id).record?.id == claimed.id)
       let log = try await next.log(of: claimed.id, from: 0, limit: 4096)
