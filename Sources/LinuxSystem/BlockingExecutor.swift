@@ -55,8 +55,9 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   public func append(_ element: Element) {
     pthread_mutex_lock(mutex)
     if !isClosed { elements.append(element) }
-    pthread_cond_signal(condition)
     pthread_mutex_unlock(mutex)
+    // Unlocked: who wakes on another processor would else wait for the lock.
+    pthread_cond_signal(condition)
   }
 
   /// No more elements are taken; readers get what is left, then nil.

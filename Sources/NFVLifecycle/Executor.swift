@@ -34,9 +34,10 @@ extension Lifecycle {
       let run = try await run(id)
       try check(run)
       drivers.withLock { $0[id] = host.index(for: run.vdu.technology) }
-      let point = try await run.driver.prepare(run.specification)
-      try await host.network.attach(
-        run.attachments, to: point, forwards: run.vdu.forwards, isActive: isActive)
+      try await run.driver.prepare(run.specification) { (point) async throws(NFVError) in
+        try await host.network.attach(
+          run.attachments, to: point, forwards: run.vdu.forwards, isActive: isActive)
+      }
     case .startWorkload(let id):
       let run = try await run(id)
       try await run.driver.start(run.specification)

@@ -38,8 +38,6 @@ public final class Lifecycle: Service, Sendable {
   let logger: Logger
   private let inbox = BlockingQueue<Event>()
   private let pending = Mutex<Pending>(Pending())
-  private let actions: AsyncStream<Action>
-  private let actionsContinuation: AsyncStream<Action>.Continuation
   /// Renders a package's template with a document.
   let render:
     @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError) -> String
@@ -70,7 +68,7 @@ public final class Lifecycle: Service, Sendable {
     var nextToken: UInt64 = 1
     var callers: [UInt64: CheckedContinuation<Result<Response, NFVError>, Never>] = [:]
     var nextReader = 1
-    var readers: [Int: AsyncStream<Void>.Continuation] = [:]
+    var readers: [Int: AsyncStream<[OutboxEntry]>.Continuation] = [:]
     /// Actions that were asked for and have not ended.
     var actions = 0
     var isClosed = false
@@ -95,7 +93,6 @@ public final class Lifecycle: Service, Sendable {
     core = Mutex(
       Core(
         try store.load(), identifiers: identifiers, policy: policy, sweepsStrays: sweepsStrays))
-    (actions, actionsContinuation) = AsyncStream.makeStream(of: Action.self)
   }
 
   // MARK: For callers
@@ -154,8 +151,8 @@ public final class Lifecycle: Service, Sendable {
   public func notifications(
     after sequence: Int64
   ) -> AsyncThrowingStream<OutboxEntry, any Error> {
-    let (signal, continuation) = AsyncStream.makeStream(
-      of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    let (news, continuation) = AsyncStream.makeStream(
+      of: [OutboxEntry].self, bufferingPolicy: .bufferingNewest(64))
     let reader = pending.withLock { pending -> Int in
       defer { pending.nextReader += 1 }
       if pending.isClosed { continuation.finish() }
@@ -165,8 +162,7 @@ public final class Lifecycle: Service, Sendable {
     continuation.onTermination = { [weak self] _ in
       self?.pending.withLock { $0.readers[reader] = nil }
     }
-    continuation.yield()
-    let source = OutboxSource(store: store, after: sequence, signal: signal)
+    let source = OutboxSource(store: store, after: sequence, news: news)
     return AsyncThrowingStream(unfolding: { try await source.next() })
   }
 
@@ -174,25 +170,22 @@ public final class Lifecycle: Service, Sendable {
 
   public func run() async throws {
     await withTaskCancellationOrGracefulShutdownHandler {
-      await withDiscardingTaskGroup { group in
-        group.addTask(executorPreference: self.actionThreads) { await self.recover() }
-        for driver in self.host.workloads {
-          group.addTask {
-            for await exit in driver.exits { self.inbox.append(.workloadExited(exit)) }
-          }
-        }
-        for case let driver as any Pooling in self.host.workloads {
-          group.addTask(executorPreference: self.actionThreads) { await self.keepPools(of: driver) }
-        }
-        group.addTask(executorPreference: self.loopThread) { self.loop() }
-        await withTaskExecutorPreference(self.actionThreads) {
-          for await action in self.actions {
-            group.addTask(executorPreference: self.actionThreads) {
-              self.inbox.append(.actionEnded(await self.perform(action)))
+      await withTaskExecutorPreference(self.loopThread) {
+        await withDiscardingTaskGroup { group in
+          group.addTask(executorPreference: self.actionThreads) { await self.recover() }
+          for driver in self.host.workloads {
+            group.addTask(executorPreference: globalConcurrentExecutor) {
+              for await exit in driver.exits { self.inbox.append(.workloadExited(exit)) }
             }
           }
+          for case let driver as any Pooling in self.host.workloads {
+            group.addTask(executorPreference: self.actionThreads) {
+              await self.keepPools(of: driver)
+            }
+          }
+          self.loop(&group)
+          group.cancelAll()
         }
-        group.cancelAll()
       }
     } onCancelOrGracefulShutdown: {
       self.inbox.close()
@@ -239,8 +232,8 @@ public final class Lifecycle: Service, Sendable {
     return observation
   }
 
-  /// The serial loop; blocks its thread until the inbox is closed.
-  private func loop() {
+  /// The serial loop; blocks its thread until the inbox is closed. Actions become tasks of `group`.
+  private func loop(_ group: inout DiscardingTaskGroup) {
     defer { stop() }
     var timeout: Duration?
     while let events = inbox.next(limit: 512, timeout: timeout) {
@@ -249,7 +242,7 @@ public final class Lifecycle: Service, Sendable {
       var answers: [(token: UInt64, Result<Response, NFVError>)] = []
       var actions: [Action] = []
       var wasObserved = false
-      var hasNews = false
+      var news: [OutboxEntry] = []
       let backup = core.withLock { core -> Core in
         let backup = core
         func take(_ event: Event) {
@@ -266,9 +259,7 @@ public final class Lifecycle: Service, Sendable {
         return backup
       }
       do throws(NFVError) {
-        if !changes.isEmpty {
-          hasNews = try !store.commit(changes).isEmpty
-        }
+        if !changes.isEmpty { news = try store.commit(changes) }
       } catch {
         logger.critical("the store did not take a commit", metadata: ["error": "\(error)"])
         // Nothing of this batch happened: requests are refused, what the host told is told again.
@@ -281,9 +272,13 @@ public final class Lifecycle: Service, Sendable {
       let ended = events.count { if case .actionEnded = $0 { true } else { false } }
       pending.withLock { $0.actions += actions.count - ended }
       // In the order of who waits for it.
-      for action in actions { actionsContinuation.yield(action) }
+      for action in actions {
+        group.addTask(executorPreference: actionThreads) {
+          self.inbox.append(.actionEnded(await self.perform(action)))
+        }
+      }
       answer(answers)
-      if hasNews { wakeReaders() }
+      if !news.isEmpty { tell(news) }
       if wasObserved { pending.withLock { $0.isReady = true } }
       timeout = core.withLock { $0.wakeAt }.map { max($0 - Clock.now, .zero) }
     }
@@ -305,12 +300,11 @@ public final class Lifecycle: Service, Sendable {
     }
   }
 
-  private func wakeReaders() {
-    for reader in pending.withLock({ Array($0.readers.values) }) { reader.yield() }
+  private func tell(_ news: [OutboxEntry]) {
+    for reader in pending.withLock({ Array($0.readers.values) }) { reader.yield(news) }
   }
 
   private func stop() {
-    actionsContinuation.finish()
     let (callers, readers) = pending.withLock { pending in
       pending.isClosed = true
       pending.isReady = false
@@ -327,17 +321,20 @@ public final class Lifecycle: Service, Sendable {
   }
 }
 
-/// Reads the outbox entry by entry, and waits for the signal where there is none.
+/// The outbox entry by entry: from the store up to now, then as commits tell it, and from the store
+/// again for who has let too many of them go by. Reading each commit's entries back took a subscriber
+/// 0.8 ms of a processor, beside the actions that follow the commit.
 private actor OutboxSource {
   private let store: any Store
   private var sequence: Int64
   private var buffer: ArraySlice<OutboxEntry> = []
-  private let signal: AsyncStream<Void>
+  private let news: AsyncStream<[OutboxEntry]>
+  private var isBehind = true
 
-  init(store: any Store, after sequence: Int64, signal: AsyncStream<Void>) {
+  init(store: any Store, after sequence: Int64, news: AsyncStream<[OutboxEntry]>) {
     self.store = store
     self.sequence = sequence
-    self.signal = signal
+    self.news = news
   }
 
   func next() async throws -> OutboxEntry? {
@@ -346,9 +343,16 @@ private actor OutboxSource {
         sequence = entry.sequence
         return entry
       }
-      buffer = try store.outbox(after: sequence, limit: 200)[...]
-      if !buffer.isEmpty { continue }
-      if await signal.first(where: { true }) == nil { return nil }
+      if isBehind {
+        buffer = try store.outbox(after: sequence, limit: 200)[...]
+        isBehind = !buffer.isEmpty
+        if isBehind { continue }
+      }
+      guard let told = await news.first(where: { _ in true }) else { return nil }
+      let new = told.drop { $0.sequence <= sequence }
+      guard let first = new.first else { continue }
+      // Sequence numbers have no gaps but those of what was missed.
+      if first.sequence == sequence + 1 { buffer = new } else { isBehind = true }
     }
   }
 }

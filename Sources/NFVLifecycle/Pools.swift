@@ -33,8 +33,9 @@ extension Lifecycle {
   private func make(_ specification: WorkloadSpecification, by driver: any Pooling) async {
     let id = specification.id
     do throws(NFVError) {
-      let point = try await driver.prepare(specification)
-      try await host.network.attachWaiting(specification.ports.map(\.id), of: id, to: point)
+      try await driver.prepare(specification) { (point) async throws(NFVError) in
+        try await host.network.attachWaiting(specification.ports.map(\.id), of: id, to: point)
+      }
       try await driver.start(specification)
       try await host.network.rehearse(
         specification.ports.map { Attachment(port: $0, workload: id) })

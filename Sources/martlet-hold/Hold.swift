@@ -41,6 +41,8 @@ final class Hold {
   var connections: [UInt64: Connection] = [:]
   var lastConnection: UInt64 = 0
   var finished = false
+  /// Namespaces for whoever asks next; nil before anybody has.
+  var spares: [UnmappedNamespaces]?
 
   init(
     listener: Listener, descriptorLimit: (soft: UInt64, hard: UInt64)
@@ -78,7 +80,9 @@ final class Hold {
   /// Serves until asked to end.
   func run() throws(SystemError) {
     while !finished {
-      for ready in try epoll.wait(milliseconds: timeout()) {
+      let events = try epoll.wait(milliseconds: timeout())
+      if events.isEmpty, isStockLow { fillStock() }
+      for ready in events {
         guard let source = sources[ready.descriptor.rawValue] else { continue }
         switch source {
         case .listener: try acceptConnections()
@@ -97,9 +101,11 @@ final class Hold {
   private func timeout() -> Int32 {
     var next = deadlines.values.min()
     if !files.isEmpty { next = min(next ?? .max, nextBounding) }
-    guard let next else { return -1 }
+    let idle = isStockLow ? Self.idleTime : -1
+    guard let next else { return idle }
     let now = monotonicMilliseconds()
-    return next <= now ? 0 : Int32(clamping: next - now)
+    let due = next <= now ? 0 : Int32(clamping: next - now)
+    return idle < 0 ? due : min(due, idle)
   }
 
   /// What time brings: processes that take too long, files that have grown.

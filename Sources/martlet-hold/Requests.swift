@@ -198,45 +198,6 @@ extension Hold {
     files[path]?.owners.insert(owner)
     files[path]?.limit = limit
   }
-
-  private func makeNamespaces(
-    _ key: String, _ users: UserRange?, _ network: Bool
-  ) throws(HoldRefusal) {
-    try check(newKey: key)
-    guard users != nil || network else {
-      throw HoldRefusal(code: .malformed, message: "neither a user nor a network namespace")
-    }
-    if let users, users.count == 0 || users.hostStart.addingReportingOverflow(users.count).overflow
-    {
-      throw HoldRefusal(code: .malformed, message: "no uid range: \(users)")
-    }
-    kept[key] = try system { () throws(SystemError) in
-      var flags: CloneFlags = []
-      if users != nil { flags.insert(.newUser) }
-      if network { flags.insert(.newNetwork) }
-      guard case .parent(let pid, let pidfd) = try cloneProcess(flags) else {
-        ProcessAttributes.sleepForever()
-      }
-      // The namespaces live on by the descriptors; the child is reaped like any orphan.
-      defer {
-        try? sendSignal(9, to: pidfd)
-        try? pidfd.close()
-      }
-      if let users {
-        let map = "0 \(users.hostStart) \(users.count)"
-        try writeFile("/proc/\(pid)/uid_map", map)
-        try writeFile("/proc/\(pid)/gid_map", map)
-      }
-      let user = users == nil ? nil : try openFile("/proc/\(pid)/ns/user", .read)
-      do throws(SystemError) {
-        let net = network ? try openFile("/proc/\(pid)/ns/net", .read) : nil
-        return .namespaces(user: user, network: net)
-      } catch {
-        try? user?.close()
-        throw error
-      }
-    }
-  }
 }
 
 extension Kept {

@@ -105,6 +105,48 @@ struct SpawnTests {
     }
   }
 
+  /// Some come from a stock that was made before anybody asked for them; others do not.
+  @Test func namespacesAreEachMappedToTheirOwnIDsWhereverTheyComeFrom() throws {
+    try withHold { hold, client in
+      func openFiles() throws -> Int { try listFolder("/proc/\(hold.pid)/fd").count }
+      func make(_ number: Int) throws -> UInt64 {
+        let (reply, descriptors) = try client.request(
+          .makeNamespaces(
+            key: "n\(number)",
+            users: UserRange(hostStart: UInt32(500_000 + number * 65_536), count: 65_536),
+            network: true))
+        #expect(reply == .descriptors([.user, .network]))
+        var status = stat()
+        #expect(fstat(descriptors[1].rawValue, &status) == 0)
+        for descriptor in descriptors { try descriptor.close() }
+        return UInt64(status.st_ino)
+      }
+      let before = try openFiles()
+      var networks = [try make(0)]
+      // Four pairs with their two maps each, beside what is kept.
+      let filled = before + 2 + 4 * 4
+      let deadline = ContinuousClock.now + .seconds(10)
+      while try openFiles() != filled {
+        guard ContinuousClock.now < deadline else { break }
+        usleep(2000)
+      }
+      #expect(try openFiles() == filled)
+      for number in 1...6 { networks.append(try make(number)) }
+      #expect(Set(networks).count == networks.count)
+      for number in 0...6 {
+        var request = SpawnRequest.shell(
+          "a\(number)",
+          """
+          test "$(cat /proc/self/uid_map /proc/self/gid_map | tr -s ' ' | uniq)" = \
+            " 0 \(500_000 + number * 65_536) 65536"
+          """)
+        request.join = [.held(key: "n\(number)", .user), .held(key: "n\(number)", .network)]
+        let result = try client.spawn(request)
+        #expect(result.exit == .exited(code: 0), "\(number): \(result.errorTail)")
+      }
+    }
+  }
+
   @Test func onlyNamedDescriptorsArrive() throws {
     try withHold { _, client in
       let (read, write) = try makePipe()

@@ -1,5 +1,6 @@
 import HTTPTypes
 import Hummingbird
+import NFVLifecycle
 import NFVModel
 import Testing
 
@@ -86,6 +87,35 @@ import Testing
       for bad in ["x", "-1"] {
         #expect(try await fixture.call(.get, "\(Self.events)?since=\(bad)").status == 400)
       }
+    }
+  }
+
+  @Test func whoLetsManyEventsGoByMissesNone() async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard()
+      let newest = try fixture.store.lastSequence()
+      var entries = fixture.lifecycle.notifications(after: newest).makeAsyncIterator()
+      func make(_ names: Range<Int>) async throws {
+        for name in names {
+          _ = try await fixture.call(
+            .post, "/vnflcm/v2/vnf_instances",
+            #"{"vnfdId":"vnfd-1","vnfInstanceName":"a\#(name)"}"#)
+        }
+      }
+      var expected = newest
+      func take(_ count: Int) async throws {
+        for _ in 0..<count {
+          expected += 1
+          #expect(try await entries.next()?.sequence == expected)
+        }
+      }
+      // Read as they come, then more at once than are kept for a reader, then as they come again.
+      try await make(0..<1)
+      try await take(1)
+      try await make(1..<150)
+      try await take(149)
+      try await make(150..<151)
+      try await take(1)
     }
   }
 }

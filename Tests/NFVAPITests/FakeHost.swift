@@ -45,8 +45,9 @@ final class FakeHost: Confining, Pausing, NetworkDriver, ImageStore, Sendable {
   }
 
   func prepare(
-    _ specification: WorkloadSpecification
-  ) async throws(NFVError) -> AttachmentPoint { .simulated }
+    _ specification: WorkloadSpecification,
+    plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
+  ) async throws(NFVError) { try await plug(.simulated) }
 
   func start(_ specification: WorkloadSpecification) async throws(NFVError) {
     if let error = startFailure.withLock({ $0 }) { throw error }

@@ -118,3 +118,18 @@ extension DriverFixture {
     try result.get()
   }
 }
+
+extension WorkloadDriver {
+  /// Prepares without ports.
+  /// - Returns: where they would be plugged in.
+  func prepare(
+    _ specification: WorkloadSpecification
+  ) async throws(NFVError) -> AttachmentPoint {
+    let place = Mutex<AttachmentPoint?>(nil)
+    try await prepare(specification) { (point) in place.withLock { $0 = point } }
+    guard let point = place.withLock(\.self) else {
+      throw NFVError(.failed, "nothing was plugged in")
+    }
+    return point
+  }
+}

@@ -94,8 +94,9 @@ public final class ContainerDriver: Confining {
   // MARK: Prepare
 
   public func prepare(
-    _ specification: WorkloadSpecification
-  ) async throws(NFVError) -> AttachmentPoint {
+    _ specification: WorkloadSpecification,
+    plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
+  ) async throws(NFVError) {
     let id = specification.id
     let folder = folder(id)
     let record: RunFolder.Record
@@ -115,31 +116,40 @@ public final class ContainerDriver: Confining {
         throw error
       }
     }
-    let isEarly = configuration.runtime == .crun
-    // Asked for on another thread: the hold is woken on the processor of who asks, as if that had
-    // nothing left to do, and the files below were written 1 ms later.
-    async let asked = hold.makeNamespaces(
+    let namespaces = hold.makeNamespaces(
       key: Self.placeKey(id), users: record.users, network: true)
-    if isEarly { try layOut(specification, record) }
-    let namespaces = await asked
-    // The container is created while the daemon plugs its ports in, which takes the shorter time,
-    // and waits for its start.
-    if isEarly { try create(specification, record) }
-    let point: AttachmentPoint
+    // On two threads: the ports are plugged in while the container is created, which takes longer.
+    async let created = Self.result { () async throws(NFVError) in
+      try await create(specification, record)
+    }
+    let plugged = await Self.result { () async throws(NFVError) in
+      try await plug(try await point(of: id, namespaces))
+    }
+    try await created.get()
+    try plugged.get()
+  }
+
+  private static func result(
+    _ body: () async throws(NFVError) -> Void
+  ) async -> Result<Void, NFVError> {
+    do throws(NFVError) {
+      return .success(try await body())
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  private func point(
+    of id: WorkloadID, _ namespaces: HoldClient.Call<[DescriptorRole: FileDescriptor]>
+  ) async throws(NFVError) -> AttachmentPoint {
     do throws(HoldError) {
-      point = try Self.point(await namespaces.value())
+      return try Self.point(await namespaces.value())
     } catch {
       guard case .refused(let refusal) = error, refusal.code == .exists else {
         throw HeldWorkloads.problem("cannot make the namespaces of \(id)", error)
       }
-      point = try await attachmentPoint(of: id)
     }
-    if !isEarly {
-      let held = try await heldNamespaces(of: id)
-      try layOut(specification, record, held)
-      try create(specification, record, held)
-    }
-    return point
+    return try await attachmentPoint(of: id)
   }
 
   public func attachmentPoint(

@@ -48,6 +48,9 @@ public final class HoldClient: Sendable {
     fileprivate let pending: Pending
     fileprivate let decode: @Sendable (HoldReply, [FileDescriptor]) throws(HoldError) -> Value
 
+    /// Whether the answer is there.
+    public var isAnswered: Bool { pending.isAnswered }
+
     /// Waits for the answer.
     public func value() async throws(HoldError) -> Value {
       let (reply, descriptors) = try await pending.answer().get()
@@ -72,6 +75,10 @@ public final class HoldClient: Sendable {
       if case .answered(.success((_, let descriptors))) = state.withLock(\.self) {
         for descriptor in descriptors { try? descriptor.close() }
       }
+    }
+
+    var isAnswered: Bool {
+      state.withLock { if case .answered = $0 { true } else { false } }
     }
 
     func resume(_ answer: Answer) {

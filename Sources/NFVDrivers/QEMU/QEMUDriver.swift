@@ -108,8 +108,14 @@ public final class QEMUDriver: WorkloadDriver {
   // MARK: Prepare
 
   public func prepare(
-    _ specification: WorkloadSpecification
-  ) async throws(NFVError) -> AttachmentPoint {
+    _ specification: WorkloadSpecification,
+    plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
+  ) async throws(NFVError) {
+    try await plug(.taps(try place(of: specification)))
+  }
+
+  /// Makes what a machine has before its QEMU, or claims one that waits.
+  private func place(of specification: WorkloadSpecification) throws(NFVError) -> HeldTaps {
     let id = specification.id
     try check(specification, try MachineImage(specification.image))
     try HeldWorkloads.onHost("cannot make the volumes of \(id)") { () throws(SystemError) in
@@ -117,7 +123,7 @@ public final class QEMUDriver: WorkloadDriver {
     }
     let folder = workloads.folder(id)
     if folder.record?.id != id {
-      if let taps = claim(specification) { return .taps(taps) }
+      if let taps = claim(specification) { return taps }
       guard let user = users.withLock({ $0.take() }) else {
         throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
       }
@@ -130,7 +136,7 @@ public final class QEMUDriver: WorkloadDriver {
         throw error
       }
     }
-    return .taps(taps(of: specification))
+    return taps(of: specification)
   }
 
   /// Where a workload's taps go; those of one that has waited are made already.

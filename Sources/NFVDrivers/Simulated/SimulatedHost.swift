@@ -104,8 +104,9 @@ extension SimulatedHost: VolumeKeeping, Configuring {
   public var accelerator: String? { nil }
 
   public func prepare(
-    _ specification: WorkloadSpecification
-  ) async throws(NFVError) -> AttachmentPoint {
+    _ specification: WorkloadSpecification,
+    plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
+  ) async throws(NFVError) {
     try check(.prepare)
     state.withLock { state in
       if !specification.volumes.isEmpty {
@@ -116,7 +117,7 @@ extension SimulatedHost: VolumeKeeping, Configuring {
           specification: specification, phase: .prepared, log: [])
       }
     }
-    return .simulated
+    try await plug(.simulated)
   }
 
   public func start(_ specification: WorkloadSpecification) async throws(NFVError) {

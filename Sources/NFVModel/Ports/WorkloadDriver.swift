@@ -239,8 +239,12 @@ public protocol WorkloadDriver: Sendable {
   /// `kvm` or `tcg`; nil where there is no such thing, or while it is not known yet.
   var accelerator: String? { get }
 
-  /// Makes the place where the workload's ports are plugged in.
-  func prepare(_ specification: WorkloadSpecification) async throws(NFVError) -> AttachmentPoint
+  /// Makes the place where the workload's ports are plugged in, and has them plugged in by `plug`;
+  /// beside that it may do what of the start does not depend on them.
+  func prepare(
+    _ specification: WorkloadSpecification,
+    plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
+  ) async throws(NFVError)
 
   /// Starts the prepared workload; returns when its main process was started.
   func start(_ specification: WorkloadSpecification) async throws(NFVError)
