@@ -1,15 +1,18 @@
 import Boot
 
 /// Memory from the image's end to the end of what the monitor gave. Blocks are powers of two with
-/// 16 octets in front that say which; freed ones wait in a list a size. Spent is the end.
+/// 16 octets in front that say which; freed ones wait in a list a size. Large ones, such as tables of
+/// flows, have the size that was asked for, and wait in one list. Spent is the end.
 struct Heap {
   private static let header: UInt64 = 16
-  private static let classes = 40
+  /// Powers of two below this are classes; what is larger says its size instead.
+  private static let classes = 15
 
   // SAFETY: one processor, and interrupts run nothing of ours.
   nonisolated(unsafe) private static var next: UInt64 = 0
   nonisolated(unsafe) private static var end: UInt64 = 0
-  nonisolated(unsafe) private static var free = InlineArray<40, UInt64>(repeating: 0)
+  nonisolated(unsafe) private static var free = InlineArray<15, UInt64>(repeating: 0)
+  nonisolated(unsafe) private static var freeLarge: UInt64 = 0
 
   static func begin(at start: UInt64, end: UInt64) {
     next = (start + 15) & ~15
@@ -24,7 +27,7 @@ struct Heap {
     if alignment > 16 { return take(size, alignment: alignment) }
     var level = 5
     while level < classes, 1 << UInt64(level) < size + header { level += 1 }
-    guard level < classes else { halt("an allocation makes no sense") }
+    guard level < classes else { return allocateLarge(size) }
     var block = free[level]
     if block != 0 {
       free[level] = load(block + 8)
@@ -37,9 +40,34 @@ struct Heap {
 
   static func release(_ address: UInt64) {
     let block = address - header
-    let level = Int(load(block))
-    store(free[level], at: block + 8)
-    free[level] = block
+    let level = load(block)
+    if level < classes {
+      store(free[Int(level)], at: block + 8)
+      free[Int(level)] = block
+    } else {
+      store(freeLarge, at: block + 8)
+      freeLarge = block
+    }
+  }
+
+  /// The first one of the freed that fits and of which no more than half is wasted, or a new one.
+  private static func allocateLarge(_ size: UInt64) -> UInt64 {
+    guard size < 1 << 40 else { halt("an allocation makes no sense") }
+    var before: UInt64 = 0
+    var block = freeLarge
+    while block != 0 {
+      let next = load(block + 8)
+      let room = load(block)
+      if room >= size, room / 2 <= size {
+        if before == 0 { freeLarge = next } else { store(next, at: before + 8) }
+        return block + header
+      }
+      before = block
+      block = next
+    }
+    block = take(size + header, alignment: 16)
+    store(size, at: block)
+    return block + header
   }
 
   private static func take(_ size: UInt64, alignment: UInt64) -> UInt64 {
