@@ -5,8 +5,8 @@ import Packets
 /// All network cards (5.1) and the buffers that they share. A buffer's number is its descriptor's
 /// number in every queue: a frame is forwarded by describing its buffers anew, without a copy.
 struct Cards: ~Copyable, Surroundings {
-  /// Of a buffer to receive; a frame of up to 64 KiB is in several.
-  private static let size = 4096
+  /// All that is received into, in octets.
+  private static let room = 192 * 4096
   /// `struct virtio_net_hdr_v1`
   private static let header = 12
   /// Frames of our own that wait to be sent, of a card; each has a second descriptor for a payload.
@@ -41,6 +41,9 @@ struct Cards: ~Copyable, Surroundings {
   private var macs = InlineArray<8, MACAddress>(repeating: MACAddress(0))
   private(set) var count = 0
   private let perCard: Int
+  /// Of a buffer to receive; a frame of up to 64 KiB is in several. Each costs the monitor about 1 µs,
+  /// and small frames, which routers are measured by, take one as well.
+  private let size: Int
   // SAFETY: `received` has `perCard` * `count` buffers, `owned` `own` * `count`; never freed.
   private let received: UInt64
   private let owned: UInt64
@@ -59,9 +62,10 @@ struct Cards: ~Copyable, Surroundings {
   init(_ devices: [VirtioDevice], clock: Clock) {
     self.clock = clock
     let number = min(devices.count, 8)
-    let perCard = (256 - 2 * Self.own) / max(1, number)
-    self.perCard = perCard
-    received = Heap.allocate(UInt64(perCard * number * Self.size), alignment: 4096)
+    let size = number < 2 ? 8192 : 4096
+    let perCard = Self.room / size / max(1, number)
+    (self.size, self.perCard) = (size, perCard)
+    received = Heap.allocate(UInt64(Self.room), alignment: 4096)
     owned = Heap.allocate(UInt64(Self.own * number * Self.ownSize), alignment: 64)
     count = number
     for index in 0..<number {
@@ -160,7 +164,7 @@ struct Cards: ~Copyable, Surroundings {
   private mutating func handle<F: NetworkFunction & ~Copyable>(
     _ first: Int, _ length: Int, card index: Int, for function: inout F
   ) {
-    guard first < perCard * count, length >= Self.header, length <= Self.size else {
+    guard first < perCard * count, length >= Self.header, length <= size else {
       halt("a network card names no buffer that it has")
     }
     let address = buffer(first)
@@ -170,7 +174,7 @@ struct Cards: ~Copyable, Surroundings {
     var left = Int(Boot_load16(address + 10)) - 1
     var lengths = length
     while left > 0, let (next, more) = cards[index].receiving.take() {
-      guard next < perCard * count, more <= Self.size else {
+      guard next < perCard * count, more <= size else {
         halt("a network card names no buffer that it has")
       }
       chain[last] = UInt8(next)
@@ -187,7 +191,7 @@ struct Cards: ~Copyable, Surroundings {
       // SAFETY: the buffer's octets after the header; nobody else uses them until it is offered.
       let octets = UnsafeMutableRawBufferPointer(
         start: UnsafeMutableRawPointer(bitPattern: UInt(address) + UInt(Self.header)),
-        count: Self.size - Self.header)
+        count: size - Self.header)
       var frame = Frame(octets.mutableBytes, length: total, offload: offload(at: address))
       verdict = function.process(&frame, from: port, in: &self)
       sent = frame.length
@@ -208,7 +212,7 @@ struct Cards: ~Copyable, Surroundings {
     var number = first
     var left = count + Self.header
     while true {
-      let length = min(left, Self.size)
+      let length = min(left, size)
       left -= length
       let next = chain[number]
       let ends = left == 0 || next == Self.none
@@ -240,11 +244,11 @@ struct Cards: ~Copyable, Surroundings {
   private mutating func post(_ number: Int) {
     let index = number / perCard
     cards[index].receiving.describe(
-      number, address: buffer(number), length: Self.size, next: nil, isWritten: true)
+      number, address: buffer(number), length: size, next: nil, isWritten: true)
     cards[index].receiving.offer(number)
   }
 
-  private func buffer(_ number: Int) -> UInt64 { received + UInt64(number * Self.size) }
+  private func buffer(_ number: Int) -> UInt64 { received + UInt64(number * size) }
 
   private func offload(at address: UInt64) -> Offload {
     var offload = Offload()
