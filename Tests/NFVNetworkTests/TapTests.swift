@@ -122,6 +122,103 @@ extension HostNetworkTests {
     try await fixture.end()
   }
 
+  /// Whatever comes to its port, also what every host answers, the kernel beside a function sends
+  /// nothing: no ARP, no ICMP, no resets, nothing of IGMP, MLD or neighbour discovery.
+  @Test func theKernelBesideAFunctionKeepsStill() async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("still")
+    for owner in [AddressOwner.function, .kernel] {
+      var attachment = try fixture.attachment(
+        VnfcID("\(owner)"), on: network, "10.9.0.5/24", mode: .bridge)
+      attachment.addressOwner = owner
+      let reference = try await fixture.attach(attachment)
+      let name = attachment.interfaceName
+      let mac = attachment.port.mac.octets
+      try NetworkNamespace(path: "\(fixture.folder)/fabric/default").run {
+        () throws(SystemError) in
+        let link = try LinkSocket(interface: name)
+        for frame in Self.questions(for: mac) { try link.send(frame) }
+      }
+      try await Task.sleep(for: .milliseconds(500))
+      let text = try reference.namespace.run { () throws(SystemError) in
+        String(
+          decoding: try readFile("/proc/thread-self/net/dev", limit: 1 << 14), as: UTF8.self)
+      }
+      let line = try #require(text.split(separator: "\n").first { $0.contains("eth0:") })
+      let figures = line.split(whereSeparator: { $0 == " " || $0 == ":" })
+      // Received octets and packets are the first two, sent ones the ninth and tenth.
+      #expect(Int(figures[2])! >= Self.questions(for: mac).count, "\(line)")
+      let sent = try #require(Int(figures[10]))
+      #expect(owner == .function ? sent == 0 : sent > 1, "\(owner): \(line)")
+      try await fixture.network.release([attachment])
+      withExtendedLifetime(reference) {}
+    }
+    try await fixture.end()
+  }
+
+  /// What hosts answer: for the address 10.9.0.5, for broadcast and multicast, in IPv4 and IPv6.
+  private static func questions(for mac: [UInt8]) -> [[UInt8]] {
+    let own: [UInt8] = [2, 0, 0, 0, 0, 9]
+    let broadcast = [UInt8](repeating: 255, count: 6)
+    let (host, asker): ([UInt8], [UInt8]) = ([10, 9, 0, 5], [10, 9, 0, 9])
+    func checksum(_ octets: [UInt8]) -> [UInt8] {
+      var sum = stride(from: 0, to: octets.count, by: 2).reduce(UInt32(0)) {
+        $0 + UInt32(octets[$1]) << 8 + ($1 + 1 < octets.count ? UInt32(octets[$1 + 1]) : 0)
+      }
+      while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
+      return [UInt8(~sum >> 8 & 0xff), UInt8(~sum & 0xff)]
+    }
+    func ipv4(_ proto: UInt8, _ target: [UInt8], _ payload: [UInt8], to mac: [UInt8]) -> [UInt8] {
+      var header: [UInt8] =
+        [0x45, 0, 0, UInt8(20 + payload.count), 0, 0, 0, 0, 64, proto, 0, 0] + asker + target
+      header.replaceSubrange(10..<12, with: checksum(header))
+      return mac + own + [8, 0] + header + payload
+    }
+    func segment(_ target: [UInt8]) -> [UInt8] {
+      var syn: [UInt8] = [
+        0x9c, 0x40, 0, 81, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0,
+      ]
+      syn.replaceSubrange(16..<18, with: checksum(asker + target + [0, 6, 0, 20] + syn))
+      return syn
+    }
+    /// ICMPv6, from fe80::9.
+    func ipv6(_ target: [UInt8], _ payload: [UInt8], hops: UInt8, to mac: [UInt8]) -> [UInt8] {
+      let source: [UInt8] = [0xfe, 0x80] + [UInt8](repeating: 0, count: 13) + [9]
+      let pseudo = source + target + [0, 0, 0, UInt8(payload.count), 0, 0, 0, 58]
+      var payload = payload
+      payload.replaceSubrange(2..<4, with: checksum(pseudo + payload))
+      return mac + own + [0x86, 0xdd, 0x60, 0, 0, 0, 0, UInt8(payload.count), 58, hops] + source
+        + target + payload
+    }
+    let all: [UInt8] = [0xff, 2] + [UInt8](repeating: 0, count: 13) + [1]
+    // From the MAC, as every interface has it (RFC 4291, appendix A).
+    let local =
+      [0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe] + mac[3...]
+    var echo: [UInt8] = [8, 0, 0, 0, 0, 1, 0, 1]
+    echo.replaceSubrange(2..<4, with: checksum(echo))
+    let arp: [UInt8] = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1] + own + asker + [0, 0, 0, 0, 0, 0]
+    let datagram: [UInt8] = [0x9c, 0x40, 0, 9, 0, 8, 0, 0]
+    let limited: [UInt8] = [255, 255, 255, 255]
+    return [
+      broadcast + own + arp + host,
+      broadcast + own + arp + [127, 0, 0, 1],
+      ipv4(1, host, echo, to: mac), ipv4(1, limited, echo, to: broadcast),
+      ipv4(1, [10, 9, 7, 7], echo, to: mac), ipv4(17, host, datagram, to: mac),
+      ipv4(17, limited, datagram, to: broadcast), ipv4(17, [10, 9, 7, 7], datagram, to: mac),
+      ipv4(6, host, segment(host), to: mac),
+      ipv4(6, [127, 0, 0, 1], segment([127, 0, 0, 1]), to: mac),
+      ipv4(132, host, datagram, to: mac),
+      // IGMP: a general query.
+      ipv4(2, [224, 0, 0, 1], [0x11, 1, 0xee, 0xfe, 0, 0, 0, 0], to: [1, 0, 0x5e, 0, 0, 1]),
+      ipv6(
+        all, [130, 0, 0, 0, 0, 1, 0, 0] + [UInt8](repeating: 0, count: 16), hops: 1,
+        to: [0x33, 0x33, 0, 0, 0, 1]),
+      ipv6(all, [128, 0, 0, 0, 0, 1, 0, 1], hops: 64, to: [0x33, 0x33, 0, 0, 0, 1]),
+      ipv6(Array(local), [135, 0, 0, 0, 0, 0, 0, 0] + local + [1, 1] + own, hops: 255, to: mac),
+      ipv6(Array(local), [128, 0, 0, 0, 0, 1, 0, 1], hops: 64, to: mac),
+    ]
+  }
+
   @Test("A tap is handed over once, is probed while parked, takes traffic when active, and goes")
   func taps() async throws {
     let fixture = try Fixture()
