@@ -64,7 +64,7 @@ class Control:
     def __init__(self, connection):
         self.connection = connection
         self.id = 0
-        connection.settimeout(5)
+        connection.settimeout(30)
 
     def request(self, kind, values=b""):
         self.id += 1
