@@ -43,30 +43,31 @@ extension ClientNamespace {
 }
 
 /// A UDP socket of IPv4.
-private struct DatagramSocket {
-  private let descriptor: Int32
+struct DatagramSocket: Sendable {
+  let descriptor: FileDescriptor
 
   init(bind address: [UInt8], port: UInt16) throws(SystemError) {
     descriptor = try Self.open()
     var value = Self.address(address, port)
-    try Self.with(&value, "bind") { bind(descriptor, $0, $1) }
+    try Self.with(&value, "bind") { bind(descriptor.rawValue, $0, $1) }
   }
 
   init(connect address: [UInt8], port: UInt16) throws(SystemError) {
     descriptor = try Self.open()
     var value = Self.address(address, port)
-    try Self.with(&value, "connect") { connect(descriptor, $0, $1) }
+    try Self.with(&value, "connect") { connect(descriptor.rawValue, $0, $1) }
   }
 
   /// What cannot be sent is not counted: it does not come.
-  func send(_ payload: [UInt8]) { _ = Glibc.send(descriptor, payload, payload.count, 0) }
+  func send(_ payload: [UInt8]) { _ = Glibc.send(descriptor.rawValue, payload, payload.count, 0) }
 
-  func close() { _ = Glibc.close(descriptor) }
+  func close() { try? descriptor.close() }
 
-  private static func open() throws(SystemError) -> Int32 {
-    try systemCall("socket", "udp") {
-      socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    }
+  private static func open() throws(SystemError) -> FileDescriptor {
+    FileDescriptor(
+      rawValue: try systemCall("socket", "udp") {
+        socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+      })
   }
 
   private static func address(_ octets: [UInt8], _ port: UInt16) -> sockaddr_in {

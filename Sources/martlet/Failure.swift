@@ -22,7 +22,7 @@ struct Failure: Error, Sendable, Hashable {
     Exit codes: 0 done; 1 an operation or the daemon failed; 2 the request was refused as it is; \
     3 not found; 4 conflict with the present state; 5 daemon not reachable; 6 time is over; \
     7 not allowed; 64 wrong usage. `exec` ends with the command's own code, 128 + N where \
-    signal N ended it, 127 and 126 where a container has no such command or cannot run it, and 125 \
+    signal N ended it, 127 and 126 where there is no such command or it cannot be run, and 125 \
     where martlet itself failed.
     """
 

@@ -1,4 +1,5 @@
 import NFVBenchmark
+import Synchronization
 import Testing
 
 @testable import martlet
@@ -55,6 +56,28 @@ func figures(_ flavour: String, accelerator: String, rst: Double, tx: Double) th
           unikernel.osv.kvm      –               –               –               47.9  47.7
           unikernels.minios.xen  –               –               –               49.5  32.6
         """)
+  }
+
+  @Test func inAPipeEachStepIsToldOnce() {
+    let told = Mutex<[String]>([])
+    let console = Console(
+      output: { _ in },
+      error: { bytes in
+        told.withLock { $0.append(String(decoding: bytes, as: UTF8.self)) }
+      }, environment: [:], outputIsTerminal: false, errorIsTerminal: false, width: { 80 })
+    Console.$current.withValue(console) {
+      let progress = BenchProgress()
+      progress.expect(50)
+      for label in ["router as container", "router as tinyx", "router as container"] {
+        progress.began(label)
+        progress.did(5)
+      }
+      progress.end()
+    }
+    #expect(
+      told.withLock { $0 } == [
+        "router as container (about 50s left)\n", "router as tinyx (about 45s left)\n",
+      ])
   }
 
   @Test func theTimeLeftIsTold() {

@@ -117,14 +117,14 @@ struct Bench: Undoable {
     let sources = "\(host.state)/functions"
     try FunctionBench.makeProjects(in: sources)
     let packages = try ExamplePackages(
-      BenchedFunction.all.map(\.name), from: sources, to: host.state)
+      BenchedFunction.all.map(\.name), from: sources, to: host.state
+    ) { Console.current.note("  \($0)") }
     if let reason = packages.withoutMachines { leaveOut("tinyx", reason) }
     var bench = try await begin(functions: packages, [])
     let runnable = try await bench.functions.daemon.get("/martlet/v1/info")["technologies"]
       .elements.map(\.text)
     let forms = packages.forms(of: "router").filter { runnable.contains($0.flavour) }
-    let target = BenchedFunction.text(BenchedFunction.client)
-    let direct = try await direct(from: bench.client, to: target)
+    let direct = try await direct(to: bench.client)
     progress.expect(FunctionBench.seconds(forms, count: settings.count))
     var all: [FunctionFigures] = []
     for function in BenchedFunction.all {
@@ -187,15 +187,14 @@ struct Bench: Undoable {
   }
 
   /// Between two hosts of one network: what a function between two adds to.
-  private mutating func direct(from client: ClientNamespace, to own: String) async throws -> Double
-  {
+  private func direct(to client: ClientNamespace) async throws -> Double {
     let left = try await functions.daemon.resolve(.network, "left")
     let address: [UInt8] = [10, 3, 1, 201]
     let neighbour = try ClientNamespace(
       fabric: host.fabric, network: left, name: "mbench-beside", address: address,
       prefixLength: 24)
     defer { neighbour.remove() }
-    return try neighbour.roundTrip(to: own, count: 5000)
+    return try FunctionBench.direct(from: neighbour, to: client)
   }
 
   private mutating func endFunctions(_ bench: FunctionBench) async throws {

@@ -14,6 +14,7 @@ final class BenchProgress: Sendable {
     var began = ContinuousClock.now
     var label = ""
     var isDrawn = false
+    var told: Set<String> = []
   }
 
   private let state = Mutex(State())
@@ -26,11 +27,16 @@ final class BenchProgress: Sendable {
 
   /// Something is done now; in a pipe it is told once.
   func began(_ label: String) {
-    let isNew = state.withLock { state in
+    let (isNew, isUntold, left) = state.withLock { state in
       defer { state.label = label }
-      return state.label != label
+      let left = state.progress.secondsLeft(after: (.now - state.began).milliseconds / 1000)
+      return (state.label != label, state.told.insert(label).inserted, left)
     }
-    if isNew, Console.current.drawsProgress { draw() }
+    if Console.current.drawsProgress {
+      if isNew { draw() }
+    } else if isUntold {
+      Console.current.note("\(label) (about \(Self.span(left)) left)")
+    }
   }
 
   func did(_ seconds: Double) {
@@ -61,6 +67,10 @@ final class BenchProgress: Sendable {
     let left = progress.secondsLeft(after: elapsed.milliseconds / 1000)
     return ProgressBar(
       label: label, fraction: progress.fraction,
-      detail: "about \(span(.seconds(Int64(left.rounded(.up))))) left", elapsed: elapsed)
+      detail: "about \(span(left)) left", elapsed: elapsed)
+  }
+
+  private static func span(_ seconds: Double) -> String {
+    martlet.span(.seconds(Int64(seconds.rounded(.up))))
   }
 }

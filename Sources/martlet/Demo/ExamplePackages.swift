@@ -16,7 +16,11 @@ struct ExamplePackages: Sendable {
   /// - Parameters:
   ///   - examples: the folder with the sources.
   ///   - folder: where the packages are written.
-  init(_ names: [String], from examples: String, to folder: String) throws {
+  ///   - begin: is told each one before it is built.
+  init(
+    _ names: [String], from examples: String, to folder: String,
+    begin: (String) -> Void = { _ in }
+  ) throws {
     self.folder = folder
     let kernel: KernelPackage?
     do throws(NFVError) {
@@ -27,6 +31,7 @@ struct ExamplePackages: Sendable {
     withoutMachines =
       kernel == nil ? "no kernel is in \(KernelPackage.standardCache); `make setup` gets one" : nil
     for name in names {
+      begin(name)
       var source = "\(examples)/\(name)"
       if kernel == nil {
         source = "\(folder)/\(name)"

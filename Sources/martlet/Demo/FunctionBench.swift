@@ -68,7 +68,8 @@ struct FunctionFigures: Sendable {
   var memoryBytes: Int64
   /// Frames of 60 octets that came through.
   var packetsPerSecond: Double?
-  /// A ping flood's average to it, or, of what forwards, what it adds between two hosts; µs.
+  /// Of UDP datagrams that are sent back: to it, or, of what forwards, what it adds between two hosts;
+  /// µs.
   var roundTrip: Double?
   /// TCP into it and out of it, Gbit/s.
   var rx, tx: Double?
@@ -116,7 +117,11 @@ struct FunctionBench: Sendable {
   var vantage: Functions.Vantage
   var progress: BenchProgress
 
-  private static let pings = 2000
+  private static let exchanges = 2000
+  /// At most so many starts from a pool, as each waits for it to be full again.
+  private static let pooledStarts = 5
+  /// RFC 862.
+  private static let echoPort: UInt16 = 7
   private static let trafficSeconds = 2
   /// So that a pool is full again before the next claim.
   private static let refill = Duration.milliseconds(700)
@@ -133,33 +138,51 @@ struct FunctionBench: Sendable {
     }
   }
 
+  /// About how long all of it takes.
   static func seconds(_ forms: [Form], count: Int) -> Double {
     let each = forms.reduce(0) { sum, form in
-      sum + BenchProgress.start(form) + Double(form.isSlow ? 1 : count)
-        * BenchProgress.instantiation(form) + 4
+      let pooled = form.flavour == "unikernel" ? Self.pooledSeconds(count) : 0
+      return sum + Self.seconds(form, count) + pooled
     }
     return each * Double(BenchedFunction.all.count)
+  }
+
+  /// Of a function in one form, with its traffic.
+  private static func seconds(_ form: Form, _ count: Int) -> Double {
+    Double(form.isSlow ? 1 : count) * BenchProgress.instantiation(form) + 5
+  }
+
+  private static func pooledSeconds(_ count: Int) -> Double {
+    Double(min(count, pooledStarts) + 1) * 1
+  }
+
+  /// Between a client and a neighbour of its network, what a function between two adds to.
+  static func direct(
+    from neighbour: ClientNamespace, to client: ClientNamespace
+  ) throws -> Double {
+    try neighbour.roundTrip(
+      to: BenchedFunction.client, port: BenchedFunction.port, count: exchanges, echoedBy: client)
   }
 
   func measure(
     _ function: BenchedFunction, _ form: Form, count: Int, direct: Double
   ) async throws -> FunctionFigures {
     progress.began("\(function.name) as \(form.flavour)")
+    let starts = form.isSlow ? 1 : count
     var times: [Double] = []
-    for _ in 0..<(form.isSlow ? 1 : count) {
-      times.append(try await instantiation(function, form))
+    for round in 1...starts {
+      times.append(try await instantiation(function, form, isKept: round == starts))
     }
-    let connections = function.connections(BenchedFunction.left)
-    try await functions.instantiate(
-      "measured", function.name, as: form.flavour, connections, function.parameters)
+    let measured = Functions.probeName(BenchedFunction.text(BenchedFunction.left))
     var figures = FunctionFigures(
       name: function.name, form: form.flavour,
-      accelerator: try await functions.accelerator("measured"),
+      accelerator: try await functions.accelerator(measured),
       imageBytes: packages.imageBytes[function.name]?[form.flavour] ?? 0,
       rst: Distribution(times).p50, memoryBytes: 0)
     if function.forwards {
       figures.roundTrip = figure("round trip", function, form) {
-        try client.roundTrip(to: BenchedFunction.text(BenchedFunction.sink), count: Self.pings)
+        try client.roundTrip(
+          to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
           - direct
       }
       figures.packetsPerSecond = figure("packets", function, form) {
@@ -170,7 +193,8 @@ struct FunctionBench: Sendable {
     } else {
       let address = BenchedFunction.text(BenchedFunction.left)
       figures.roundTrip = figure("round trip", function, form) {
-        try client.roundTrip(to: address, count: Self.pings)
+        try client.roundTrip(
+          to: BenchedFunction.left, port: Self.echoPort, count: Self.exchanges)
       }
       figures.rx = figure("Rx", function, form) {
         try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: false)
@@ -179,10 +203,9 @@ struct FunctionBench: Sendable {
         try client.throughput(outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
       }
     }
-    figures.memoryBytes = try await functions.memoryBytes("measured")
-    try await functions.remove(try await functions.daemon.resolve(.vnf, "measured"))
-    progress.did(
-      BenchProgress.start(form) + Double(times.count) * BenchProgress.instantiation(form) + 4)
+    figures.memoryBytes = try await functions.memoryBytes(measured)
+    try await functions.remove(try await functions.daemon.resolve(.vnf, measured))
+    progress.did(Self.seconds(form, count))
     return figures
   }
 
@@ -199,24 +222,37 @@ struct FunctionBench: Sendable {
   }
 
   /// The first start of an image makes its pool; those that are counted claim from it.
-  func pooled(_ function: BenchedFunction, _ form: Form, count: Int) async throws -> Double {
+  /// - Returns: nil, and says so, where a start fails.
+  func pooled(_ function: BenchedFunction, _ form: Form, count: Int) async throws -> Double? {
     progress.began("\(function.name) from a pool")
     var times: [Double] = []
-    for round in 0...count {
-      let time = try await instantiation(function, form)
-      if round > 0 { times.append(time) }
+    for round in 0...min(count, Self.pooledStarts) {
+      do {
+        let time = try await instantiation(function, form)
+        if round > 0 { times.append(time) }
+      } catch let error as Failure {
+        Console.current.note("\(function.name) as \(form.flavour), from a pool: \(error.message)")
+        try await functions.giveUp(Functions.probeName(BenchedFunction.text(BenchedFunction.left)))
+        progress.did(Self.pooledSeconds(count))
+        return nil
+      }
       try await Task.sleep(for: Self.refill)
     }
+    progress.did(Self.pooledSeconds(count))
     return Distribution(times).p50
   }
 
-  private func instantiation(_ function: BenchedFunction, _ form: Form) async throws -> Double {
+  private func instantiation(
+    _ function: BenchedFunction, _ form: Form, isKept: Bool = false
+  ) async throws -> Double {
     let address = BenchedFunction.left
+    // All have the same addresses.
+    for network in ["left", "right"] { try await functions.awaitRelease(of: network) }
     // What forwards keeps silent about its own ports: the host behind it refuses.
     return try await functions.instantiationTimes(
       of: function.name, form, at: address, from: vantage,
       connections: function.connections(address), function.parameters,
-      beyond: function.forwards ? (function.target, BenchedFunction.port) : nil
+      beyond: function.forwards ? (function.target, BenchedFunction.port) : nil, isKept: isKept
     ).rst
   }
 }

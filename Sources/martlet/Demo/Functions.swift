@@ -94,6 +94,28 @@ struct Functions: Sendable {
     try await daemon.send(.delete, "\(Kind.vnf.collection)/\(id)")
   }
 
+  /// Removes an instance whose operation has failed.
+  func giveUp(_ name: String) async throws {
+    let vnf = try await daemon.find(.vnf, name)
+    let operation = vnf["org.martlet", "openOperation"].text
+    if !operation.isEmpty {
+      try await daemon.send(.post, "\(Kind.op.collection)/\(operation)/fail")
+    }
+    try await remove(vnf["id"].text)
+  }
+
+  /// Waits until a network has no ports any more: what is terminated keeps its addresses until nothing
+  /// on the host can answer for them.
+  func awaitRelease(of network: String) async throws {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while try await daemon.get(.network, network)["ports"].integer != 0 {
+      guard ContinuousClock.now < deadline else {
+        throw Failure(.timeout, "ports are left on the network \(network) after 10 s")
+      }
+      try await Task.sleep(for: .milliseconds(2))
+    }
+  }
+
   /// The resource that carries an instance's first Vnfc.
   func workload(_ name: String) async throws -> String {
     let vnf = try await daemon.find(.vnf, name)
@@ -158,17 +180,22 @@ struct Functions: Sendable {
     var group: String
   }
 
+  /// What an instance is called that is measured at an address.
+  static func probeName(_ address: String) -> String { "probe-\(address)" }
+
   /// Instantiates a package, measures it from outside, and removes the instance again.
   /// - Parameters:
   ///   - connections: its points, where they are others than one, `network`, at `address`.
   ///   - beyond: whose closed TCP port answers through it; nil where it answers itself.
+  ///   - isKept: it stays, for more to be measured.
   func instantiationTimes(
     of package: String, _ form: Form, at address: [UInt8], from vantage: Vantage,
     connections: [(point: String, network: String, address: String)]? = nil,
-    _ parameters: [String: JSONValue] = [:], beyond: (address: [UInt8], port: UInt16)? = nil
+    _ parameters: [String: JSONValue] = [:], beyond: (address: [UInt8], port: UInt16)? = nil,
+    isKept: Bool = false
   ) async throws -> InstantiationTimes {
     let text = address.map(String.init).joined(separator: ".")
-    let id = try await daemon.create(vnfdID: package, name: "probe-\(text)", description: nil)[
+    let id = try await daemon.create(vnfdID: package, name: Self.probeName(text), description: nil)[
       "id"
     ].text
     let body = request(
@@ -223,7 +250,7 @@ struct Functions: Sendable {
         times["running"] = ((phase["startMicroseconds"].double ?? 0) + duration) / 1000
       }
     }
-    try await remove(id)
+    if !isKept { try await remove(id) }
     guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
       let missing = ["rst", "running", "ready"].filter { times[$0] == nil }
       throw Failure(

@@ -225,9 +225,8 @@ extension Functions {
       }
       try await group.waitForAll()
     }
-    // What is terminated holds its networks until its ports are released.
-    try await Task.sleep(for: .seconds(2))
     for network in networks.values {
+      try await awaitRelease(of: network)
       try await daemon.send(.delete, "\(Kind.network.collection)/\(network)")
     }
     return results
