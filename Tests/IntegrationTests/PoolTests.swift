@@ -57,7 +57,7 @@ struct PoolTests {
     #expect(try !platform.processes(of: platform.instance("u1").workloads[0]).isEmpty)
     try await awaitWaiting(2, platform)
     let pool = try #require(try await pools(platform).first)
-    #expect(pool.technology == "unikernel" && pool.size == 2 && pool.ports == 1)
+    #expect(pool.technology == "unikernel" && pool.size == 2 && pool.ports == 2)
     #expect(pool.memoryBytes > 8 << 20 && pool.memoryBytes < 128 << 20)
     let client = Client(.unixSocket(platform.socket))
     let metrics = String(
@@ -89,6 +89,15 @@ struct PoolTests {
     #expect(usage.count == 1 && usage.first?.technology == "unikernel", "\(text)")
     #expect((usage.first?.cpuPercent ?? 0) > 0 && (usage.first?.memoryBytes ?? 0) > 4 << 20)
     #expect((usage.first?.ports.first?.receivedPacketsPerSecond ?? 0) > 10, "\(text)")
+    // What the benchmark measures by: its echo, and a client's.
+    let neighbour = try platform.join("lan", name: "mtest-echo", address: [10, 9, 0, 102])
+    #expect(try pings.roundTrip(to: [10, 9, 0, 11], port: 7, count: 100) > 1)
+    let own = try pings.roundTrip(
+      to: [10, 9, 0, 102], port: 5001, count: 100, echoedBy: neighbour)
+    #expect(own > 1 && own < 100_000)
+    #expect(throws: (any Error).self) {
+      try pings.roundTrip(to: [10, 9, 0, 102], port: 5001, count: 20)
+    }
     try await eventually("nothing waits any more", within: .seconds(10)) {
       try platform.runningGroups() == 2
     }
@@ -230,6 +239,21 @@ struct PoolTests {
             order: 0
           requirements:
             - virtual_binding: server
+        # Which of its cards is which a machine that waits cannot know by their addresses.
+        second:
+          type: tosca.nodes.nfv.VduCp
+          properties:
+            layer_protocols: [ ipv4 ]
+            order: 1
+          requirements:
+            - virtual_binding: server
+            - virtual_link: inside
+        inside:
+          type: tosca.nodes.nfv.VnfVirtualLink
+          properties:
+            connectivity_type:
+              layer_protocols: [ ipv4 ]
+            vl_profile: {}
 
     """
 }

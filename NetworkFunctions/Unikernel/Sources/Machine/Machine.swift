@@ -115,8 +115,8 @@ public enum Machine {
         place += 1
       }
       guard address >= 0xfe80_0000, address < 1 << 32 else { continue }
-      // Slots are filled from the last one.
-      devices.insert(VirtioDevice(address: address, interrupt: interrupt), at: 0)
+      // Slots are filled from the last one, and named from the last one.
+      devices.append(VirtioDevice(address: address, interrupt: interrupt))
     }
     return devices
   }
