@@ -295,7 +295,8 @@ struct Cards: ~Copyable, Surroundings {
       guard port < count else {
         throw ConfigurationError("the machine has fewer cards than the document has ports")
       }
-      found[port] = port
+      // In the order of QEMU's command line, whose last one is the first here.
+      found[port] = count - 1 - port
     }
     assigned = found
   }

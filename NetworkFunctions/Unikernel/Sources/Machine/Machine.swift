@@ -90,7 +90,7 @@ public enum Machine {
   }
 
   /// The devices of `virtio_mmio.device=SIZE@ADDRESS:INTERRUPT`, which QEMU's microvm appends; those
-  /// that were named first on its command line come first.
+  /// that were named last on its command line come first.
   private static func findDevices(commandLine: UInt64) -> [VirtioDevice] {
     var devices: [VirtioDevice] = []
     guard commandLine != 0 else { return devices }
@@ -115,8 +115,7 @@ public enum Machine {
         place += 1
       }
       guard address >= 0xfe80_0000, address < 1 << 32 else { continue }
-      // Slots are filled from the last one, and named from the last one.
-      devices.append(VirtioDevice(address: address, interrupt: interrupt))
+      devices.insert(VirtioDevice(address: address, interrupt: interrupt), at: 0)
     }
     return devices
   }
