@@ -12,13 +12,10 @@ public enum SynProbe {
   ///   - source: an IPv4 address of that interface, in the order of the wire.
   ///   - address: the function's IPv4 address, or of a host that is reached through it.
   ///   - gateway: the function's address where `address` is another's.
-  ///   - interval: between two ARP requests, microseconds; SYNs follow faster. Spinning would take a
-  ///     processor away from what is measured, and frames wait in a machine's tap until its guest
-  ///     works them all off.
   /// - Returns: the moment of the answer; nil when the watch was over first.
   public static func firstAnswer(
     in namespace: NetworkNamespace, interface: String, source: [UInt8], to address: [UInt8],
-    through gateway: [UInt8]? = nil, port: UInt16, interval: UInt32 = 150, watch: Watch
+    through gateway: [UInt8]? = nil, port: UInt16, watch: Watch
   ) throws(SystemError) -> ContinuousClock.Instant? {
     try namespace.run { () throws(SystemError) in
       let socket = try LinkSocket(interface: interface)
@@ -27,12 +24,14 @@ public enum SynProbe {
       let neighbour = gateway ?? address
       var target: [UInt8]?
       var sequence: UInt32 = 1
+      let began = ContinuousClock.now
       while !watch.isOver {
         sequence &+= 1
         // A bridge without ports, as a peer's is at first, takes no frames: nobody would answer.
         try? socket.send(
           target.map { syn(mac, $0, source, address, port: port, sequence: sequence) }
             ?? arpRequest(mac, source, neighbour))
+        let interval = interval(after: .now - began)
         pause(microseconds: target == nil ? interval : min(interval, 1000))
         while let frame = try socket.receive(timeout: .zero) {
           if let found = arpReply(frame, from: neighbour) {
@@ -44,6 +43,14 @@ public enum SynProbe {
       }
       return nil
     }
+  }
+
+  /// Between two ARP requests, in microseconds; SYNs follow faster. A hundredth of the time that has
+  /// passed, so that it is as exact for what takes seconds as for what takes milliseconds: each frame
+  /// takes 30 to 100 µs of a processor away from what is measured, and waits in a machine's tap until
+  /// its guest has worked it off.
+  static func interval(after passed: Duration) -> UInt32 {
+    UInt32(min(max(passed / .microseconds(1) / 100, 150), 20_000))
   }
 
   /// RFC 826.

@@ -23,7 +23,10 @@ extension Lifecycle {
   func keepPools(of driver: any Pooling) async {
     for await work in driver.poolWork {
       switch work {
-      case .make(let specification): await make(specification, by: driver)
+      case .make(let specification):
+        // The one that was claimed shall answer first: a guest's boot takes a processor.
+        try? await Task.sleep(for: .milliseconds(50))
+        await make(specification, by: driver)
       case .discard(let id): await discard(id, by: driver)
       }
     }

@@ -159,16 +159,6 @@ struct Functions: Sendable {
     var phases: [String: Double]
   }
 
-  /// Between two SYNs, in microseconds. What is interpreted instruction by instruction would have
-  /// nothing else to do than to answer them.
-  private static func probeInterval(of form: Form) -> UInt32 {
-    switch form.flavour {
-    case "container": 150
-    case "unikernel": 1000
-    default: 20_000
-    }
-  }
-
   /// From where an instantiation is watched.
   struct Vantage: Sendable {
     var client: ClientNamespace
@@ -216,8 +206,7 @@ struct Functions: Sendable {
           try SynProbe.firstAnswer(
             in: vantage.client.namespace, interface: ClientNamespace.interface,
             source: vantage.source, to: beyond?.address ?? address,
-            through: beyond == nil ? nil : address, port: beyond?.port ?? 9,
-            interval: Self.probeInterval(of: form), watch: watch)
+            through: beyond == nil ? nil : address, port: beyond?.port ?? 9, watch: watch)
         )
       }
       // What runs in a virtual machine is no process of the host's.
