@@ -34,7 +34,8 @@ public enum SynProbe {
         let interval = interval(after: .now - began)
         pause(microseconds: target == nil ? interval : min(interval, 1000))
         while let frame = try socket.receive(timeout: .zero) {
-          if let found = arpReply(frame, from: neighbour) {
+          // Every request that waited in a machine's tap is answered: only the first one counts.
+          if target == nil, let found = arpReply(frame, from: neighbour) {
             target = found
             break
           }

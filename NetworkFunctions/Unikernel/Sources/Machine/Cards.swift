@@ -102,14 +102,24 @@ struct Cards: ~Copyable, Surroundings {
 
   var hasWork: Bool {
     for index in 0..<count where cards[index].receiving.hasUsed { return true }
-    if isWaiting { for index in 0..<count where cards[index].sending.hasUsed { return true } }
+    if isWaiting || isShort {
+      for index in 0..<count where cards[index].sending.hasUsed { return true }
+    }
+    return false
+  }
+
+  /// Whether most of a card's buffers are with another card, which sends them. Until it is done and
+  /// that is taken note of, a frame that comes has no place, and so nobody would tell of it.
+  private var isShort: Bool {
+    for index in 0..<count where cards[index].receiving.offered < perCard / 2 { return true }
     return false
   }
 
   func setInterrupts(_ isOn: Bool) {
+    let isSendingTold = isOn && (isWaiting || isShort)
     for index in 0..<count {
       cards[index].receiving.setInterrupts(isOn)
-      cards[index].sending.setInterrupts(isOn && isWaiting)
+      cards[index].sending.setInterrupts(isSendingTold)
     }
   }
 

@@ -138,6 +138,9 @@ struct VirtioQueue: ~Copyable {
     return (Int(Boot_load32(place) & 255), Int(Boot_load32(place + 4)))
   }
 
+  /// How many chains were offered and not taken back.
+  var offered: Int { Int(nextAvailable &- nextUsed) }
+
   var hasUsed: Bool { Boot_load16(used + 2) != nextUsed }
 
   /// Whether the device interrupts when it is done with something.
