@@ -94,15 +94,19 @@ struct UplinkTests {
     var length: String { String(subnet.split(separator: "/")[1]) }
   }
 
-  /// What a namespace has: links, addresses, routes, rules.
+  /// What a namespace has: links, addresses, routes, rules. Not the link-local ones of IPv6, which the
+  /// kernel adds by itself some time after a link has its carrier.
   func inventory(_ namespace: NetworkNamespace) throws -> [String] {
     try namespace.run { () throws(SystemError) in
       let route = try NetlinkSocket(.route)
       let rules = try runProgram("/usr/sbin/nft", arguments: ["nft", "list", "ruleset"])
+      func isLinkLocal(_ octets: [UInt8]) -> Bool { octets.count == 16 && octets[0] == 0xFE }
       return try route.links().map { "link \($0.name)" }
-        + (try route.addresses().map { "address \($0.octets) \($0.link)" })
+        + (try route.addresses().filter { !isLinkLocal($0.octets) }.map {
+          "address \($0.octets) \($0.link)"
+        })
         // A host that forwards has more routes of its own to anycast groups.
-        + (try route.routes().filter { !$0.isForGroups }.map {
+        + (try route.routes().filter { !$0.isForGroups && !isLinkLocal($0.destination) }.map {
           "route \($0.destination) \($0.prefixLength) \($0.link)"
         })
         + [String(decoding: rules.output, as: UTF8.self)]
