@@ -1,4 +1,5 @@
 import ArgumentParser
+import LinuxSystem
 import Logging
 import NFVAPI
 import NFVModel
@@ -131,6 +132,8 @@ struct Martletd: AsyncParsableCommand {
   }
 
   func run() async throws {
+    // 4.5 of 52 MB when idle.
+    ProcessAttributes.limitHeaps(to: 2)
     let level = Logger.Level(rawValue: logLevel.rawValue) ?? .info
     LoggingSystem.bootstrap { label in
       var handler = StreamLogHandler.standardError(label: label)

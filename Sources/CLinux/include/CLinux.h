@@ -7,6 +7,7 @@
 // Without _GNU_SOURCE: glibc's own structures (fd_set) would differ from those that the other C
 // modules of this build import.
 #include <errno.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/types.h>

@@ -153,6 +153,9 @@ static inline int CLinux_capset(uint32_t low, uint32_t high) {
   return (int)syscall(SYS_capset, &header, data);
 }
 
+// mallopt(3), M_ARENA_MAX: Glibc's overlay leaves malloc.h out; may go when it has it.
+static inline int CLinux_limit_arenas(int count) { return mallopt(M_ARENA_MAX, count); }
+
 // syncfs(2): declared under _GNU_SOURCE only.
 static inline int CLinux_syncfs(int descriptor) { return (int)syscall(SYS_syncfs, descriptor); }
 

@@ -30,6 +30,11 @@ public enum ProcessAttributes {
     return FileDescriptor(rawValue: try systemCall("signalfd") { signalfd(-1, &set, flags) })
   }
 
+  /// Has all threads share `count` heaps (mallopt(3), M_ARENA_MAX), which otherwise are up to eight for
+  /// each processor, every one with what its own threads have freed. To be called before there are
+  /// threads.
+  public static func limitHeaps(to count: Int) { _ = CLinux_limit_arenas(Int32(count)) }
+
   /// Makes this process the parent of its descendants' orphans.
   public static func becomeSubreaper() throws(SystemError) {
     try systemCall("prctl", "PR_SET_CHILD_SUBREAPER") {
