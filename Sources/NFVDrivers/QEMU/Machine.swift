@@ -10,9 +10,10 @@ final class Machine: Sendable {
   private let folder: RunFolder
   private let state = Mutex(State())
 
+  private let qmpConnection = SharedConnection<QMPClient>()
+  private let controlConnection = SharedConnection<ControlClient>()
+
   private struct State {
-    var qmp: QMPClient?
-    var control: ControlClient?
     /// Why QEMU said that its guest stopped (QMP's SHUTDOWN event, `reason`).
     var shutdownReason: String?
   }
@@ -25,15 +26,14 @@ final class Machine: Sendable {
 
   /// The connection to QEMU itself; made where there is none.
   func qmp(timeout: Duration) async throws(MachineError) -> QMPClient {
-    if let qmp = state.withLock({ $0.qmp }) { return qmp }
-    let qmp = try await QMPClient.connect(folder.qmpSocket, timeout: timeout) { [weak self] event in
-      guard event.name == "SHUTDOWN", case .object(let data) = event.data,
-        case .string(let reason)? = data["reason"]
-      else { return }
-      self?.state.withLock { $0.shutdownReason = reason }
+    try await qmpConnection.get { () async throws(MachineError) in
+      try await QMPClient.connect(folder.qmpSocket, timeout: timeout) { [weak self] event in
+        guard event.name == "SHUTDOWN", case .object(let data) = event.data,
+          case .string(let reason)? = data["reason"]
+        else { return }
+        self?.state.withLock { $0.shutdownReason = reason }
+      }
     }
-    state.withLock { $0.qmp = qmp }
-    return qmp
   }
 
   /// A command by QMP; a connection that fails is made anew with the next one.
@@ -42,19 +42,18 @@ final class Machine: Sendable {
       return try await qmp(timeout: timeout).execute(command, timeout: timeout)
     } catch {
       if case .refused = error { throw error }
-      state.withLock { $0.qmp = nil }
+      qmpConnection.forget()
       throw error
     }
   }
 
   /// The connection to its guest; made where there is none.
   func control() async throws(MachineError) -> ControlClient {
-    if let control = state.withLock({ $0.control }) { return control }
-    let control = try await ControlClient.connect(.path(folder.controlSocket)) { [folder] status in
-      folder.note(ended: status)
+    try await controlConnection.get { () async throws(MachineError) in
+      try await ControlClient.connect(.path(folder.controlSocket)) { [folder] status in
+        folder.note(ended: status)
+      }
     }
-    state.withLock { $0.control = control }
-    return control
   }
 
   /// A request to its guest; a connection that fails is made anew with the next one.
@@ -81,7 +80,7 @@ final class Machine: Sendable {
 
   private func forgetControl(after error: MachineError) {
     switch error {
-    case .closed, .malformed: state.withLock { $0.control = nil }
+    case .closed, .malformed: controlConnection.forget()
     case .timedOut, .refused: break
     }
   }
@@ -89,7 +88,7 @@ final class Machine: Sendable {
   /// How its function ended, once QEMU has ended with status 0: what the guest said of it, else what
   /// QEMU did.
   func functionStatus() async -> NFVModel.ExitStatus {
-    let (qmp, control) = state.withLock { ($0.qmp, $0.control) }
+    let (qmp, control) = (qmpConnection.current, controlConnection.current)
     // What was said last may still be on its way.
     await control?.waitForEnd(timeout: .seconds(1))
     if let told = folder.ended { return told }
@@ -101,15 +100,10 @@ final class Machine: Sendable {
   var shutdownReason: String? { state.withLock { $0.shutdownReason } }
 
   func close() {
-    let (qmp, control) = state.withLock { state in
-      defer {
-        state.qmp = nil
-        state.control = nil
-      }
-      return (state.qmp, state.control)
-    }
-    qmp?.close()
-    control?.close()
+    qmpConnection.current?.close()
+    controlConnection.current?.close()
+    qmpConnection.forget()
+    controlConnection.forget()
   }
 }
 
