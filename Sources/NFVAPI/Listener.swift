@@ -34,7 +34,7 @@ public enum ListenAddress: Sendable, Hashable {
 }
 
 /// One thread for all calls: connections and what answers them. With a pool beside the event loop a
-/// call changed threads four times before it was asked of the lifecycle, each time 50 to 100 µs.
+/// call changed threads four times before it was asked of the lifecycle.
 private final class HTTPThread: TaskExecutor {
   /// As long as the process, like what waits on it.
   static let shared = HTTPThread()

@@ -48,7 +48,7 @@ public enum SynProbe {
 
   /// Between two ARP requests, in microseconds; SYNs follow faster. A hundredth of the time that has
   /// passed, so that it is as exact for what takes seconds as for what takes milliseconds: each frame
-  /// takes 30 to 100 µs of a processor away from what is measured, and waits in a machine's tap until
+  /// takes 30 to 60 µs of a processor away from what is measured, and waits in a machine's tap until
   /// its guest has worked it off.
   static func interval(after passed: Duration) -> UInt32 {
     UInt32(min(max(passed / .microseconds(1) / 100, 150), 20_000))

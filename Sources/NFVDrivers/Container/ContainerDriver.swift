@@ -125,8 +125,10 @@ public final class ContainerDriver: Confining {
     let plugged = await Self.result { () async throws(NFVError) in
       try await plug(try await point(of: id, namespaces))
     }
-    try await created.get()
+    let creation = await created
+    // Without namespaces neither goes well, and only this one says why.
     try plugged.get()
+    try creation.get()
   }
 
   private static func result(

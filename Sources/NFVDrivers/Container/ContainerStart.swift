@@ -88,7 +88,7 @@ extension ContainerDriver {
   }
 
   /// crun makes its fifo long before the container waits at it, and what is written there lies ready:
-  /// the container then never waits for crun's end and for all who hear of it (1.5 ms).
+  /// the container then never waits for crun's end and for all who hear of it.
   /// - Returns: whether it could be written while the container was being created.
   private func letRunEarly(_ id: WorkloadID, _ creation: Creation) async -> Bool {
     guard configuration.runtime == .crun else { return false }
