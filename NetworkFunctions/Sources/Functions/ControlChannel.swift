@@ -8,6 +8,7 @@ public struct ControlChannel: ~Copyable {
     0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
   ]
   private static let greetingOffset = 14
+  private static var helloStart: Int { greetingOffset + greeting.count }
 
   private enum Kind {
     static let hello: UInt64 = 1
@@ -21,6 +22,8 @@ public struct ControlChannel: ~Copyable {
   }
 
   private var unread: [UInt8] = []
+  /// The last octets, whatever they were read as.
+  private var recent: [UInt8] = []
   private var isSynchronised = false
   /// The function was configured.
   public private(set) var isConfigured = false
@@ -35,12 +38,19 @@ public struct ControlChannel: ~Copyable {
   public mutating func receive<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
     _ octet: UInt8, for function: inout F, in surroundings: inout S
   ) {
-    unread.append(octet)
-    synchronise()
+    if recent.count == 2 * Self.helloStart { recent.removeFirst(Self.helloStart) }
+    recent.append(octet)
+    if isGreeted {
+      unread = Array(recent[(recent.count - Self.helloStart)...])
+      isSynchronised = true
+    } else if isSynchronised {
+      unread.append(octet)
+    }
     guard isSynchronised, unread.count >= 4 else { return }
     let length = Int(number(at: 0, octets: 4))
     guard 10...Self.maximumFrame ~= length else {
       isSynchronised = false
+      unread = []
       return
     }
     guard unread.count == 4 + length else { return }
@@ -61,17 +71,13 @@ public struct ControlChannel: ~Copyable {
     isConfigured = true
   }
 
-  /// A `hello` begins a connection wherever it stands.
-  private mutating func synchronise() {
+  /// A `hello` begins a connection wherever it stands, also where a request before it was cut off.
+  private var isGreeted: Bool {
     let greeting = Self.greeting
-    guard unread.last == greeting.last, unread.count >= Self.greetingOffset + greeting.count else {
-      if !isSynchronised, unread.count > 64 { unread.removeFirst(32) }
-      return
-    }
-    let start = unread.count - greeting.count
-    for index in 0..<greeting.count where unread[start + index] != greeting[index] { return }
-    unread.removeFirst(start - Self.greetingOffset)
-    isSynchronised = true
+    guard recent.last == greeting.last, recent.count >= Self.helloStart else { return false }
+    let start = recent.count - greeting.count
+    for index in 0..<greeting.count where recent[start + index] != greeting[index] { return false }
+    return true
   }
 
   private func number(at offset: Int, octets: Int) -> UInt64 {

@@ -111,4 +111,36 @@ import Testing
     let isStillConfigured = channel.isConfigured
     #expect(isStillConfigured)
   }
+
+  /// Whatever comes, no trap, no growing without end; and the next `hello` is answered.
+  @Test func `damaged requests are read without a trap`() {
+    var numbers = FuzzTests.Numbers(state: 5)
+    var channel = ControlChannel()
+    var function = Pipeline()
+    var surroundings = TestSurroundings()
+    let requests = [
+      Self.hello, Self.configure(DocumentTests.text), Self.configure("{}"),
+      Self.configure(
+        #"{"ports": [{"mac": "02:19:50:92:4c:f7"}], "parameters": {"pipeline": "router"}}"#),
+      [10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10, 0],
+    ]
+    for step in 0..<20_000 {
+      var octets = requests.randomElement(using: &numbers)!
+      for _ in 0..<Int.random(in: 0...3, using: &numbers) {
+        let place = Int.random(in: 0..<octets.count, using: &numbers)
+        switch Int.random(in: 0..<3, using: &numbers) {
+        case 0: octets[place] = UInt8.random(in: 0...255, using: &numbers)
+        case 1 where octets.count > 1: octets.remove(at: place)
+        default: octets.insert(UInt8.random(in: 0...255, using: &numbers), at: place)
+        }
+      }
+      for octet in octets { channel.receive(octet, for: &function, in: &surroundings) }
+      channel.output = []
+      surroundings.emitted = []
+      guard step % 100 == 0 else { continue }
+      for octet in Self.hello { channel.receive(octet, for: &function, in: &surroundings) }
+      #expect(channel.output.count >= 21 && channel.output[channel.output.count - 9] == 102)
+      channel.output = []
+    }
+  }
 }
