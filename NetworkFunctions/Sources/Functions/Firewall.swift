@@ -74,7 +74,7 @@ public struct PacketFilter: Stage, ~Copyable {
   }
 
   public mutating func pass(_ packet: inout Passage) -> Passing {
-    guard packet.kind != .other else {
+    guard packet.kind != .senseless else {
       counters.invalid &+= 1
       return .drop
     }
@@ -89,16 +89,17 @@ public struct PacketFilter: Stage, ~Copyable {
 
   /// Decides on the first packet of a flow.
   private mutating func begin(_ packet: Passage) -> Passing {
-    guard packet.kind == .opening else {
+    guard packet.kind == .opening || packet.kind == .portless else {
       counters.invalid &+= 1
       return .drop
     }
     let port = UInt8(truncatingIfNeeded: packet.port)
     switch rules.decide(packet.key, from: port) {
     case .accept:
+      var flow = Flow(port: port)
+      let lifetime = flow.life.after(packet.segment, isAnswer: false)
       let added = flows.add(
-        packet.key, answers: packet.key.reversed, Flow(port: port),
-        packet.segment == nil ? .datagrams : .transitory, at: packet.now
+        packet.key, answers: packet.key.reversed, flow, lifetime, at: packet.now
       ) { _, _, _ in }
       guard added != nil else {
         counters.full &+= 1

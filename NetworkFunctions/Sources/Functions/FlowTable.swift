@@ -8,6 +8,8 @@ public enum FlowLifetime: UInt8, Sendable {
   case established = 1
   /// As `established`, for protocols without connections.
   case datagrams = 2
+  /// Datagrams of one side only; idle for as long as `datagrams`.
+  case unanswered = 3
 }
 
 /// Flows with what a function knows of each, in memory that is taken once.
@@ -15,8 +17,8 @@ public enum FlowLifetime: UInt8, Sendable {
 /// A flow has two keys: that of its packets, and that of its answers, which is another one than the
 /// reversed where addresses are translated. Finding, adding and forgetting take constant time. A
 /// flow is forgotten when it was idle for the time of its ``FlowLifetime``; where the table is full,
-/// the longest idle flow that is not yet established makes room, and where all are established a new
-/// one finds none.
+/// the longest idle flow of which only one side was seen, or that has ended, makes room: who invents
+/// senders drives out no others. Where none is like that a new one finds no room.
 public struct FlowTable<Value>: ~Copyable {
   /// A flow's place; valid until it is forgotten.
   public typealias Index = Int
@@ -45,8 +47,8 @@ public struct FlowTable<Value>: ~Copyable {
   private var slots: [UInt32] = [0]
   private var mask = 0
   private var free: Int32 = -1
-  private var first = InlineArray<3, Int32>(repeating: -1)
-  private var last = InlineArray<3, Int32>(repeating: -1)
+  private var first = InlineArray<4, Int32>(repeating: -1)
+  private var last = InlineArray<4, Int32>(repeating: -1)
   private let secret: Secret
   public private(set) var count = 0
 
@@ -101,11 +103,7 @@ public struct FlowTable<Value>: ~Copyable {
     _ key: FlowKey, answers: FlowKey, _ value: Value, _ lifetime: FlowLifetime, at now: UInt32,
     forgotten: (FlowKey, FlowKey, Value) -> Void
   ) -> Index? {
-    if free < 0 {
-      guard first[0] >= 0 else { return nil }
-      forget(Int(first[0]), forgotten)
-    }
-    guard free >= 0 else { return nil }
+    guard makeRoom(forgotten: forgotten) else { return nil }
     let place = Int(free)
     free = entries[place].later
     entries[place].key = key
@@ -120,6 +118,22 @@ public struct FlowTable<Value>: ~Copyable {
     insert(place * 2 + 1)
     enqueue(place)
     return place
+  }
+
+  /// Sees to it that there is room for one more flow.
+  /// - Parameter forgotten: is told of the flow that made it.
+  /// - Returns: false where there is none.
+  public mutating func makeRoom(forgotten: (FlowKey, FlowKey, Value) -> Void) -> Bool {
+    guard free < 0 else { return true }
+    let half = first[Int(FlowLifetime.transitory.rawValue)]
+    let lone = first[Int(FlowLifetime.unanswered.rawValue)]
+    guard half >= 0 || lone >= 0 else { return false }
+    let isHalf =
+      lone < 0
+      || half >= 0
+        && Int32(bitPattern: entries[Int(half)].usedAt &- entries[Int(lone)].usedAt) <= 0
+    forget(Int(isHalf ? half : lone), forgotten)
+    return true
   }
 
   /// Notes that a packet of the flow passed.
@@ -150,7 +164,7 @@ public struct FlowTable<Value>: ~Copyable {
     at now: UInt32, limit: Int = 64, forgotten: (FlowKey, FlowKey, Value) -> Void
   ) {
     var left = limit
-    for queue in 0..<3 {
+    for queue in 0..<4 {
       let idleLimit =
         queue == 0
         ? idleLimits.transitory : queue == 1 ? idleLimits.established : idleLimits.datagrams

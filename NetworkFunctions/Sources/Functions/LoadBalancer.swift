@@ -170,10 +170,9 @@ public struct Balancer: Stage, ~Copyable {
     let answers = FlowKey(
       source: backend, destination: key.source, sourcePort: key.destinationPort,
       destinationPort: key.sourcePort, protocol: key.protocol)
-    let added = flows.add(
-      key, answers: answers, FlowLife(), packet.segment == nil ? .datagrams : .transitory,
-      at: packet.now
-    ) { _, _, _ in }
+    var life = FlowLife()
+    let lifetime = life.after(packet.segment, isAnswer: false)
+    let added = flows.add(key, answers: answers, life, lifetime, at: packet.now) { _, _, _ in }
     guard added != nil else {
       counters.refused &+= 1
       return .drop

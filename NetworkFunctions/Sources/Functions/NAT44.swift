@@ -117,7 +117,7 @@ public struct Translator: Stage, ~Copyable {
   /// From inside to outside, or back inside by the external address.
   private mutating func letOut(_ packet: inout Passage, isHairpin: Bool) -> Passing {
     let key = packet.key
-    guard inside >> UInt8(packet.port) & 1 == 1, packet.kind != .other, key.source.ipv4 != nil
+    guard inside >> UInt8(packet.port) & 1 == 1, packet.hasPorts, key.source.ipv4 != nil
     else { return unmapped() }
     var inner: Endpoint?
     if isHairpin {
@@ -133,7 +133,8 @@ public struct Translator: Stage, ~Copyable {
     } else {
       guard let found = translation.outbound(key, packet.segment, at: packet.now) else {
         counters.full &+= 1
-        return .drop
+        // RFC 5508, REQ-8.
+        return .refuse(.prohibited)
       }
       outer = found
     }
@@ -151,7 +152,7 @@ public struct Translator: Stage, ~Copyable {
   /// From outside to the external address.
   private mutating func takeIn(_ packet: inout Passage) -> Passing {
     let key = packet.key
-    guard key.destination == external, packet.kind != .other,
+    guard key.destination == external, packet.hasPorts,
       let inner = translation.inside(of: key)
     else { return unmapped() }
     if packet.kind != .error {

@@ -33,9 +33,13 @@ extension Passage {
       guard present >= ICMPHeader.length else { return }
       let isV4 = datagram.protocol == .icmp
       let type = frame.u8(at: at)
-      if type == (isV4 ? ICMPHeader.V4.echoRequest : ICMPHeader.V6.echoRequest) {
+      if type == (isV4 ? ICMPHeader.V4.echoRequest : ICMPHeader.V6.echoRequest)
+        || isV4 && type == ICMPHeader.V4.timestampRequest
+      {
         kind = .opening
-      } else if type == (isV4 ? ICMPHeader.V4.echoReply : ICMPHeader.V6.echoReply) {
+      } else if type == (isV4 ? ICMPHeader.V4.echoReply : ICMPHeader.V6.echoReply)
+        || isV4 && type == ICMPHeader.V4.timestampReply
+      {
         kind = .following
       } else if let quoted = Self.quoted(in: frame, datagram) {
         kind = .error
@@ -45,7 +49,7 @@ extension Passage {
         return
       }
       key.sourcePort = frame.u16(at: at + 4)
-    default: return
+    default: kind = .portless
     }
   }
 
@@ -86,7 +90,10 @@ extension Passage {
       return FlowKey(
         source: source, destination: destination, sourcePort: frame.u16(at: transport + 4),
         destinationPort: 0, protocol: `protocol`)
-    default: return nil
+    default:
+      return FlowKey(
+        source: source, destination: destination, sourcePort: 0, destinationPort: 0,
+        protocol: `protocol`)
     }
   }
 }

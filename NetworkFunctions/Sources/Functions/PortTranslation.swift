@@ -74,9 +74,10 @@ public struct PortTranslation: ~Copyable {
       note(index, segment, isAnswer: false, at: now)
       return endpoint
     }
-    guard let mapping = mapping(of: key, at: now) else { return nil }
+    // First, as the flow that makes room may be the last of a mapping, of which there are as many.
+    guard makeRoom(), let mapping = mapping(of: key, at: now) else { return nil }
     let endpoint = Self.externalEndpoint(mappings.answersKey(of: mapping))
-    guard add(key, endpoint, mapping, at: now) else { return nil }
+    guard add(key, endpoint, mapping, segment, isAnswer: false, at: now) else { return nil }
     return endpoint
   }
 
@@ -98,7 +99,9 @@ public struct PortTranslation: ~Copyable {
       source: inside.source, destination: key.source, sourcePort: inside.sourcePort,
       destinationPort: key.protocol == .icmp ? 0 : key.sourcePort, protocol: key.protocol)
     let port = key.protocol == .icmp ? key.sourcePort : key.destinationPort
-    guard add(flow, Endpoint(external, port), mapping, at: now) else { return nil }
+    guard add(flow, Endpoint(external, port), mapping, segment, isAnswer: true, at: now) else {
+      return nil
+    }
     return Endpoint(inside.source, inside.sourcePort)
   }
 
@@ -134,19 +137,29 @@ public struct PortTranslation: ~Copyable {
     if mappings[mapping].flows == 0 { mappings.remove(mapping) }
   }
 
+  private mutating func makeRoom() -> Bool {
+    var madeRoom: Int?
+    let hasRoom = flows.makeRoom { madeRoom = Int($2.mapping) }
+    if let madeRoom { release(madeRoom) }
+    return hasRoom
+  }
+
+  /// - Parameter isAnswer: the first packet came from outside.
   private mutating func add(
-    _ key: FlowKey, _ endpoint: Endpoint, _ mapping: Int, at now: UInt32
+    _ key: FlowKey, _ endpoint: Endpoint, _ mapping: Int, _ segment: TCPHeader?, isAnswer: Bool,
+    at now: UInt32
   ) -> Bool {
     let answers = FlowKey(
       source: key.destination, destination: endpoint.address,
       sourcePort: key.protocol == .icmp ? endpoint.port : key.destinationPort,
       destinationPort: key.protocol == .icmp ? 0 : endpoint.port, protocol: key.protocol)
     var madeRoom: Int?
-    let flow = Flow(mapping: Int32(mapping))
+    var flow = Flow(mapping: Int32(mapping))
+    let lifetime = flow.life.after(segment, isAnswer: isAnswer)
     mappings[mapping].flows += 1
-    let added = flows.add(
-      key, answers: answers, flow, key.protocol == .tcp ? .transitory : .datagrams, at: now
-    ) { madeRoom = Int($2.mapping) }
+    let added = flows.add(key, answers: answers, flow, lifetime, at: now) {
+      madeRoom = Int($2.mapping)
+    }
     if let madeRoom { release(madeRoom) }
     if added == nil { release(mapping) }
     return added != nil

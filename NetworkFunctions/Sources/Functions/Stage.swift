@@ -3,20 +3,22 @@ public import Packets
 /// A packet on its way through the stages of a ``Forwarder``.
 public struct Passage: Sendable {
   public enum Kind: Sendable {
-    /// May be the first of its flow: a SYN alone, an echo request, a datagram.
+    /// May be the first of its flow: a SYN alone, an ICMP query, a datagram.
     case opening
     /// Belongs to a flow, or to nothing.
     case following
     /// An ICMP error. Its key is that of an answer to the packet that it quotes (RFC 5508,
     /// section 4), so that it goes the way of such an answer.
     case error
-    /// Of a protocol without flows here; its key has no ports.
-    case other
+    /// Of a protocol whose ports, if it has any, are not known here; its key has none.
+    case portless
+    /// Cut off, or an ICMP message that belongs to no flow.
+    case senseless
   }
 
   /// Its endpoints, as they are here: who translates changes them.
   public var key: FlowKey
-  public internal(set) var kind = Kind.other
+  public internal(set) var kind = Kind.senseless
   public internal(set) var segment: TCPHeader?
   /// The place of the port through which it came.
   public let port: Int
@@ -26,6 +28,9 @@ public struct Passage: Sendable {
   public var isInward: Bool
   /// The clock's seconds.
   public let now: UInt32
+
+  /// Whether its key names ports, or an ICMP query's identifier.
+  public var hasPorts: Bool { kind != .portless && kind != .senseless }
 }
 
 /// What a stage makes of a packet.

@@ -10,6 +10,8 @@ public struct ICMPHeader: Sendable, Hashable {
     public static let unreachable: UInt8 = 3
     public static let echoRequest: UInt8 = 8
     public static let timeExceeded: UInt8 = 11
+    public static let timestampRequest: UInt8 = 13
+    public static let timestampReply: UInt8 = 14
     public static let portUnreachable: UInt8 = 3
   }
 

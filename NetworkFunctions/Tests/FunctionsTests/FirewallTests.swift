@@ -174,6 +174,61 @@ import Testing
     #expect(firewall.process(Self.answer(.ack), from: 1, &surroundings).verdict == .send(port: 0))
   }
 
+  @Test func aFloodOfDatagramsDoesNotEndWhatIsAnswered() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try Self.firewall(&surroundings, capacity: 8)
+    try firewall.configure(
+      Sample.configuration(
+        #"{"flows": 8, "rules": [{"from": "left", "protocol": "udp", "action": "accept"}]}"#),
+      in: &surroundings)
+    let answer = Sample.udp(
+      from: Sample.server, to: Sample.client, ports: (53, 4000), macs: Self.back)
+    _ = firewall.process(Sample.udp(), from: 0, &surroundings)
+    _ = firewall.process(answer, from: 1, &surroundings)
+    for number in 5000..<6000 as Range<UInt16> {
+      let (verdict, _) = firewall.process(
+        Sample.udp(ports: (number, 53)), from: 0, &surroundings)
+      #expect(verdict == .send(port: 1))
+    }
+    #expect(firewall.stage.counters.full == 0)
+    #expect(firewall.stage.flowCount == 8)
+    #expect(firewall.process(answer, from: 1, &surroundings).verdict == .send(port: 0))
+  }
+
+  /// As nftables has it: a rule without a protocol is about all of them.
+  @Test func protocolsWithoutKnownPortsAreFlowsToo() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try Self.firewall(&surroundings)
+    try firewall.configure(
+      Sample.configuration(
+        #"{"rules": [{"from": "left", "destination": "10.0.2.2", "action": "accept"}]}"#),
+      in: &surroundings)
+    func encapsulated(back: Bool) -> [UInt8] {
+      withFrame([]) { frame in
+        frame.setLength(34 + 16)
+        let macs = back ? Self.back : (Sample.clientMAC, Sample.leftMAC)
+        EthernetHeader(destination: macs.1, source: macs.0, type: .ipv4).write(to: &frame)
+        IPv4Header(
+          source: back ? Sample.server : Sample.client,
+          destination: back ? Sample.client : Sample.server, protocol: IPProtocol(47), payload: 16
+        ).write(to: &frame, at: 14)
+      }
+    }
+    #expect(firewall.process(encapsulated(back: true), from: 1, &surroundings).verdict == .drop)
+    #expect(
+      firewall.process(encapsulated(back: false), from: 0, &surroundings).verdict
+        == .send(port: 1))
+    #expect(
+      firewall.process(encapsulated(back: true), from: 1, &surroundings).verdict
+        == .send(port: 0))
+    // Without a whole header it is nothing that a rule can judge.
+    let cut = withFrame(Sample.tcp(flags: .syn)) { frame in
+      IPv4Header(source: Sample.client, destination: Sample.server, protocol: .tcp, payload: 12)
+        .write(to: &frame, at: 14)
+    }
+    #expect(firewall.process(cut, from: 0, &surroundings).verdict == .drop)
+  }
+
   @Test func newRulesEndWhatTheyDoNotAllow() throws {
     var surroundings = TestSurroundings()
     var firewall = try Self.firewall(&surroundings)

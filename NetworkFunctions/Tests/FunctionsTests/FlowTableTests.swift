@@ -81,6 +81,33 @@ import Testing
     #expect(table.find(Self.key(0)) != nil)
   }
 
+  @Test func whatOneSideAloneSaidMakesRoomTheOldestFirst() {
+    var table = Self.table(3)
+    var gone: [Int] = []
+    func add(_ number: Int, _ lifetime: FlowLifetime) -> Bool {
+      let key = Self.key(number)
+      return table.add(key, answers: key.reversed, number, lifetime, at: UInt32(number)) {
+        gone.append($2)
+      } != nil
+    }
+    #expect(add(0, .unanswered))
+    #expect(add(1, .transitory))
+    #expect(add(2, .unanswered))
+    #expect(add(3, .datagrams))
+    #expect(add(4, .datagrams))
+    #expect(add(5, .datagrams))
+    #expect(gone == [0, 1, 2])
+    // An answered datagram keeps its place.
+    #expect(!add(6, .unanswered))
+    // It lives as long as one that is answered.
+    var other = Self.table(1)
+    let key = Self.key(1)
+    _ = other.add(key, answers: key.reversed, 1, .unanswered, at: 0) { _, _, _ in }
+    other.expire(at: 49) { _, _, _ in Issue.record("too early") }
+    other.expire(at: 50) { _, _, _ in }
+    #expect(other.count == 0)
+  }
+
   /// Against a dictionary, with every operation in random order.
   @Test func itAgreesWithADictionary() {
     var generator = SystemRandomNumberGenerator()

@@ -145,6 +145,116 @@ import Testing
     #expect(nat.outbound(Self.outbound(2, 7, .icmp), nil, at: 1) == two)
   }
 
+  @Test("RFC 4787 REQ-2: all of a host's ports are of one external address")
+  func onePair() {
+    var nat = Self.translation()
+    for port in 5000..<5050 as Range<UInt16> {
+      let endpoint = nat.outbound(Self.outbound(1, port), nil, at: 0)
+      #expect(endpoint?.address == IPv6Address(Self.external))
+    }
+  }
+
+  @Test("RFC 5382 REQ-1, REQ-3: one mapping for all destinations, and anybody may answer")
+  func connectionsAreIndependentOfTheOtherEnd() {
+    var nat = Self.translation()
+    let first = nat.outbound(Self.outbound(1, 5000, to: 9, 80, .tcp), segment(.syn), at: 0)
+    let second = nat.outbound(Self.outbound(1, 5000, to: 8, 443, .tcp), segment(.syn), at: 0)
+    #expect(first != nil && first == second)
+    #expect(nat.mappingCount == 1)
+    #expect(
+      nat.inbound(Self.inbound(to: 5000, from: 77, 7, .tcp), segment(.syn), at: 0)
+        == Self.endpoint(1, 5000))
+  }
+
+  @Test("RFC 5382 REQ-7: no TCP port for two endpoints")
+  func connectionsDoNotShareAPort() {
+    var nat = Self.translation(200)
+    var seen: Set<UInt16> = []
+    for host in 1...150 as ClosedRange<UInt8> {
+      let key = Self.outbound(host, 5000, to: 9, 80, .tcp)
+      guard let endpoint = nat.outbound(key, segment(.syn), at: 0) else {
+        Issue.record("no port for \(host)")
+        return
+      }
+      #expect(seen.insert(endpoint.port).inserted)
+    }
+  }
+
+  @Test("RFC 4787 REQ-11: mapping and filtering are the same whatever has happened")
+  func behaviourDoesNotChange() {
+    var nat = Self.translation(64)
+    var generator = FuzzTests.Numbers(state: 11)
+    for step in 0..<20_000 as Range<UInt32> {
+      let host = UInt8.random(in: 1...40, using: &generator)
+      let port = UInt16.random(in: 5000...5003, using: &generator)
+      guard let endpoint = nat.outbound(Self.outbound(host, port), nil, at: step / 16) else {
+        Issue.record("nothing is left at step \(step)")
+        return
+      }
+      let remote = UInt8.random(in: 1...200, using: &generator)
+      #expect(nat.outbound(Self.outbound(host, port, to: remote), nil, at: step / 16) == endpoint)
+      #expect(
+        nat.inbound(Self.inbound(to: endpoint.port, from: 250, 9), nil, at: step / 16)
+          == Self.endpoint(host, port))
+      #expect(endpoint.port % 2 == port % 2)
+      if step % 64 == 0 { nat.expire(at: step / 16) }
+    }
+  }
+
+  @Test("RFC 5508 REQ-2: queries are forgotten after 300 s, not before 60 s")
+  func queriesAreForgotten() {
+    var nat = Self.translation()
+    _ = nat.outbound(Self.outbound(1, 7, .icmp), nil, at: 0)
+    nat.expire(at: 299)
+    #expect(nat.flowCount == 1)
+    nat.expire(at: 300)
+    #expect(nat.flowCount == 0)
+  }
+
+  /// Each of a port of its own: there are as many mappings as flows.
+  @Test(arguments: [IPProtocol.udp, .tcp, .icmp])
+  func aScanFromInsideDoesNotKeepOthersOut(_ protocol: IPProtocol) {
+    var nat = Self.translation(16)
+    let opening = `protocol` == .tcp ? segment(.syn) : nil
+    // Answered: it stays.
+    let own = Self.outbound(1, 5000, to: 9, 80, `protocol`)
+    _ = nat.outbound(own, opening, at: 0)
+    _ = nat.inbound(
+      Self.inbound(to: 5000, from: 9, 80, `protocol`), `protocol` == .tcp ? segment(.ack) : nil,
+      at: 0)
+    for number in 0..<5000 as Range<UInt16> {
+      let key = Self.outbound(2, 10_000 + number, to: 9, 80, `protocol`)
+      #expect(nat.outbound(key, opening, at: 1) != nil)
+    }
+    #expect(nat.flowCount == 16)
+    #expect(nat.mappingCount == 16)
+    #expect(nat.outbound(own, `protocol` == .tcp ? segment(.ack) : nil, at: 2)?.port == 5000)
+    #expect(nat.outbound(Self.outbound(3, 6000, to: 9, 80, `protocol`), opening, at: 2) != nil)
+  }
+
+  /// Anybody may send to a mapped port, but nobody makes lasting flows of it alone.
+  @Test(arguments: [IPProtocol.udp, .tcp])
+  func aFloodFromOutsideDoesNotKeepOthersOut(_ protocol: IPProtocol) {
+    var nat = Self.translation(16)
+    let isTCP = `protocol` == .tcp
+    let own = Self.outbound(1, 5000, to: 9, 80, `protocol`)
+    _ = nat.outbound(own, isTCP ? segment(.syn) : nil, at: 0)
+    _ = nat.inbound(
+      Self.inbound(to: 5000, from: 9, 80, `protocol`), isTCP ? segment([.syn, .ack]) : nil, at: 0)
+    _ = nat.outbound(own, isTCP ? segment(.ack) : nil, at: 0)
+    for number in 0..<1000 as Range<UInt16> {
+      let key = Self.inbound(to: 5000, from: 66, 1000 + number, `protocol`)
+      for flags in [.syn, .ack, .ack] as [TCPHeader.Flags] {
+        _ = nat.inbound(key, isTCP ? segment(flags) : nil, at: 1)
+      }
+    }
+    let other = nat.outbound(
+      Self.outbound(2, 6000, to: 9, 80, `protocol`), isTCP ? segment(.syn) : nil, at: 1)
+    #expect(other != nil)
+    nat.expire(at: 1000, limit: 1000)
+    #expect(nat.flowCount == (isTCP ? 1 : 0))
+  }
+
   @Test func whatIsFullRefusesAndGoesOn() {
     var nat = Self.translation(2)
     for host in [1, 2] as [UInt8] {
