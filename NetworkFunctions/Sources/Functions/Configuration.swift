@@ -35,6 +35,16 @@ public struct Configuration: ~Copyable {
       self.routes = routes
     }
 
+    /// Whether all of an attached IPv4 network are meant, or were once (RFC 1812, section 5.3.5).
+    public func isBroadcast(_ address: IPv6Address) -> Bool {
+      guard address.ipv4 != nil else { return false }
+      for own in addresses where own.length < 127 && own.contains(address) {
+        let host = address.low & ~(~0 << UInt64(128 - own.length))
+        if host == 0 || host == ~(~0 << UInt64(128 - own.length)) { return true }
+      }
+      return false
+    }
+
     /// Whether the port answers for this address; its link-local one follows from its MAC.
     public func owns(_ address: IPv6Address) -> Bool {
       for own in addresses where own.address == address { return true }

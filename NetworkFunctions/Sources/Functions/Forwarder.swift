@@ -96,8 +96,10 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
         frame.translate(headers.datagram, isError: packet.kind == .error, from: key, to: packet.key)
       else { return .drop }
     }
+    // Its sender knows it by what it was.
     let verdict = forwarding.send(
-      &frame, &headers, to: destination, by: next, in: &surroundings)
+      &frame, &headers, to: destination, by: next, from: packet.key == key ? port : nil,
+      in: &surroundings)
     if headers.datagram.isFragment {
       fragments.know(headers.datagram, from: port, packet.key, at: surroundings.now)
       sendHeld(headers.datagram, from: port, in: &surroundings)
@@ -124,17 +126,11 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     _ frame: inout Frame, _ headers: inout Headers,
     by hop: Forwarding.Hop?, from port: Int, in surroundings: inout Around
   ) -> Verdict {
-    // What would overwrite the flags that were judged (RFC 3128).
-    guard
-      headers.datagram.protocol != .tcp
-        || headers.datagram.fragmentOffset >= TCPHeader.minimumLength
-    else {
-      return .drop
-    }
     guard let way = fragments.way(of: headers.datagram, from: port, at: surroundings.now) else {
       fragments.hold(frame, headers.datagram, from: port, at: surroundings.now)
       return .drop
     }
+    guard headers.datagram.fragmentOffset >= way.judged else { return .drop }
     let next =
       way.destination == headers.datagram.destination && hop != nil
       ? hop : forwarding.hop(to: way.destination)
@@ -146,7 +142,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     guard let next else { return .drop }
     frame.readdress(headers.datagram, from: way.source, to: way.destination)
     return forwarding.send(
-      &frame, &headers, to: way.destination, by: next, in: &surroundings)
+      &frame, &headers, to: way.destination, by: next, from: nil, in: &surroundings)
   }
 
   /// Sends fragments on that came before their first.
@@ -179,7 +175,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   ) -> Instant {
     stage.expire(at: surroundings.seconds)
     fragments.expire(at: surroundings.now)
-    return min(forwarding.advance(at: surroundings.now), surroundings.now + 1_000_000_000)
+    return min(forwarding.advance(in: &surroundings), surroundings.now + 1_000_000_000)
   }
 
   public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {
@@ -193,6 +189,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     body("withoutRoute", forwarding.counters.withoutRoute)
     body("expired", forwarding.counters.expired)
     body("tooBig", forwarding.counters.tooBig)
+    body("fragmented", forwarding.counters.fragmented)
     body("unresolved", forwarding.counters.unresolved)
   }
 }

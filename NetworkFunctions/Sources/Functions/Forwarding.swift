@@ -1,16 +1,15 @@
 public import Packets
 
 /// Sends datagrams on to where the longest prefix leads, as RFC 1812 asks of a router: counts the
-/// time to live down, finds the next hop's MAC, tells senders what went wrong.
-///
-/// What would have to be fragmented is not: IPv4 without "don't fragment" is dropped and counted
-/// where it is longer than the next link's MTU.
+/// time to live down, finds the next hop's MAC, fragments IPv4 that allows it, tells senders what went
+/// wrong.
 public struct Forwarding {
   public struct Counters: Sendable {
     public var forwarded: UInt64 = 0
     public var withoutRoute: UInt64 = 0
     public var expired: UInt64 = 0
     public var tooBig: UInt64 = 0
+    public var fragmented: UInt64 = 0
     public var unresolved: UInt64 = 0
   }
 
@@ -27,6 +26,8 @@ public struct Forwarding {
     var octets: [UInt8]
     var offload: Offload
     var since: Instant
+    /// Through which port it came; nil where its sender can't be told that it does not arrive.
+    var from: Int?
   }
 
   public private(set) var counters = Counters()
@@ -34,16 +35,11 @@ public struct Forwarding {
   private var routes = RouteTable<Hop>()
   private var neighbours = NeighbourTable()
   private var waiting: [Waiting] = []
-  /// Errors that may be sent now, and when that was last counted (RFC 1812, section 4.3.2.8).
-  private var allowance: UInt64 = Self.burst
-  private var allowedAt: Instant = 0
+  private var allowance = Allowance.errors
 
   private static let maximumWaiting = 16
   private static let waitingFor: Instant = 3_000_000_000
   private static let maximumKept = 2048
-  private static let burst: UInt64 = 50
-  /// Between two errors that are allowed: 100 a second.
-  private static let errorInterval: Instant = 10_000_000
 
   public init() {}
 
@@ -103,11 +99,20 @@ public struct Forwarding {
       }
       let kept = waiting.remove(at: index)
       let own = ports[port].mac
-      let wasSent = surroundings.emit(on: port, payload: nil) { frame in
-        kept.octets.withUnsafeBytes { frame.fill(from: $0) }
-        frame.offload = kept.offload
+      var octets = kept.octets
+      var isTooLong = false
+      octets.withUnsafeMutableBytes { bytes in
+        var frame = Frame(bytes.mutableBytes, length: bytes.count, offload: kept.offload)
         frame.set(mac, at: 0)
         frame.set(own, at: 6)
+        guard let ethernet = EthernetHeader(in: frame) else { return }
+        isTooLong = Self.length(of: frame, ethernet.length) > ports[port].mtu
+        if isTooLong { sendInParts(frame, ethernet, to: port, in: &surroundings) }
+      }
+      if isTooLong { continue }
+      let wasSent = surroundings.emit(on: port, payload: nil) { frame in
+        octets.withUnsafeBytes { frame.fill(from: $0) }
+        frame.offload = kept.offload
       }
       if wasSent { counters.forwarded &+= 1 } else { counters.unresolved &+= 1 }
     }
@@ -159,7 +164,7 @@ public struct Forwarding {
       return verdict
     }
     guard let hop else { return .drop }
-    return send(&frame, &headers, to: destination, by: hop, in: &surroundings)
+    return send(&frame, &headers, to: destination, by: hop, from: port, in: &surroundings)
   }
 
   func hop(to destination: IPv6Address) -> Hop? { routes.find(destination) }
@@ -179,7 +184,8 @@ public struct Forwarding {
     return tell(.timeExceeded, &frame, &headers, on: port, in: &surroundings)
   }
 
-  /// Refuses a datagram that can't go to its next hop.
+  /// Refuses a datagram that can't go to its next hop. IPv4 that is too long and may be fragmented can
+  /// (RFC 1812, section 4.2.2.7), unless it is only a beginning or segments that a card was to make.
   @_lifetime(frame: copy frame)
   mutating func admit<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ headers: inout Headers, by hop: Hop?,
@@ -191,20 +197,27 @@ public struct Forwarding {
     }
     let mtu = ports[hop.port].mtu
     guard Self.length(of: frame, headers.ethernet.length) > mtu else { return nil }
-    counters.tooBig &+= 1
     guard
       headers.datagram.version == .ipv6 || frame.u16(at: headers.datagram.offset + 6) & 0x4000 != 0
     else {
+      if frame.offload.segmentation == Offload.Segmentation.none, frame.head == frame.length {
+        return nil
+      }
+      counters.tooBig &+= 1
       return .drop
     }
+    counters.tooBig &+= 1
     return tell(.tooBig(mtu: mtu), &frame, &headers, on: port, in: &surroundings)
   }
 
   /// Sends an admitted datagram to its next hop, or has it wait for that one's MAC.
+  ///
+  /// - Parameter from: the port through which it came, where its sender can be told by what the frame
+  ///   now says that the hop does not answer.
   @_lifetime(frame: copy frame)
   mutating func send<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ headers: inout Headers, to destination: IPv6Address, by hop: Hop,
-    in surroundings: inout S
+    from: Int?, in surroundings: inout S
   ) -> Verdict {
     countDown(&frame, headers.datagram.version, at: headers.datagram.offset)
     let neighbour = hop.via ?? destination
@@ -214,16 +227,19 @@ public struct Forwarding {
     case .stale(let found):
       mac = found
       ask(for: neighbour, on: hop.port, in: &surroundings)
-    case .unknown:
-      ask(for: neighbour, on: hop.port, in: &surroundings)
-      keep(frame, for: neighbour, hop.port, at: surroundings.now)
-      return .drop
-    case .awaited:
-      keep(frame, for: neighbour, hop.port, at: surroundings.now)
+    case let answer:
+      // A directed broadcast, for which nobody answers, goes nowhere (RFC 2644).
+      guard !ports[hop.port].isBroadcast(neighbour) else { return .drop }
+      if answer == .unknown { ask(for: neighbour, on: hop.port, in: &surroundings) }
+      keep(frame, for: neighbour, hop.port, from: from, at: surroundings.now)
       return .drop
     }
     frame.set(mac, at: 0)
     frame.set(ports[hop.port].mac, at: 6)
+    if Self.length(of: frame, headers.ethernet.length) > ports[hop.port].mtu {
+      sendInParts(frame, headers.ethernet, to: hop.port, in: &surroundings)
+      return .drop
+    }
     counters.forwarded &+= 1
     return .send(port: hop.port)
   }
@@ -236,20 +252,80 @@ public struct Forwarding {
   ) -> Verdict {
     guard headers.datagram.mayBeAnsweredByError(in: frame),
       let source = ports[port].address(like: headers.datagram.source),
-      takeAllowance(at: surroundings.now),
+      allowance.take(at: surroundings.now),
       frame.becomeError(
         error, about: headers.datagram, headers.ethernet, from: source, mac: ports[port].mac)
     else { return .drop }
     return .send(port: port)
   }
 
-  /// Forgets frames whose next hop did not answer.
+  /// Asks again for next hops that did not answer, and after a while tells so who has sent something
+  /// there (RFC 1812, section 3.3.2).
   /// - Returns: when to be called again at the latest.
-  public mutating func advance(at now: Instant) -> Instant {
-    let before = waiting.count
-    waiting.removeAll { now - $0.since >= Self.waitingFor }
-    counters.unresolved &+= UInt64(before - waiting.count)
-    return now + Self.waitingFor
+  public mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant {
+    let now = surroundings.now
+    var told: IPv6Address?
+    while let kept = waiting.first, now - kept.since >= Self.waitingFor {
+      waiting.removeFirst()
+      counters.unresolved &+= 1
+      // One of those that wait for the same hop is enough.
+      guard let from = kept.from, from < ports.count, told != kept.hop else { continue }
+      told = kept.hop
+      tellUnreachable(kept, on: from, in: &surroundings)
+    }
+    for kept in waiting {
+      guard case .unknown = neighbours.find(kept.hop, port: kept.port, at: now) else { continue }
+      ask(for: kept.hop, on: kept.port, in: &surroundings)
+    }
+    return now + (waiting.isEmpty ? Self.waitingFor : Self.waitingFor / 3)
+  }
+
+  private mutating func tellUnreachable<S: Surroundings & ~Copyable>(
+    _ kept: Waiting, on port: Int, in surroundings: inout S
+  ) {
+    // With room for the headers of an error.
+    var octets = kept.octets + [UInt8](repeating: 0, count: 64)
+    var length = 0
+    octets.withUnsafeMutableBytes { bytes in
+      var frame = Frame(bytes.mutableBytes, length: kept.octets.count, offload: kept.offload)
+      var headers = Headers()
+      guard let ethernet = EthernetHeader(in: frame), headers.datagram.read(frame, ethernet) else {
+        return
+      }
+      headers.ethernet = ethernet
+      if case .send = tell(.addressUnreachable, &frame, &headers, on: port, in: &surroundings) {
+        length = frame.length
+      }
+    }
+    guard length > 0 else { return }
+    _ = surroundings.emit(on: port, payload: nil) { frame in
+      octets.withUnsafeBytes { frame.fill(from: UnsafeRawBufferPointer(rebasing: $0[..<length])) }
+      frame.offload = Offload()
+    }
+  }
+
+  /// Sends a frame that is ready but for its length.
+  private mutating func sendInParts<S: Surroundings & ~Copyable>(
+    _ frame: borrowing Frame, _ ethernet: EthernetHeader, to port: Int, in surroundings: inout S
+  ) {
+    var octets = [UInt8](repeating: 0, count: frame.head)
+    _ = octets.withUnsafeMutableBytes { frame.copy(to: $0) }
+    guard
+      let parts = Fragmentation(
+        octets, frame.offload, at: ethernet.length, mtu: ports[port].mtu)
+    else {
+      counters.tooBig &+= 1
+      return
+    }
+    for index in 0..<parts.count {
+      // Without one of them the others are nothing.
+      guard surroundings.emit(on: port, payload: nil, { parts.write(index, to: &$0) }) else {
+        counters.tooBig &+= 1
+        return
+      }
+    }
+    counters.fragmented &+= 1
+    counters.forwarded &+= 1
   }
 
   /// Of the IP packet, or of one segment of what the card is to segment, in octets.
@@ -275,7 +351,7 @@ public struct Forwarding {
   }
 
   private mutating func keep(
-    _ frame: borrowing Frame, for hop: IPv6Address, _ port: Int, at now: Instant
+    _ frame: borrowing Frame, for hop: IPv6Address, _ port: Int, from: Int?, at now: Instant
   ) {
     guard frame.length <= Self.maximumKept, frame.head == frame.length else {
       counters.unresolved &+= 1
@@ -288,18 +364,8 @@ public struct Forwarding {
     var octets = [UInt8](repeating: 0, count: frame.length)
     _ = octets.withUnsafeMutableBytes { frame.copy(to: $0) }
     waiting.append(
-      Waiting(hop: hop, port: port, octets: octets, offload: frame.offload, since: now))
-  }
-
-  private mutating func takeAllowance(at now: Instant) -> Bool {
-    let earned = (now - allowedAt) / Self.errorInterval
-    if earned > 0 {
-      allowance = min(Self.burst, allowance + earned)
-      allowedAt += earned * Self.errorInterval
-    }
-    guard allowance > 0 else { return false }
-    allowance -= 1
-    return true
+      Waiting(
+        hop: hop, port: port, octets: octets, offload: frame.offload, since: now, from: from))
   }
 }
 

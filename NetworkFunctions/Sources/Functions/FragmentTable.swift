@@ -6,6 +6,9 @@ struct FragmentTable {
   struct Way {
     var source: IPv6Address
     var destination: IPv6Address
+    /// How much of the datagram the first fragment has, in octets. What a later one says of that is
+    /// not what was judged (RFC 3128; RFC 5722).
+    var judged: Int
   }
 
   struct Held {
@@ -15,7 +18,8 @@ struct FragmentTable {
     var since: Instant
   }
 
-  /// What the fragments of a datagram have in common (RFC 791, section 3.2; RFC 8200, section 4.5).
+  /// What the fragments of a datagram have in common (RFC 791, section 3.2; RFC 8200, section 4.5: of
+  /// IPv6 not the protocol, as headers may stand between).
   struct Name: Equatable {
     var source: IPv6Address
     var destination: IPv6Address
@@ -27,7 +31,7 @@ struct FragmentTable {
       source = datagram.source
       destination = datagram.destination
       identification = datagram.identification
-      `protocol` = datagram.protocol
+      `protocol` = datagram.version == .ipv4 ? datagram.protocol : IPProtocol(0)
       self.port = port
     }
   }
@@ -64,7 +68,9 @@ struct FragmentTable {
   mutating func know(_ datagram: Datagram, from port: Int, _ key: FlowKey, at now: Instant) {
     let entry = Known(
       name: Name(datagram, from: port),
-      way: Way(source: key.source, destination: key.destination), since: now)
+      way: Way(
+        source: key.source, destination: key.destination, judged: datagram.fragmentLength),
+      since: now)
     for index in known.indices where known[index].name == entry.name {
       known[index] = entry
       return

@@ -22,6 +22,7 @@ public struct LocalStack: Sendable {
   }
 
   public var ports: [Configuration.Port] = []
+  private var allowance = Allowance.errors
   public var counters = Counters()
 
   public init() {}
@@ -59,6 +60,12 @@ public struct LocalStack: Sendable {
     headers.ethernet = ethernet
     guard headers.datagram.read(frame, ethernet) else {
       counters.malformed &+= 1
+      return .done(.drop)
+    }
+    // Who chooses the way goes around rules and filters (RFC 7126, sections 4.3.5 and 4.4.5; RFC
+    // 5095, section 3).
+    guard !headers.datagram.isSourceRouted else {
+      counters.ignored &+= 1
       return .done(.drop)
     }
     if headers.datagram.protocol == .icmpv6, headers.datagram.version == .ipv6,
@@ -168,12 +175,14 @@ public struct LocalStack: Sendable {
     return .send(port: port)
   }
 
-  /// Refuses a datagram to a closed UDP port (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1).
+  /// Refuses a datagram to a closed UDP port (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1), as
+  /// often as errors are allowed: who gives another one's address makes him little trouble.
   @_lifetime(frame: copy frame)
   public mutating func refuseDatagram(
-    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram
+    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    at now: Instant
   ) -> Verdict {
-    guard datagram.mayBeAnsweredByError(in: frame),
+    guard datagram.mayBeAnsweredByError(in: frame), allowance.take(at: now),
       frame.becomeError(
         .portUnreachable, about: datagram, ethernet, from: datagram.destination,
         mac: ports[port].mac)

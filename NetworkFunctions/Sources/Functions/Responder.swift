@@ -38,7 +38,8 @@ public struct Responder: NetworkFunction, ~Copyable {
       case .tcp:
         return server.receive(
           &frame, from: port, ethernet, datagram, mtu: stack.ports[port].mtu, in: &surroundings)
-      case .udp: return receiveUDP(&frame, from: port, ethernet, datagram)
+      case .udp:
+        return receiveUDP(&frame, from: port, ethernet, datagram, at: surroundings.now)
       default:
         stack.counters.ignored &+= 1
         return .drop
@@ -48,7 +49,8 @@ public struct Responder: NetworkFunction, ~Copyable {
 
   @_lifetime(frame: copy frame)
   private mutating func receiveUDP(
-    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram
+    _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram,
+    at now: Instant
   ) -> Verdict {
     guard let udp = UDPHeader(in: frame, datagram) else {
       stack.counters.malformed &+= 1
@@ -56,7 +58,7 @@ public struct Responder: NetworkFunction, ~Copyable {
     }
     // Two that echo would never end.
     guard udp.destination == 7, udp.source > 1023, frame.offload.segmentation == 0 else {
-      return stack.refuseDatagram(&frame, from: port, ethernet, datagram)
+      return stack.refuseDatagram(&frame, from: port, ethernet, datagram, at: now)
     }
     frame.turnAround(ethernet, datagram)
     frame.set(udp.destination, at: datagram.transport)

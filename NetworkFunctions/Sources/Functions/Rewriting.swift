@@ -22,7 +22,11 @@ extension Frame {
       return false
     }
     let quoted = datagram.transport + ICMPHeader.length
+    // RFC 5508, REQ-3 (a); the quoted transport's own checksum is nobody's business (c).
     let transport = quoted + Int(u8(at: quoted) & 15) * 4
+    guard transport <= datagram.transport + present,
+      sum(from: quoted, count: transport - quoted).isRight
+    else { return false }
     rewrite(
       from: old.reversed, to: new.reversed, at: quoted, transport: transport,
       present: datagram.transport + present - transport, isQuoted: true)

@@ -23,10 +23,14 @@ public struct Datagram: Sendable, Hashable {
   public var isFragment: Bool
   /// Where in the whole transport this part of it begins, in octets.
   public var fragmentOffset: Int
+  /// What of the whole transport, with the extension headers before it, is in this part, in octets.
+  public var fragmentLength: Int
   /// The same for all fragments of a datagram; 0 where it is whole.
   public var identification: UInt32
   /// Whether the header has options or extension headers.
   public var hasOptions: Bool
+  /// Whether its sender says by which way it is to go.
+  public var isSourceRouted: Bool
 
   /// Of nothing yet.
   public init() {
@@ -40,8 +44,10 @@ public struct Datagram: Sendable, Hashable {
     transportLength = 0
     isFragment = false
     fragmentOffset = 0
+    fragmentLength = 0
     identification = 0
     hasOptions = false
+    isSourceRouted = false
   }
 
   /// nil where headers are cut off or contradict themselves; IPv4's checksum is looked at.
@@ -67,8 +73,11 @@ public struct Datagram: Sendable, Hashable {
       transportLength = header.totalLength - header.headerLength
       isFragment = header.isFragment
       fragmentOffset = Int(header.fragment & 0x1fff) * 8
+      fragmentLength = transportLength
       identification = isFragment ? UInt32(header.identification) : 0
       hasOptions = header.headerLength > IPv4Header.minimumLength
+      isSourceRouted = false
+      if hasOptions, !readOptions(frame) { return false }
     case .ipv6:
       guard let header = IPv6Header(in: frame, at: offset) else { return false }
       version = .ipv6
@@ -82,8 +91,10 @@ public struct Datagram: Sendable, Hashable {
       transportLength = header.payloadLength
       isFragment = false
       fragmentOffset = 0
+      fragmentLength = transportLength
       identification = 0
       hasOptions = false
+      isSourceRouted = false
       var extensions = 0
       while true {
         let length: Int
@@ -92,12 +103,19 @@ public struct Datagram: Sendable, Hashable {
         case 0, 43, 60:
           guard frame.head - transport >= 8 else { return false }
           length = (Int(frame.u8(at: transport + 1)) + 1) * 8
+          // Routing of type 0, with something left of it.
+          if `protocol`.rawValue == 43, frame.u8(at: transport + 2) == 0,
+            frame.u8(at: transport + 3) > 0
+          {
+            isSourceRouted = true
+          }
         case 44:
           guard frame.head - transport >= 8 else { return false }
           length = 8
           let fragment = frame.u16(at: transport + 2)
           isFragment = fragment & 0xfff9 != 0
           fragmentOffset = Int(fragment & 0xfff8)
+          fragmentLength = transportLength - length
           identification = frame.u32(at: transport + 4)
         default: return true
         }
@@ -117,6 +135,25 @@ public struct Datagram: Sendable, Hashable {
         hasOptions = true
       }
     default: return false
+    }
+    return true
+  }
+
+  /// - Returns: false where an option is cut off.
+  private mutating func readOptions(_ frame: borrowing Frame) -> Bool {
+    var option = offset + IPv4Header.minimumLength
+    while option < transport {
+      switch frame.u8(at: option) {
+      case 0: return true
+      case 1: option += 1
+      case let kind:
+        guard option + 2 <= transport else { return false }
+        let length = Int(frame.u8(at: option + 1))
+        guard length >= 2, option + length <= transport else { return false }
+        // Loose and strict source route.
+        if kind == 131 || kind == 137 { isSourceRouted = true }
+        option += length
+      }
     }
     return true
   }

@@ -11,6 +11,17 @@ extension Frame {
     return count
   }
 
+  /// Writes octets into the frame; they must fit.
+  @_lifetime(self: copy self)
+  public mutating func put(_ source: UnsafeRawBufferPointer, at offset: Int) {
+    precondition(offset >= 0 && source.count <= capacity - offset)
+    bytes.withUnsafeMutableBytes { buffer in
+      // SAFETY: the range lies in the buffer, as just checked.
+      guard let to = buffer.baseAddress, let from = source.baseAddress else { return }
+      (to + offset).copyMemory(from: from, byteCount: source.count)
+    }
+  }
+
   /// Takes over octets as the whole frame, at most ``capacity`` of them.
   @_lifetime(self: copy self)
   public mutating func fill(from source: UnsafeRawBufferPointer) {

@@ -106,6 +106,40 @@ import Testing
     #expect(surroundings.emitted.isEmpty)
   }
 
+  @Test("RFC 5722 4, RFC 3128: what a later fragment says of the first one's part is dropped")
+  func overlapping() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try FirewallTests.firewall(&surroundings)
+    try firewall.configure(
+      Sample.configuration(
+        #"{"rules": [{"protocol": "udp", "ports": 53, "action": "accept"}]}"#), in: &surroundings)
+    let parts = Self.fragments(7)
+    func moved(to offset: UInt16) -> [UInt8] {
+      withFrame(parts[1]) { frame in
+        var header = IPv4Header(
+          source: Sample.client, destination: Sample.server, protocol: .udp, payload: 16,
+          identification: 7)
+        header.fragment = offset
+        header.write(to: &frame, at: 14)
+      }
+    }
+    #expect(firewall.process(parts[0], from: 0, &surroundings).verdict == .send(port: 1))
+    #expect(firewall.process(moved(to: 1), from: 0, &surroundings).verdict == .drop)
+    #expect(firewall.process(moved(to: 2), from: 0, &surroundings).verdict == .send(port: 1))
+    // Before the first one as well.
+    let other = Self.fragments(8)
+    let early = withFrame(moved(to: 1)) { frame in
+      var header = IPv4Header(
+        source: Sample.client, destination: Sample.server, protocol: .udp, payload: 16,
+        identification: 8)
+      header.fragment = 1
+      header.write(to: &frame, at: 14)
+    }
+    _ = firewall.process(early, from: 0, &surroundings)
+    #expect(firewall.process(other[0], from: 0, &surroundings).verdict == .send(port: 1))
+    #expect(surroundings.emitted.isEmpty)
+  }
+
   @Test("RFC 3128 4: what would overwrite TCP's flags is dropped")
   func tiny() throws {
     var surroundings = TestSurroundings()

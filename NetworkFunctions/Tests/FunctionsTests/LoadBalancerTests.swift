@@ -116,6 +116,24 @@ import Testing
     #expect(Seen(octets)?.isRight == true)
   }
 
+  @Test("RFC 1191 6.3: what a client's network says of an answer reaches the backend that sent it")
+  func errorsReachBackends() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    let out = balancer.process(Self.datagram(100), from: 0, &surroundings)
+    let backend = try #require(Self.backend(of: out.octets))
+    let answer = balancer.process(Self.answer(backend, 100), from: 1, &surroundings)
+    let error = balancer.process(
+      NAT44Tests.error(
+        about: answer.octets, from: Sample.client, to: Sample.left,
+        (Sample.clientMAC, Sample.leftMAC)), from: 0, &surroundings)
+    #expect(error.verdict == .send(port: 1))
+    #expect(Self.backend(of: error.octets) == backend)
+    #expect(Seen(error.octets)?.isRight == true)
+    // It quotes what the backend has sent.
+    #expect(Array(error.octets[54..<58]) == Array(Self.answer(backend, 100)[26..<30]))
+  }
+
   @Test func withoutBackendsTheSenderIsTold() throws {
     var surroundings = TestSurroundings()
     var balancer = try Self.balancer(&surroundings)

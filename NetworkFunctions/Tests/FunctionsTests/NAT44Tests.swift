@@ -236,7 +236,7 @@ import Testing
     #expect(Array(error[54..<66]) == Array(inner[26..<38]))
   }
 
-  @Test("RFC 5508 REQ-8: an error about what goes out quotes it as it was sent")
+  @Test("RFC 5508 REQ-10a: an error about what goes out quotes it as it was sent")
   func expiredOutside() throws {
     var surroundings = TestSurroundings()
     var nat = try Self.nat(&surroundings)

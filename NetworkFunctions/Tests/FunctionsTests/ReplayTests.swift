@@ -95,7 +95,8 @@ import Testing
   @Test(
     .enabled(if: isBuilt, "NetworkFunctions/build replay makes the other build"),
     arguments: [
-      "firewall | nat44", "nat44", "firewall | loadbalancer", "firewall", "router", "responder",
+      "firewall | nat44", "nat44", "firewall | loadbalancer", "loadbalancer", "firewall", "router",
+      "responder",
     ])
   func `both builds decide alike, octet by octet`(pipeline: String) throws {
     let capture = Self.capture(pipeline, UInt64(pipeline.utf8.count))

@@ -46,6 +46,20 @@ import Testing
     return try #require(header)
   }
 
+  @Test("RFC 1812 4.3.2.8: who gives another one's address has him told 100 times a second")
+  func errorsAreLimited() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    func count() -> Int {
+      (0..<1000).count { _ in
+        responder.process(Sample.udp(to: Sample.left), from: 0, &surroundings).verdict != .drop
+      }
+    }
+    #expect(count() == 50)
+    surroundings.now += 100_000_000
+    #expect(count() == 10)
+  }
+
   /// RFC 9293, section 3.10.7.1.
   @Test func `a closed port answers by RST`() throws {
     var responder = try responder()
