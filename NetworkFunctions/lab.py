@@ -200,11 +200,11 @@ class Lab:
 
     # MARK: The function
 
-    def start(self, path, document=None, macs=MACS, prefix=()):
+    def start(self, path, document=None, macs=MACS, prefix=(), suffix=()):
         """Starts a function and gives it its document."""
         self.number += 1
         if self.form == "unikernel":
-            self._boot(path, macs, prefix)
+            self._boot(path, macs, prefix, suffix)
             if document is not None:
                 self.control.hello()
                 refusal = self.control.take(document)
@@ -242,15 +242,15 @@ class Lab:
             return tap
         return [self.enter(space, open_tap) for space in self.hosts]
 
-    def _boot(self, path, macs, prefix):
+    def _boot(self, path, macs, prefix, suffix):
         place = f"{self.folder.name}/control{self.number}"
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(place)
         listener.listen()
         taps = self.taps()
         self.log = f"{self.folder.name}/log{self.number}"
-        self.process = subprocess.Popen([*prefix, *qemu(path, taps, macs, place, self.log)],
-                                        pass_fds=taps)
+        self.process = subprocess.Popen(
+            [*prefix, *qemu(path, taps, macs, place, self.log), *suffix], pass_fds=taps)
         for tap in taps:
             os.close(tap)
         listener.settimeout(10)

@@ -89,6 +89,9 @@ long_mode:
     xorl %eax, %eax
     movl %eax, %ds
     movl %eax, %es
+    // A segment and not none: from the first interrupt on, QEMU's state would differ by what it
+    // returns to, and all code be translated once more (10 ms at the first packet after a rest).
+    movl $32, %eax
     movl %eax, %ss
     movq $__stack_top, %rsp
     // A stack of their own for traps: that of the machine may be what is wrong.
@@ -247,10 +250,11 @@ gdt:
     .quad 0
     .quad 0x00af9b000000ffff    // code, 64 bits
     .quad 0, 0                  // the task's state, which the processor marks as in use
+    .quad 0x00cf93000000ffff    // data, for the stack
     .section .rodata, "a", @progbits
     .balign 8
 gdt_pointer:
-    .word 31
+    .word 39
     .quad gdt
 idt_pointer:
     .word 4095
