@@ -62,13 +62,25 @@ import Testing
         "socket,id=console,fd=14,server=on,wait=off,logfile=/dev/fdset/1,logappend=on",
         "-chardev", "socket,id=control,fd=15,server=on,wait=off",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
-        "-object", "memory-backend-memfd,id=memory,size=4M",
+        "-bios", "/proc/self/fd/16", "-object", "memory-backend-memfd,id=memory,size=4M",
         "-global", "virtio-mmio.force-legacy=off",
         "-device", "isa-debugcon,iobase=0xe9,chardev=console",
         "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=control",
         "-netdev", "tap,id=net0,fd=32",
         "-device", "virtio-net-device,netdev=net0,mac=02:00:00:00:00:01",
       ])
+  }
+
+  @Test(
+    "A unikernel's firmware fills what QEMU maps, and the processor's first instruction leads in")
+  func firmware() {
+    let image = Firmware.image
+    #expect(image.count == Firmware.size && Firmware.size % 65_536 == 0)
+    // A near jump by 16 bits at 0xfffffff0, to the first octet that is not zero.
+    let reset = image.count - 16
+    #expect(image[reset] == 0xe9)
+    let distance = Int16(bitPattern: UInt16(image[reset + 1]) | UInt16(image[reset + 2]) << 8)
+    #expect(reset + 3 + Int(distance) == image.firstIndex { $0 != 0 })
   }
 
   @Test("Boards and accelerators differ where they must")

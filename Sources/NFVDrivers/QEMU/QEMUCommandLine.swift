@@ -11,6 +11,7 @@ struct QEMUCommandLine: Sendable, Hashable {
     static let qmp: Int32 = 13
     static let console: Int32 = 14
     static let control: Int32 = 15
+    static let firmware: Int32 = 16
     static func tap(_ index: Int) -> Int32 { 32 + Int32(index) }
     static func vhost(_ index: Int) -> Int32 { 96 + Int32(index) }
     static func volume(_ index: Int) -> Int32 { 160 + Int32(index) }
@@ -34,6 +35,9 @@ struct QEMUCommandLine: Sendable, Hashable {
   var networks: [Network]
   /// How many block devices there are.
   var volumes = 0
+
+  /// Whether QEMU gets ``Firmware``.
+  var hasFirmware: Bool { isUnikernel && board == .microvm }
 
   /// What a board has room for, volumes included.
   static func maximumPorts(of board: MachineImage.Board) -> Int { board == .microvm ? 6 : 24 }
@@ -86,7 +90,7 @@ struct QEMUCommandLine: Sendable, Hashable {
   }
 
   private var unikernelDevices: [String] {
-    [
+    (hasFirmware ? ["-bios", path(Descriptor.firmware)] : []) + [
       // Not from the heap's huge pages: of few MiB the guest touches less than half.
       "-object", "memory-backend-memfd,id=memory,size=\(memoryMiB)M",
       "-global", "virtio-mmio.force-legacy=off",

@@ -190,6 +190,10 @@ extension QEMUDriver {
       pass(try openFile(image.kernelPath, .read), QEMUCommandLine.Descriptor.kernel)
       pass(
         try openFile(workloads.logPath(id), .appendOnly), QEMUCommandLine.Descriptor.log)
+      if commandLine.hasFirmware {
+        pass(try makeMemoryFile("firmware"), QEMUCommandLine.Descriptor.firmware)
+        try writeAll(Firmware.image, to: passed[passed.count - 1], "firmware")
+      }
       try listen(folder.qmpSocket, QEMUCommandLine.Descriptor.qmp)
       try listen(folder.consoleSocket, QEMUCommandLine.Descriptor.console)
       try listen(folder.controlSocket, QEMUCommandLine.Descriptor.control)
