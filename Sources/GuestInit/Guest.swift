@@ -5,8 +5,8 @@ internal import Wire
 
 /// A virtual machine from its first process's view.
 public enum Guest {
-  /// How long the host may take to ask for the function's end before the machine goes off without
-  /// having told it.
+  /// How long a host that is connected may take to ask for the function's end, and any host for why
+  /// it did not start, before the machine goes off without having told it.
   private static let lastWords: UInt64 = 10_000
   /// How long the kernel may take to show the control channel's port.
   private static let portLimit: UInt64 = 10_000

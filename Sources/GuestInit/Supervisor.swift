@@ -28,6 +28,8 @@ final class Supervisor {
   private var outgoing: [UInt8] = []
   private var sent = 0
   private var wasGreeted = false
+  /// Whether somebody has the other end open, as far as it was read.
+  private var isConnected = false
   private var sessions: [UInt64: Session] = [:]
   /// What the function was asked, by the host's requests.
   private var questions: [UInt64: FunctionQuestion] = [:]
@@ -84,8 +86,10 @@ final class Supervisor {
     }
   }
 
-  /// Whether the host knows of the end, or has had its time.
+  /// Whether the host knows of the end, or has had its time. An exit status that nobody is there to
+  /// hear is told by the machine's end.
   private func isKnown(_ lastWords: UInt64) -> Bool {
+    if case .ended = state, !isConnected { return true }
     let now = monotonicMilliseconds()
     let deadline = self.deadline ?? now + lastWords
     self.deadline = deadline
@@ -100,11 +104,13 @@ final class Supervisor {
     while true {
       do throws(SystemError) {
         let bytes = try readSome(of: port, limit: 64 << 10)
-        if bytes.isEmpty { return disconnect() }
+        isConnected = !bytes.isEmpty
+        guard isConnected else { return disconnect() }
         reader.append(bytes)
         take()
       } catch {
-        if error.errno == .wouldBlock { return }
+        isConnected = error.errno == .wouldBlock
+        if isConnected { return }
         if error.errno == .connectionReset { return disconnect() }
         throw error
       }

@@ -317,7 +317,7 @@ extension QEMUDriver {
           "\(configuration.program) did not run \(id); see whether it is of version 7.2 or later "
             + "and knows the options named", cause: workloads.lastWords(of: id))
       }
-      if !image.isControlled { return }
+      if !image.isControlled || hasTold(status, stage) { return }
       let reason =
         if case .exited = status {
           "the guest of \(id) ended\(machines[id].shutdownReason.map { " (\($0))" } ?? "") before "
@@ -356,6 +356,14 @@ extension QEMUDriver {
       case .configuration: "the unikernel"
       }
     throw NFVError(.failed, "\(whom) of \(id) answers what makes no sense", cause: error)
+  }
+
+  /// Whether the guest's init has ended the machine with its function's status: it ran, and was over
+  /// before anybody could hear of its start.
+  private func hasTold(_ status: LinuxSystem.ExitStatus, _ stage: StartStage) -> Bool {
+    if case .configuration = stage { return false }
+    guard case .exited(let code) = status else { return false }
+    return DebugExit(status: code) != nil
   }
 
   /// How QEMU has ended; nil where it goes on.
