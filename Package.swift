@@ -164,8 +164,8 @@ let package = Package(
     tests(
       "NFVDriversTests",
       [
-        "NFVDrivers", "NFVImages", "NFVModel", "LinuxSystem", "HoldProtocol", "ControlProtocol",
-        "Wire", system,
+        "NFVDrivers", "NFVImages", "NFVModel", "Archive", "LinuxSystem", "HoldProtocol",
+        "ControlProtocol", "Wire", system,
       ]),
     tests(
       "NFVAPITests",

@@ -24,6 +24,39 @@ private struct SplitMix64: RandomNumberGenerator {
   }
 }
 
+/// How often one thing is measured: so many times, or fewer where the time for it would not do for
+/// another one; once in any case.
+public struct Rounds: Sendable, Hashable {
+  private let count: Int
+  private let limit: Duration?
+  private var done = 0
+  private var longest = Duration.zero
+  private var elapsed = Duration.zero
+
+  /// - Parameter limit: for all rounds together; nil is no limit.
+  public init(_ count: Int, within limit: Duration? = nil) {
+    self.count = count
+    self.limit = limit
+  }
+
+  /// How many are left out where none follows.
+  public var left: Int { max(0, count - done) }
+
+  /// Whether another round follows.
+  public var goesOn: Bool {
+    guard left > 0 else { return false }
+    guard let limit, done > 0 else { return true }
+    return elapsed + longest <= limit
+  }
+
+  /// One was made that took so long.
+  public mutating func add(_ duration: Duration) {
+    done += 1
+    elapsed += duration
+    longest = max(longest, duration)
+  }
+}
+
 /// How far a series of steps of different length is, and how long it will yet take.
 public struct Pace: Sendable, Hashable {
   /// What all steps take together, in seconds, as far as is known before.

@@ -21,6 +21,9 @@ struct MachineConfiguration: Codable, Hashable, Sendable {
   var entrypoint: [String]
   var environment: [String]
   var workingDirectory: String
+  /// False where its guest serves no control channel, and counts as running from its first
+  /// instruction on.
+  var control: Bool?
 
   static var hostArchitecture: String {
     #if arch(x86_64)

@@ -80,6 +80,25 @@ func figures(_ flavour: String, accelerator: String, rst: Double, tx: Double) th
       ])
   }
 
+  @Test func theTimeIsDividedByWhatFormsTake() throws {
+    func plan(_ flavour: String, _ instantiations: Int) throws -> DraftPlan {
+      DraftPlan(
+        try #require(Form.all.first { $0.flavour == flavour }), instantiations: instantiations,
+        trafficRounds: 3)
+    }
+    let container = try plan("container", 20)
+    let tinyx = try plan("tinyx", 3)
+    // 0.1 + 20 * 0.2 + 3 * 5.5, and 5 + 3 * 5 + 3 * 5.5.
+    #expect(container.seconds == 20.6 && tinyx.seconds == 36.5)
+    let share = container.share(of: .seconds(57.1), before: [tinyx])
+    #expect(abs(share.milliseconds - 20_600) < 1)
+    #expect(abs(tinyx.share(of: .seconds(30), before: []).milliseconds - 30_000) < 1)
+    let limits = try #require(tinyx.effort(within: .seconds(31.5)).limits)
+    #expect(abs(limits.instantiations.milliseconds - 15_000) < 1)
+    #expect(abs(limits.traffic.milliseconds - 16_500) < 1)
+    #expect(tinyx.effort(within: nil).limits == nil)
+  }
+
   @Test func theTimeLeftIsTold() {
     var pace = Pace(expected: 60)
     pace.add(30)

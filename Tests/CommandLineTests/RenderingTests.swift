@@ -139,6 +139,30 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         """)
   }
 
+  @Test func whatFunctionsCountIsATable() throws {
+    let counts = #"[{"name":"accepted","value":12},{"name":"refused","value":1099511627776}]"#
+    let text = description(
+      of: try json(Samples.vnfJSON), .vnf,
+      usage: [Samples.vnfc: try json(#"{"functionCounters":\#(counts)}"#), "other": .null],
+      now: Timestamp(microseconds: 0), color: false)
+    #expect(
+      text.contains(
+        """
+
+        Counters of the functions
+          VNFC      COUNTER           VALUE
+          d7000000  accepted             12
+          d7000000  refused   1099511627776
+
+        """), "\(text)")
+    for usage in ["{}", #"{"functionCounters":[]}"#] {
+      let page = description(
+        of: try json(Samples.vnfJSON), .vnf, usage: [Samples.vnfc: try json(usage)],
+        now: Timestamp(microseconds: 0), color: false)
+      #expect(!page.contains("Counters"))
+    }
+  }
+
   @Test func anOperationWithItsPhases() throws {
     let text = description(
       of: try json(Samples.operationJSON), .op, now: Timestamp(microseconds: 0), color: false)
@@ -228,6 +252,7 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         "rstMs": {"p50": 4.04, "p95": 5, "p99": 6.96},
         "runningMs": {"p50": 10, "p95": 11, "p99": 12},
         "readyMs": {"p50": 15, "p95": 16, "p99": 17.25},
+        "terminateMs": {"p50": 3.25, "p95": 4, "p99": 5},
         "phasesUs": {
           "startWorkload": {"p50": 5000.4, "p95": 6000, "p99": 7000},
           "prepareAttachment": {"p50": 900, "p95": 1000, "p99": 1100}}}],
@@ -235,16 +260,22 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         "rstMs": {"p50": 165, "p95": 170, "p99": 170},
         "runningMs": {"p50": 250, "p95": 251, "p99": 252},
         "readyMs": {"p50": 255, "p95": 256, "p99": 257}}],
+       "firstInstruction": [{"machine": "microvm", "accelerator": "tcg", "count": 20,
+        "ms": {"p50": 38.94, "p95": 41, "p99": 45}}],
        "leftOut": [{"name": "docker", "reason": "docker: no engine"}],
        "terminate": {"oneMs": 4.5, "allSeconds": 0.273, "count": 199}}
       """
     #expect(
       try BenchReport(JSONValue(parsing: Array(text.utf8))).rendered() == """
         From the request until, ms
-                     COUNT  FIRST RST    p95  PROCESS RUNS    p95  COMPLETED    p95  DRAFT'S RST
-          container      3        4.0    5.0          10.0   11.0       15.0   16.0         1711
+                     COUNT  FIRST RST    p95  PROCESS RUNS    p95  COMPLETED    p95  TERMINATED  DRAFT'S RST
+          container      3        4.0    5.0          10.0   11.0       15.0   16.0         3.3         1711
           podman         3      165.0  170.0         250.0  251.0      255.0  256.0
           without docker: docker: no engine
+
+        From the request until a guest's first instruction, ms
+                         COUNT  median   p95   p99
+          microvm (tcg)     20    38.9  41.0  45.0
 
         Phases of the daemon, container
           µs                 median   p95   p99

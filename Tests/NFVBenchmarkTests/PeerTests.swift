@@ -85,3 +85,28 @@ import Testing
     #expect(progress.fraction == 1)
   }
 }
+
+@Suite struct RoundsTests {
+  private func durations(_ rounds: Rounds, each: Duration...) -> Int {
+    var rounds = rounds
+    var made = 0
+    while rounds.goesOn {
+      rounds.add(each[min(made, each.count - 1)])
+      made += 1
+    }
+    return made
+  }
+
+  @Test func noMoreThanTheTimeAllows() {
+    #expect(durations(Rounds(3), each: .seconds(100)) == 3)
+    #expect(durations(Rounds(10, within: .seconds(10)), each: .seconds(2)) == 5)
+    // Another one as long as the longest would not do.
+    #expect(durations(Rounds(10, within: .seconds(9)), each: .seconds(4), .seconds(1)) == 3)
+    #expect(durations(Rounds(10, within: .seconds(1)), each: .seconds(4)) == 1)
+    #expect(durations(Rounds(10, within: .seconds(-5)), each: .seconds(4)) == 1)
+    #expect(durations(Rounds(0), each: .seconds(1)) == 0)
+    var rounds = Rounds(5, within: .seconds(3))
+    rounds.add(.seconds(2))
+    #expect(!rounds.goesOn && rounds.left == 4)
+  }
+}

@@ -181,6 +181,8 @@ enum TinyKernel {
   ]
   // mov $'n', %al; out %al, $0xe9; mov $'o', %al; out; ud2, without any gate for it.
   static let saysNoAndTraps: [UInt8] = [0xB0, 0x6E, 0xE6, 0xE9, 0xB0, 0x6F, 0xE6, 0xE9, 0x0F, 0x0B]
+  // ud2, without any gate for it.
+  static let traps: [UInt8] = [0x0F, 0x0B]
   // mov $0x3f8, %dx; mov $'x', %al; out; jmp back to the out.
   static let floods: [UInt8] = [0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x78, 0xEE, 0xEB, 0xFD]
 }

@@ -1,7 +1,9 @@
+import Archive
 import FoundationEssentials
 import Glibc
 import HoldProtocol
 import LinuxSystem
+import NFVImages
 import NFVModel
 import SystemPackage
 import TestSupport
@@ -301,31 +303,29 @@ struct QEMUDriverTests {
     }
   }
 
-  /// Prints what a machine's start and end take, for the record; a time is no assertion.
-  @Test("A guest's first instruction comes soon", arguments: ["microvm", "pc"])
-  func firstInstruction(board: String) async throws {
+  /// By the image of which `martlet bench instantiate` measures how soon.
+  @Test(
+    "A guest's first instruction is heard", arguments: ImageBuilder.firstInstructionMachines)
+  func firstInstruction(machine: String) async throws {
     try await withMachines { fixture in
-      let image = try fixture.image(TinyKernel.saysHi, board: board)
-      var starts: [Duration] = []
-      var ends: [Duration] = []
-      for incarnation in 1...9 {
-        let specification = fixture.specification("vm", image, incarnation: incarnation)
-        let id = specification.id
-        let begin = ContinuousClock.now
-        _ = try await fixture.driver.prepare(specification)
-        let starting = Task { try await fixture.driver.start(specification) }
-        while try await fixture.output(of: id).isEmpty, begin.duration(to: .now) < .seconds(20) {
-          try await Task.sleep(for: .microseconds(200))
-        }
-        starts.append(begin.duration(to: .now))
-        try await starting.value
-        #expect(try await fixture.output(of: id).hasPrefix("h"))
-        let end = ContinuousClock.now
-        try await fixture.driver.stop(id, grace: .zero)
-        ends.append(end.duration(to: .now))
-        try await fixture.driver.delete(id)
+      let archive = "\(fixture.folder)/first.tar"
+      _ = try ImageBuilder.buildFirstInstruction(machine: machine, to: archive)
+      let root = "\(fixture.folder)/first"
+      try Mount.makeDirectory(root, mode: 0o755)
+      let reader = try ArchiveReader(path: archive)
+      while let entry = try reader.next() {
+        try replaceFile("\(root)/\(entry.path)", try reader.readAll(limit: 1 << 20), mode: 0o644)
       }
-      print("\(board): first instruction \(starts.sorted()[4]), stop \(ends.sorted()[4])")
+      let image = PreparedImage(
+        digest: "sha256:first", root: root, configuration: ImageConfiguration(), size: 0)
+      let specification = fixture.specification("vm", image)
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      try await eventually("the guest has written") {
+        try await fixture.output(of: specification.id) == "1"
+      }
+      try await fixture.driver.delete(specification.id)
+      #expect(try await fixture.leftovers() == [])
     }
   }
 
@@ -425,13 +425,30 @@ struct QEMUDriverTests {
       #expect(silent.cause == "hi")
       let ending = try await failure(
         fixture,
-        fixture.specification("vm", try fixture.image(TinyKernel.exitsWith3, isControlled: true)))
-      #expect(ending.code == .failed && ending.message.contains("ended before"), "\(ending)")
+        fixture.specification("vm", try fixture.image(TinyKernel.traps, isControlled: true)))
+      #expect(
+        ending.code == .failed && ending.message.contains("before its function ran"), "\(ending)")
       let broken = try fixture.image(TinyKernel.saysHi, board: "pc")
       try replaceFile(
         broken.root + "/kernel", [UInt8](repeating: 0x41, count: 5000), mode: 0o644)
       let error = try await failure(fixture, fixture.specification("vm", broken))
       #expect(error.code == .failed && error.cause?.contains("kernel") == true, "\(error)")
+    }
+  }
+
+  @Test("A function that is over before anybody heard of its start has run, with its exit status")
+  func endsAtOnce() async throws {
+    try await withMachines { fixture in
+      let specification = fixture.specification(
+        "vm", try fixture.image(TinyKernel.exitsWith3, isControlled: true))
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      for await exit in fixture.driver.exits where exit.id == specification.id {
+        #expect(exit.status == .exited(code: 3))
+        break
+      }
+      try await fixture.driver.delete(specification.id)
+      #expect(try await fixture.leftovers() == [])
     }
   }
 

@@ -188,6 +188,20 @@ import Testing
     #expect(try readFile(image.root + "/kernel", limit: 1 << 20) == TemporaryFolder.unikernel())
   }
 
+  @Test(arguments: ImageBuilder.firstInstructionMachines)
+  func theImageOfOneOctetIsTheSameTwiceAndTheStoreTakesIt(machine: String) async throws {
+    let one = try ImageBuilder.buildFirstInstruction(machine: machine, to: folder.path + "/1.tar")
+    let two = try ImageBuilder.buildFirstInstruction(machine: machine, to: folder.path + "/2.tar")
+    #expect(one == two)
+    let store = try folder.store()
+    let image = try await store.ensure(try await store.importArchive(at: folder.path + "/1.tar"))
+    #expect(image.digest == one.digest && image.technology == .tinyx)
+    let configuration = try text(image.root + "/machine.json")
+    #expect(configuration.contains(#""control":false"#), "\(configuration)")
+    #expect(configuration.contains(#""machine":"\#(machine)""#), "\(configuration)")
+    #expect(ELF(ImageBuilder.firstInstructionKernel)?.physicalEntry == 0x10_0000)
+  }
+
   /// A note of another name or type, cut off, behind another one.
   @Test func theNoteOfAUnikernelIsFoundWhereItIs() {
     func entry(_ notes: [UInt8]) -> UInt64? {

@@ -22,15 +22,15 @@ struct Bench: Undoable {
     var examples: String
   }
 
-  private let settings: Settings
-  private var host: DemoHost
-  private var functions: Functions
+  let settings: Settings
+  var host: DemoHost
+  var functions: Functions
   private var client: ClientNamespace?
   /// Of the functions' networks.
   private var clients: [ClientNamespace] = []
   private var peers: [PeerRunner] = []
   private var leftOut: [(name: String, reason: String)] = []
-  private let progress = BenchProgress()
+  let progress = BenchProgress()
 
   private static let source: [UInt8] = [10, 2, 15, 200]
 
@@ -51,6 +51,7 @@ struct Bench: Undoable {
     let idle = (daemon: host.residentBytes(host.daemonPID), hold: host.residentBytes(host.holdPID))
     var report = try await instantiations(forms, packages)
     report.merge(list) { $1 }
+    report["firstInstruction"] = try await firstInstructions()
     let (times, ended) = try await manyFunctions(sequence, idle)
     report["sequence"] = times.sequence
     report["terminate"] = ended
@@ -61,26 +62,34 @@ struct Bench: Undoable {
   /// Instantiations of forms and peers in turn.
   mutating func runInstantiations() async throws -> JSONValue {
     let packages = try build()
-    return .object(try await instantiations(try await begin(packages), packages))
+    var report = try await instantiations(try await begin(packages), packages)
+    if settings.flavours?.contains("tinyx") ?? true {
+      report["firstInstruction"] = try await firstInstructions()
+    }
+    return .object(report)
   }
 
   /// The draft's five quantities of every form that this host runs.
-  mutating func runDraft(trafficRounds: Int) async throws -> (JSONValue, [FormFigures]) {
+  /// - Parameter limit: for all of it; where it runs short, there are fewer rounds.
+  mutating func runDraft(
+    trafficRounds: Int, within limit: Duration?
+  ) async throws -> (JSONValue, [FormFigures]) {
+    let end = limit.map { ContinuousClock.now + $0 }
     let packages = try build()
     let forms = try await begin(packages)
-    let effort = FormEffort(trafficRounds: trafficRounds, trafficSeconds: 2)
-    progress.expect(
-      forms.reduce(0) {
-        $0 + BenchProgress.start($1)
-          + Double(rounds(of: $1)) * BenchProgress.instantiation($1)
-          + Double(trafficRounds) * BenchProgress.traffic
-      })
+    let plans = forms.map { form in
+      DraftPlan(form, instantiations: rounds(of: form), trafficRounds: trafficRounds)
+    }
+    progress.expect(plans.reduce(0) { $0 + $1.seconds })
     guard let vantage else { return (.null, []) }
     var all: [FormFigures] = []
-    for (index, form) in forms.enumerated() {
+    for (index, plan) in plans.enumerated() {
+      let form = plan.form
+      let share = end.map { plan.share(of: $0 - .now, before: plans[(index + 1)...]) }
       let address: [UInt8] = [10, 2, 14, UInt8(1 + index)]
       let text = address.map(String.init).joined(separator: ".")
       progress.began("\(form.flavour): the function")
+      let start = ContinuousClock.now
       try await functions.instantiate(
         "traffic", "responder", as: form.flavour, [("network", "inside", text)])
       progress.did(BenchProgress.start(form))
@@ -88,16 +97,17 @@ struct Bench: Undoable {
       all.append(
         try await functions.figures(
           of: form, "responder", running: "traffic", at: address, from: vantage,
-          probes: addresses(rounds(of: form), from: UInt8(index)), effort,
+          probes: addresses(rounds(of: form), from: UInt8(index)),
+          plan.effort(within: share.map { $0 - (.now - start) }),
           imageBytes: packages.imageBytes["responder"]?[form.flavour] ?? 0
-        ) { step in
+        ) { step, leftOut in
           switch step {
           case .instantiation:
             progress.began("\(form.flavour): instantiations")
-            progress.did(BenchProgress.instantiation(form))
+            progress.did(Double(1 + leftOut) * BenchProgress.instantiation(form))
           case .traffic:
             progress.began("\(form.flavour): traffic")
-            progress.did(BenchProgress.traffic)
+            progress.did(Double(1 + leftOut) * BenchProgress.traffic)
           }
         })
       try await functions.remove(try await functions.daemon.resolve(.vnf, "traffic"))
@@ -220,12 +230,12 @@ struct Bench: Undoable {
 
   // MARK: The beginning
 
-  private func build() throws -> ExamplePackages {
+  func build() throws -> ExamplePackages {
     Console.current.note("building the package")
     return try ExamplePackages(["responder"], from: settings.examples, to: host.state)
   }
 
-  private var vantage: Functions.Vantage? {
+  var vantage: Functions.Vantage? {
     client.map { .init(client: $0, source: Self.source, network: "inside", group: host.group) }
   }
 
@@ -234,13 +244,13 @@ struct Bench: Undoable {
   }
 
   /// So many addresses of functions on the benchmark's network.
-  private func addresses(_ count: Int, from block: UInt8 = 0) -> [[UInt8]] {
+  func addresses(_ count: Int, from block: UInt8 = 0) -> [[UInt8]] {
     (0..<count).map { [10, 2, 8 + block, UInt8(1 + $0 % 200)] }
   }
 
   /// Starts the daemon with everything that is made once.
   /// - Returns: the forms that are measured here.
-  private mutating func begin(_ packages: ExamplePackages) async throws -> [Form] {
+  mutating func begin(_ packages: ExamplePackages) async throws -> [Form] {
     try await host.startDaemon()
     functions = Functions(Daemon(Client(.unixSocket(host.socket))))
     let daemon = functions.daemon
@@ -393,6 +403,8 @@ struct Bench: Undoable {
     } else if name == "docker", let form = Form.all.first {
       entry["draftRstMs"] = .number(form.draft.instantiationMilliseconds)
     }
+    let terminations = times.compactMap(\.terminate)
+    if !terminations.isEmpty { entry["terminateMs"] = Distribution(terminations).json }
     let phases = Set(times.flatMap(\.phases.keys))
     if !phases.isEmpty {
       entry["phasesUs"] = .object(
@@ -527,8 +539,40 @@ struct Bench: Undoable {
   }
 }
 
+/// What is measured of one form for the draft's tables, and how the time for it is divided.
+struct DraftPlan: Sendable {
+  var form: Form
+  private var trafficRounds: Int
+  // About how many seconds each part takes.
+  private var instantiations, traffic: Double
+
+  init(_ form: Form, instantiations: Int, trafficRounds: Int) {
+    self.form = form
+    self.trafficRounds = trafficRounds
+    self.instantiations = Double(instantiations) * BenchProgress.instantiation(form)
+    traffic = Double(trafficRounds) * BenchProgress.traffic
+  }
+
+  var seconds: Double { BenchProgress.start(form) + instantiations + traffic }
+
+  /// What falls to this form of the time that is left for it and those after it.
+  func share(of rest: Duration, before others: ArraySlice<DraftPlan>) -> Duration {
+    rest * (seconds / others.reduce(seconds) { $0 + $1.seconds })
+  }
+
+  /// - Parameter limit: for what follows its function's start.
+  func effort(within limit: Duration?) -> FormEffort {
+    FormEffort(
+      trafficRounds: trafficRounds, trafficSeconds: 2,
+      limits: limit.map { limit in
+        let part = instantiations / (instantiations + traffic)
+        return (limit * part, limit * (1 - part))
+      })
+  }
+}
+
 extension Distribution {
-  fileprivate var json: JSONValue {
+  var json: JSONValue {
     ["p50": .number(p50), "p95": .number(p95), "p99": .number(p99)]
   }
 }

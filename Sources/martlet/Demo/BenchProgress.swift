@@ -6,6 +6,7 @@ final class BenchProgress: Sendable {
   // About how many seconds one of each takes; the pace of this host corrects it.
   static let peer = 0.7
   static let traffic = 5.5
+  static let firstInstruction = 0.2
   static func instantiation(_ form: Form) -> Double { form.isSlow ? 5 : 0.2 }
   static func start(_ form: Form) -> Double { form.isSlow ? 5 : 0.1 }
 

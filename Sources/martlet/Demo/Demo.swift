@@ -210,7 +210,7 @@ struct Demo: Undoable {
 
   private mutating func killDaemon(_ form: Form) async throws {
     say("kill the daemon with SIGKILL while 3,000 pings pass the firewall, 1 ms apart")
-    let before = try await Self.workloads(daemon)
+    let before = try await functions.workloads()
     let client = clients[0]
     let address = Self.responder.map(String.init).joined(separator: ".")
     let threads = BlockingExecutor(threads: 1, name: "martlet-ping")
@@ -222,7 +222,7 @@ struct Demo: Undoable {
     try await host.startDaemon()
     let ready = (ContinuousClock.now - start).milliseconds
     functions = Functions(Daemon(Client(.unixSocket(host.socket))))
-    let after = try await Self.workloads(daemon)
+    let after = try await functions.workloads()
     let (sent, received) = try await pinged
     let adopted = before.intersection(after).count
     tell("\(sent) packets sent, \(sent - received) lost")
@@ -238,17 +238,6 @@ struct Demo: Undoable {
     guard adopted == before.count, before == after else {
       throw Failure(.failed, "the daemon did not take its functions back")
     }
-  }
-
-  private static func workloads(_ daemon: Daemon) async throws -> Set<String> {
-    var found: Set<String> = []
-    for vnf in try await daemon.list(.vnf) {
-      let whole = try await daemon.get(.vnf, vnf["id"].text)
-      for vnfc in whole["instantiatedVnfInfo", "vnfcResourceInfo"].elements {
-        found.insert(vnfc["computeResource", "resourceId"].text)
-      }
-    }
-    return found
   }
 
   private static func pings(

@@ -7,6 +7,8 @@ struct FormEffort: Sendable {
   /// Of each throughput.
   var trafficSeconds: Int
   var pings = 5000
+  /// For the instantiations, and for the traffic; nil is as long as it takes.
+  var limits: (instantiations: Duration, traffic: Duration)?
 }
 
 extension Functions {
@@ -14,20 +16,26 @@ extension Functions {
   /// - Parameters:
   ///   - name: an instance in this form that runs at `address`, for traffic and memory.
   ///   - probes: an address for each instantiation that is measured.
-  ///   - step: is told what is done, after each.
+  ///   - step: is told what is done, after each, and how many of it are left out.
   func figures(
     of form: Form, _ package: String, running name: String, at address: [UInt8],
     from vantage: Vantage, probes: [[UInt8]], _ effort: FormEffort, imageBytes: Int64,
-    step: (FormStep) -> Void = { _ in }
+    step: (FormStep, _ leftOut: Int) -> Void = { _, _ in }
   ) async throws -> FormFigures {
     var times: [InstantiationTimes] = []
-    for probe in probes {
-      times.append(try await instantiationTimes(of: package, form, at: probe, from: vantage))
-      step(.instantiation)
+    var rounds = Rounds(probes.count, within: effort.limits?.instantiations)
+    while rounds.goesOn {
+      let start = ContinuousClock.now
+      times.append(
+        try await instantiationTimes(of: package, form, at: probes[times.count], from: vantage))
+      rounds.add(.now - start)
+      step(.instantiation, rounds.goesOn ? 0 : rounds.left)
     }
     let text = address.map(String.init).joined(separator: ".")
     var rates: (tx: [Double], rx: [Double], roundTrip: [Double]) = ([], [], [])
-    for _ in 0..<effort.trafficRounds {
+    rounds = Rounds(effort.trafficRounds, within: effort.limits?.traffic)
+    while rounds.goesOn {
+      let start = ContinuousClock.now
       try Task.checkCancellation()
       rates.rx.append(
         try vantage.client.throughput(to: text, seconds: effort.trafficSeconds, reversed: false))
@@ -35,7 +43,8 @@ extension Functions {
       rates.tx.append(
         try vantage.client.throughput(outOf: address, seconds: effort.trafficSeconds))
       rates.roundTrip.append(try vantage.client.roundTrip(to: text, count: effort.pings))
-      step(.traffic)
+      rounds.add(.now - start)
+      step(.traffic, rounds.goesOn ? 0 : rounds.left)
     }
     return FormFigures(
       form: form, accelerator: try await accelerator(name),

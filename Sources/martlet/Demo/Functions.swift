@@ -123,6 +123,18 @@ struct Functions: Sendable {
     return info["computeResource", "resourceId"].text
   }
 
+  /// The resources that carry all Vnfcs of all instances.
+  func workloads() async throws -> Set<String> {
+    var found: Set<String> = []
+    for vnf in try await daemon.list(.vnf) {
+      let whole = try await daemon.get(.vnf, vnf["id"].text)
+      for vnfc in whole["instantiatedVnfInfo", "vnfcResourceInfo"].elements {
+        found.insert(vnfc["computeResource", "resourceId"].text)
+      }
+    }
+    return found
+  }
+
   /// What is asked of the daemon about an instance's first Vnfc.
   func accelerator(_ name: String) async throws -> String {
     let vnf = try await daemon.find(.vnf, name)
@@ -155,6 +167,8 @@ struct Functions: Sendable {
     var running: Double
     /// COMPLETED, as the event stream tells.
     var ready: Double
+    /// Its terminate until COMPLETED, as the event stream tells; nil of what was not ended so.
+    var terminate: Double?
     /// The daemon's own phases: their names and durations in microseconds.
     var phases: [String: Double]
   }
@@ -239,7 +253,15 @@ struct Functions: Sendable {
         times["running"] = ((phase["startMicroseconds"].double ?? 0) + duration) / 1000
       }
     }
-    if !isKept { try await remove(id) }
+    var terminated: Double?
+    if !isKept {
+      let start = ContinuousClock.now
+      let end = try await daemon.begin(
+        "\(Kind.vnf.collection)/\(id)/terminate", ["terminationType": "FORCEFUL"])
+      try await Self.awaitEnd(of: [end], &events)
+      terminated = (ContinuousClock.now - start).milliseconds
+      try await remove(id)
+    }
     guard let rst = times["rst"], let running = times["running"], let ready = times["ready"] else {
       let missing = ["rst", "running", "ready"].filter { times[$0] == nil }
       throw Failure(
@@ -247,7 +269,8 @@ struct Functions: Sendable {
         "the \(form.flavour) at \(text) did not answer in time (\(missing.joined(separator: ", ")))"
       )
     }
-    return InstantiationTimes(rst: rst, running: running, ready: ready, phases: phases)
+    return InstantiationTimes(
+      rst: rst, running: running, ready: ready, terminate: terminated, phases: phases)
   }
 
   /// Reads events until all operations are COMPLETED; events of others are passed over.

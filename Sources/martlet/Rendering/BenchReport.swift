@@ -16,6 +16,10 @@ struct BenchReport {
       }
       text += "\n"
     }
+    let machines = report["firstInstruction"].elements
+    if !machines.isEmpty {
+      text += "From the request until a guest's first instruction, ms\n" + starts(machines) + "\n"
+    }
     for entry in report["instantiate"].elements {
       let phases = entry["phasesUs"].members.sorted {
         ($0.value["p50"].double ?? 0) > ($1.value["p50"].double ?? 0)
@@ -41,9 +45,10 @@ struct BenchReport {
     let moments = ["rstMs", "runningMs", "readyMs"]
     return Table(
       titles: [
-        "", "COUNT", "FIRST RST", "p95", "PROCESS RUNS", "p95", "COMPLETED", "p95", "DRAFT'S RST",
+        "", "COUNT", "FIRST RST", "p95", "PROCESS RUNS", "p95", "COMPLETED", "p95", "TERMINATED",
+        "DRAFT'S RST",
       ],
-      alignedRight: Set(1...8),
+      alignedRight: Set(1...9),
       rows: subjects.map { subject in
         let accelerator = subject["accelerator"].string ?? "none"
         let name = subject["flavour"].text
@@ -53,7 +58,21 @@ struct BenchReport {
         ]
           + moments.flatMap { moment in
             ["p50", "p95"].map { Cell(fixed(subject[moment, $0].double ?? 0, digits: 1)) }
-          } + [Cell(subject["draftRstMs"].double.map { fixed($0, digits: 0) } ?? "")]
+          } + [Cell(subject["terminateMs", "p50"].double.map { fixed($0, digits: 1) } ?? "")]
+          + [Cell(subject["draftRstMs"].double.map { fixed($0, digits: 0) } ?? "")]
+      }
+    ).rendered(indent: 2)
+  }
+
+  /// QEMU's machines and what of their start is QEMU's and the daemon's.
+  private func starts(_ machines: [JSONValue]) -> String {
+    Table(
+      titles: ["", "COUNT", "median", "p95", "p99"], alignedRight: [1, 2, 3, 4],
+      rows: machines.map { machine in
+        [
+          Cell("\(machine["machine"].text) (\(machine["accelerator"].text))"),
+          Cell(machine["count"].text),
+        ] + ["p50", "p95", "p99"].map { Cell(fixed(machine["ms", $0].double ?? 0, digits: 1)) }
       }
     ).rendered(indent: 2)
   }

@@ -1,0 +1,171 @@
+internal import FoundationEssentials
+internal import NFVBenchmark
+internal import NFVClient
+internal import NFVImages
+internal import NFVModel
+internal import NFVPackages
+
+/// QEMU's and the platform's own part of a machine's start: from the request until the guest's first
+/// instruction, by packages of a guest that writes one octet.
+struct FirstInstruction: Sendable {
+  let functions: Functions
+
+  static func name(_ machine: String) -> String { "first-\(machine)" }
+
+  /// Writes the package of one of QEMU's machines and returns its path.
+  static func package(_ machine: String, in folder: String) throws -> String {
+    let name = name(machine)
+    let project = "\(folder)/\(name)"
+    for (path, text) in [
+      ("TOSCA-Metadata/TOSCA.meta", meta(name)), ("Definitions/\(name).yaml", descriptor(name)),
+    ] {
+      let file = URL(filePath: "\(project)/\(path)")
+      try FileManager.default.createDirectory(
+        at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try Data(text.utf8).write(to: file)
+    }
+    let archive = "\(folder)/\(name).csar"
+    do throws(NFVError) {
+      _ = try ImageBuilder.buildFirstInstruction(
+        machine: machine, to: "\(project)/image.tar")
+      try PackageProject(folder: project).build(to: archive) { _, _, _ in }
+    } catch {
+      throw Failure(error)
+    }
+    return archive
+  }
+
+  /// Instantiates an onboarded package, waits for its guest's octet, and removes it again.
+  /// - Returns: milliseconds.
+  func measure(_ machine: String) async throws -> Double {
+    let daemon = functions.daemon
+    let id = try await daemon.create(
+      vnfdID: Self.name(machine), name: Self.name(machine), description: nil)["id"].text
+    let start = ContinuousClock.now
+    let operation = try await daemon.begin(
+      "\(Kind.vnf.collection)/\(id)/instantiate", ["flavourId": "tinyx"])
+    let info = try await daemon.get(.vnf, id)["instantiatedVnfInfo", "vnfcResourceInfo"]
+    let vnfc = info.elements.first?["id"].text ?? ""
+    let log = "/martlet/v1/vnf_instances/\(id)/vnfcs/\(vnfc)/log?limit=1"
+    var moment: Duration?
+    while moment == nil {
+      // Not there before its machine is.
+      let written = try? await daemon.client.send(HTTPRequest(.get, log)).body
+      if written?.isEmpty == false {
+        moment = .now - start
+      } else if .now - start > .seconds(20) {
+        throw Failure(.timeout, "a guest on \(machine) executed nothing within 20 s")
+      } else {
+        try await Task.sleep(for: .microseconds(500))
+      }
+    }
+    _ = try await functions.ended(operation)
+    try await functions.remove(id)
+    return moment?.milliseconds ?? 0
+  }
+
+  private static func meta(_ name: String) -> String {
+    """
+    TOSCA-Meta-File-Version: 1.0
+    CSAR-Version: 1.1
+    Created-by: martlet bench
+    Entry-Definitions: Definitions/\(name).yaml
+
+    """
+  }
+
+  private static func descriptor(_ name: String) -> String {
+    """
+    tosca_definitions_version: tosca_simple_yaml_1_3
+    imports: [ etsi_nfv_sol001_common_types.yaml, etsi_nfv_sol001_vnfd_types.yaml ]
+    node_types:
+      org.martlet.bench.First:
+        derived_from: tosca.nodes.nfv.VNF
+    topology_template:
+      substitution_mappings:
+        node_type: org.martlet.bench.First
+      node_templates:
+        VNF:
+          type: org.martlet.bench.First
+          properties:
+            descriptor_id: \(name)
+            provider: Martlet
+            product_name: \(name)
+            software_version: '1.0'
+            descriptor_version: '1.0'
+            flavour_id: tinyx
+            flavour_description: A guest of one octet
+            vnfm_info: [ Martlet ]
+        guest:
+          type: tosca.nodes.nfv.Vdu.Compute
+          properties:
+            name: guest
+            description: Writes one octet
+            vdu_profile:
+              min_number_of_instances: 1
+              max_number_of_instances: 1
+          capabilities:
+            virtual_compute:
+              properties:
+                virtual_cpu:
+                  num_virtual_cpu: 1
+                virtual_memory:
+                  virtual_mem_size: 32 MiB
+                requested_additional_capabilities:
+                  technology:
+                    requested_additional_capability_name: org.martlet.technology
+                    support_mandatory: true
+                    target_performance_parameters:
+                      technology: tinyx
+                  readiness:
+                    requested_additional_capability_name: org.martlet.readiness
+                    support_mandatory: true
+                    target_performance_parameters:
+                      check: running
+          artifacts:
+            image:
+              type: tosca.artifacts.nfv.SwImage
+              file: ../image.tar
+
+    """
+  }
+}
+
+extension Bench {
+  private static let machineRounds = 20
+
+  /// The first instructions of guests on each of QEMU's machines in turn; none where QEMU is not.
+  func firstInstructions() async throws -> JSONValue {
+    let daemon = functions.daemon
+    let info = try await daemon.get("/martlet/v1/info")
+    guard info["technologies"].elements.contains("tinyx") else { return .array([]) }
+    let machines = ImageBuilder.firstInstructionMachines
+    for machine in machines {
+      let package = try FirstInstruction.package(machine, in: host.state)
+      _ = try await daemon.onboarded(try await daemon.upload(package), .seconds(30))
+    }
+    let measured = FirstInstruction(functions: functions)
+    let rounds = min(settings.count, Self.machineRounds)
+    progress.expect(Double((rounds + 1) * machines.count) * BenchProgress.firstInstruction)
+    var all: [String: [Double]] = [:]
+    for round in 0...rounds {
+      for machine in machines {
+        progress.began("first instructions: \(machine)")
+        let time = try await measured.measure(machine)
+        progress.did(BenchProgress.firstInstruction)
+        // The first one has its image unpacked.
+        if round > 0 { all[machine, default: []].append(time) }
+      }
+    }
+    progress.end()
+    let accelerator = info["accelerators", "tinyx"].string ?? "none"
+    return .array(
+      machines.map { machine in
+        let times = all[machine] ?? []
+        return [
+          "machine": .string(machine), "accelerator": .string(accelerator),
+          "count": .integer(Int64(times.count)), "ms": Distribution(times).json,
+        ]
+      })
+  }
+}
