@@ -7,6 +7,7 @@ public import NFVModel
 internal import NIOCore
 internal import NIOPosix
 internal import ServiceLifecycle
+internal import SystemPackage
 
 /// Where calls are taken.
 public enum ListenAddress: Sendable, Hashable {
@@ -29,6 +30,23 @@ public enum ListenAddress: Sendable, Hashable {
         .unprocessable,
         "\(text) is not a loopback address; Martlet listens on other ones when it has TLS and "
           + "users, until then reach it by a tunnel, such as ssh -L")
+    }
+  }
+}
+
+extension ListenAddress {
+  /// Why nobody can listen there.
+  func problem(_ cause: SystemError) -> NFVError {
+    switch self {
+    case .socket(let path):
+      NFVError(
+        .unavailable, "the socket \(path) cannot be made; name another one with --socket",
+        cause: cause)
+    case .loopback(let host, let port):
+      NFVError(
+        .unavailable,
+        "nothing can listen on port \(port) of \(host); end the program that has it "
+          + "(ss -ltnp shows it), or name another port with --listen", cause: cause)
     }
   }
 }
@@ -79,7 +97,11 @@ struct Listener<Responder: HTTPResponder>: Service where Responder.Context == Ca
     defer {
       if case .socket(let path) = address { try? removeFile(path) }
     }
-    try await withTaskExecutorPreference(HTTPThread.shared) { try await application.run() }
+    do {
+      try await withTaskExecutorPreference(HTTPThread.shared) { try await application.run() }
+    } catch let error as IOError {
+      throw address.problem(SystemError(call: "listen", errno: Errno(rawValue: error.errnoCode)))
+    }
   }
 
   /// Lets the group in. Until then only root may connect, whatever the umask: connecting needs the

@@ -36,6 +36,14 @@ public struct ImageRecipe: Sendable, Hashable, Codable {
   /// host's.
   public var modules: [String]?
 
+  enum CodingKeys: String, CodingKey, CaseIterable {
+    case name, architecture, programs, files, directories, entrypoint, command, env, user, workdir
+    case function, modules
+  }
+
+  /// What a recipe may name.
+  public static let keys = CodingKeys.allCases.map(\.rawValue)
+
   public init(name: String) { self.name = name }
 
   /// Takes in the static program of its function.

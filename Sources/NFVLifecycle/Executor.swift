@@ -154,7 +154,8 @@ extension Lifecycle {
     guard let driver = host.driver(for: vdu.technology) else {
       throw NFVError(
         .unprocessable,
-        "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is")
+        "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is; martlet describe "
+          + "host tells what it runs, and martletd, started anew, finds what was installed since")
     }
     guard let digest = vdu.imagePath.flatMap({ content.images[$0] }) else {
       throw NFVError(.failed, "the image of the VDU \(vdu.id) is not in the package")

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Glibc
+internal import NFVModel
 
 @main
 struct Martlet: AsyncParsableCommand {
@@ -19,6 +20,7 @@ struct Martlet: AsyncParsableCommand {
 
       \(Failure.documentation)
       """,
+    version: Release.version,
     subcommands: [
       VnfCommand.self, OpCommand.self, PackageCommand.self, ImageCommand.self,
       FunctionCommand.self, NetworkCommand.self, GetCommand.self, DescribeCommand.self,

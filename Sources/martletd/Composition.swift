@@ -53,7 +53,7 @@ struct Composition {
       directory: "\(options.state)/packages", limit: UInt64(options.packageLimit) << 20,
       lifecycle: lifecycle, logger: logger)
     api = API(
-      lifecycle: lifecycle, catalogue: catalogue, version: Martletd.version, logger: logger)
+      lifecycle: lifecycle, catalogue: catalogue, version: Release.version, logger: logger)
     listeners = try Self.listeners(options, api, logger)
   }
 

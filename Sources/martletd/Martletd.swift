@@ -21,9 +21,7 @@ struct Martletd: AsyncParsableCommand {
       SIGTERM ends the daemon and nothing else: VNFs and their traffic go on, and the next start \
       takes them back.
       """,
-    version: Self.version)
-
-  static let version = "0.1.0"
+    version: Release.version)
 
   enum HostKind: String, ExpressibleByArgument, CaseIterable {
     case local, simulated

@@ -1,4 +1,7 @@
+import Glibc
 import NFVModel
+import Synchronization
+import TestSupport
 import Testing
 
 @testable import martlet
@@ -327,8 +330,123 @@ import Testing
     }).onSocket { server in
       let run = await CommandRun.run(["package", "upload", #filePath], on: server)
       #expect(run.code == 2)
-      #expect(run.error.contains("bad hash"))
+      #expect(run.error == "martlet: bad hash\n")
       #expect(server.lines.last == "DELETE /vnfpkgm/v2/vnf_packages/\(Samples.package)")
+    }
+  }
+
+  @Test(arguments: [
+    ["vnf", "run", "./nowhere"], ["vnf", "run", "nowhere.csar"], ["package", "lint", "nowhere"],
+    ["package", "upload", "nowhere.csar"],
+  ])
+  func aPackageThatIsNotThereIsNamed(_ arguments: [String]) async throws {
+    try await StubServer(Samples.answer).onSocket { server in
+      let run = await CommandRun.run(arguments, on: server)
+      #expect(run.code == 3)
+      let path = arguments[2]
+      #expect(run.error.hasPrefix("martlet: the package \(path) cannot be read: No such file"))
+      #expect(run.error.contains("martlet package init"))
+      #expect(server.received.isEmpty)
+    }
+  }
+
+  /// Its recipe could not be built: the program is nowhere.
+  @Test func aFolderThatIsOnboardedIsNotBuilt() async throws {
+    let temporary = try TemporaryFolder()
+    let folder = temporary.path + "/hello"
+    #expect(await CommandRun.run(["package", "init", folder]).code == 0)
+    try temporary.write(
+      "hello/Files/hello.yaml", Array("name: hello\nprograms: [no-such-program]\n".utf8))
+    let known = Samples.packageJSON.replacing("b1bb0ce7", with: "hello")
+    try await StubServer({ request, number in
+      request.method == "GET" && request.target.hasSuffix("vnf_packages")
+        ? .json("[\(known)]") : Samples.answer(request, number)
+    }).onSocket { server in
+      let run = await CommandRun.run(["vnf", "run", folder, "--name", "x"], on: server)
+      #expect(run.code == 0, "\(run.error)")
+      #expect(run.error.contains("The descriptor hello is onboarded already"))
+      #expect(run.error.contains("martlet package delete hello"))
+    }
+    try await StubServer(Samples.answer).onSocket { server in
+      let run = await CommandRun.run(["vnf", "run", folder, "--name", "x"], on: server)
+      #expect(run.code != 0 && run.error.contains("no-such-program"), "\(run.error)")
+    }
+  }
+
+  @Test(arguments: [
+    ("name: a\nprogram: [sh]\n", "there is no key program; a recipe has name, architecture"),
+    ("name: a\nprograms: 5\n", "programs must be a list"),
+    ("name: a\nfiles: [{content: x}]\n", "files[0].path is missing"),
+    ("programs: [sh]\n", "name is missing"), ("[a, b]\n", "the whole must be a mapping"),
+    ("name: a\n  programs: [x\n", "2:11: error: scanner"),
+  ])
+  func aRecipeThatIsNoneIsToldWhere(_ text: String, _ problem: String) async throws {
+    let folder = try TemporaryFolder()
+    let recipe = try folder.write("a.yaml", text)
+    let run = await CommandRun.run(["image", "build", recipe, "-o", folder.path + "/a.tar"])
+    #expect(run.code == 2)
+    #expect(run.error.hasPrefix("martlet: \(recipe) is no recipe: \(problem)"), "\(run.error)")
+    #expect(try folder.names() == ["a.yaml"])
+    let missing = await CommandRun.run(["image", "build", folder.path + "/b.yaml"])
+    #expect(missing.code == 3)
+    #expect(missing.error.hasSuffix("/b.yaml cannot be read: No such file or directory\n"))
+  }
+
+  /// Its image is not there, and no recipe that it could be built from.
+  @Test func aBuildTellsOfWhatItWarns() async throws {
+    let temporary = try TemporaryFolder()
+    let folder = temporary.path + "/hello"
+    #expect(await CommandRun.run(["package", "init", folder]).code == 0)
+    unlink(folder + "/Files/hello.yaml")
+    let run = await CommandRun.run(["package", "build", folder, "-o", folder + ".csar"])
+    #expect(run.code == 0)
+    #expect(run.error.contains("warning: the image ../Files/hello.tar is not in the package"))
+  }
+
+  @Test(arguments: [true, false])
+  func describingAVnfAsksWhatItsFunctionsCount(isAnswered: Bool) async throws {
+    let usage = "/martlet/v1/vnf_instances/\(Samples.vnf)/vnfcs/\(Samples.vnfc)/usage"
+    try await StubServer({ request, number in
+      guard request.target == usage else { return Samples.answer(request, number) }
+      return isAnswered
+        ? .json(#"{"functionCounters":[{"name":"accepted","value":12}]}"#)
+        : .problem(409, "nothing runs")
+    }).onSocket { server in
+      let run = await CommandRun.run(["describe", "vnf", "fw"], on: server)
+      #expect(run.code == 0 && run.output.contains("10.1.0.5"), "\(run)")
+      #expect(server.lines.contains("GET \(usage)"))
+      #expect(run.output.contains("d7000000  accepted     12") == isAnswered, "\(run.output)")
+    }
+  }
+
+  @Test func buildingShowsOnATerminalThatItGoesOn() async throws {
+    let drawn = Mutex("")
+    func console(_ isTerminal: Bool) -> Console {
+      Console(
+        output: { _ in },
+        error: { bytes in drawn.withLock { $0 += String(decoding: bytes, as: UTF8.self) } },
+        environment: [:], outputIsTerminal: isTerminal, errorIsTerminal: isTerminal,
+        width: { 80 })
+    }
+    for isTerminal in [false, true] {
+      try await Console.$current.withValue(console(isTerminal)) {
+        let answer = try await Project.building("hello") { project throws(Failure) in
+          project.begin(.tinyx)
+          usleep(400_000)
+          return 7
+        }
+        #expect(answer == 7)
+      }
+      #expect(drawn.withLock { $0.contains("build hello") && $0.contains("tinyx") } == isTerminal)
+    }
+  }
+
+  @Test func theVersionAndCompletionAreToBeHad() async {
+    let version = await CommandRun.run(["--version"])
+    #expect(version.code == 0 && version.output == "\(Release.version)\n", "\(version)")
+    for shell in ["bash", "zsh", "fish"] {
+      let script = await CommandRun.run(["--generate-completion-script", shell])
+      #expect(script.code == 0 && script.output.contains("terminate"), "\(shell)")
     }
   }
 

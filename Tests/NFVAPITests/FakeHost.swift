@@ -3,12 +3,14 @@ import NFVModel
 import Synchronization
 
 /// A host on which everything works at once, with a command that echoes.
-final class FakeHost: Confining, Pausing, NetworkDriver, ImageStore, Sendable {
+final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore, Sendable {
   let exits: AsyncStream<WorkloadExit>
   private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
   let startFailure = Mutex<NFVError?>(nil)
   let commandDenied = Mutex(false)
+  /// What functions count; nil where they do not answer.
+  let functionCounters = Mutex<[FunctionCounter]?>([])
   /// Those that are paused; nil where it cannot be done.
   let paused = Mutex<Set<WorkloadID>?>(nil)
   /// Starts do not end as long as this is set.
@@ -73,6 +75,14 @@ final class FakeHost: Confining, Pausing, NetworkDriver, ImageStore, Sendable {
       throw NFVError(.unprocessable, "there is no command \(request.arguments[0])")
     }
     return EchoSession()
+  }
+
+  func configure(_ specification: WorkloadSpecification) async throws(NFVError) {}
+  func counters(of workload: WorkloadID) async throws(NFVError) -> [FunctionCounter] {
+    guard let counters = functionCounters.withLock({ $0 }) else {
+      throw NFVError(.timeout, "the function does not answer")
+    }
+    return counters
   }
 
   func pause(_ workload: WorkloadID) async throws(NFVError) {

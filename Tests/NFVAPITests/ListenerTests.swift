@@ -61,6 +61,36 @@ private typealias ClientRequest = NFVClient.HTTPRequest
     }
   }
 
+  @Test func aPortThatIsTakenIsNamed() async throws {
+    let taken = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(taken) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    // SAFETY: both calls use the address within its own length, and it lives during them.
+    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(taken, $0, length) == 0 && listen(taken, 1) == 0
+          && getsockname(taken, $0, &length) == 0
+      }
+    }
+    #expect(isBound)
+    let port = Int(UInt16(bigEndian: address.sin_port))
+    try await Fixture.run { fixture in
+      let cases: [(ListenAddress, [String])] = [
+        (.loopback(host: "127.0.0.1", port: port), ["port \(port)", "--listen"]),
+        (.socket(path: "/nowhere/s"), ["/nowhere/s", "--socket"]),
+      ]
+      for (address, parts) in cases {
+        let listener = fixture.api.listener(at: address, access: .open)
+        let error = await #expect(throws: NFVError.self) { try await listener.run() }
+        #expect(error?.code == .unavailable && error?.cause != nil)
+        for part in parts { #expect(error?.message.contains(part) == true) }
+      }
+    }
+  }
+
   @Test func actorIsThePeersUser() async throws {
     try await run { fixture, client, _, _ in
       let (id, _) = try await instance(fixture)

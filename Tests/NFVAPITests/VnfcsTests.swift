@@ -40,6 +40,33 @@ import Testing
     }
   }
 
+  @Test func usageTellsWhatTheFunctionCounts() async throws {
+    try await run { fixture, path, _ in
+      func counters() async throws -> JSONValue? {
+        let reply = try await fixture.call(.get, "\(path)/usage")
+        #expect(reply.status == 200, "\(reply.text)")
+        #expect(try reply.json.member("memoryBytes").integer == 4096)
+        return try? reply.json.member("functionCounters")
+      }
+      let none = try await counters()
+      #expect(none == nil)
+      fixture.fake.functionCounters.withLock {
+        $0 = [.init(name: "refused", value: 7), .init(name: "accepted", value: 1 << 40)]
+      }
+      let counted = try await counters()
+      #expect(
+        counted
+          == .array([
+            .object(["name": .string("refused"), "value": .integer(7)]),
+            .object(["name": .string("accepted"), "value": .integer(1 << 40)]),
+          ]))
+      // One that does not answer uses all the same.
+      fixture.fake.functionCounters.withLock { $0 = nil }
+      let unanswered = try await counters()
+      #expect(unanswered == nil)
+    }
+  }
+
   @Test func usageOfAll() async throws {
     try await run { fixture, path, workload in
       let usage = try await fixture.call(.get, "/martlet/v1/usage").json

@@ -73,6 +73,7 @@ extension Daemon {
   /// Creates a package resource and sends it the file; returns its identifier. The resource goes
   /// again where the content was not taken.
   func upload(_ path: String) async throws(Failure) -> String {
+    try requirePackageFile(path)
     let file: FileDescriptor
     let length: Int
     do {
@@ -88,7 +89,7 @@ extension Daemon {
     guard isFolder == nil, length > 0 else {
       throw Failure(
         .refused, "\(path) is \(isFolder == nil ? "empty" : "a folder")",
-        advice: "a CSAR file is wanted")
+        advice: "a CSAR is wanted: `martlet package build FOLDER` makes one of a package's folder")
     }
     let created = try await send(.post, Kind.package.collection, .object([:])).value
     let id = created["id"].text
@@ -133,6 +134,18 @@ extension Daemon {
       if error.code == .refused { _ = try? await send(.delete, "\(Kind.package.collection)/\(id)") }
       throw error
     }
+  }
+}
+
+/// Says where there is nothing at a path at which a package should be.
+func requirePackageFile(_ path: String) throws(Failure) {
+  do {
+    _ = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec).closeAfter {}
+  } catch {
+    throw Failure(
+      .notFound, "the package \(path) cannot be read: \(error)",
+      advice: "`martlet package init NAME` makes a package's folder, `martlet package build` a CSAR"
+    )
   }
 }
 

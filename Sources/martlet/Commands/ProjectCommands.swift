@@ -3,7 +3,6 @@ internal import FoundationEssentials
 internal import NFVImages
 internal import NFVModel
 internal import NFVPackages
-internal import Yams
 
 /// Makes packages and images from sources on this machine; needs no daemon.
 struct Project {
@@ -11,23 +10,16 @@ struct Project {
   var kernel: String?
   /// The source of network functions; nil is the checkout around here.
   var source: String?
+  /// Is told what takes long, before it begins.
+  var tell: @Sendable (String) -> Void = { Console.current.note($0) }
+  /// Is told of each of a package's images before it is built.
+  var begin: @Sendable (Technology) -> Void = { _ in }
 
   /// Builds the image of a recipe.
   func buildImage(
     _ recipe: String, as technology: Technology, to output: String
   ) throws(NFVError) -> BuiltImage {
-    let text: String
-    do {
-      text = try String(contentsOfFile: recipe, encoding: .utf8)
-    } catch {
-      throw NFVError(.notFound, "the recipe \(recipe) cannot be read", cause: error)
-    }
-    let decoded: ImageRecipe
-    do {
-      decoded = try YAMLDecoder().decode(ImageRecipe.self, from: text)
-    } catch {
-      throw NFVError(.malformed, "\(recipe) is no recipe; see docs/images.md", cause: error)
-    }
+    let decoded = try ImageRecipe.read(recipe)
     let folder = recipe.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     return try buildImage(
       decoded, in: folder.isEmpty ? "." : folder.joined(separator: "/"), as: technology,
@@ -65,7 +57,7 @@ struct Project {
   private func built(
     _ function: String, _ product: FunctionSource.Product
   ) throws(NFVError) -> String {
-    try FunctionSource(source).build(function, as: product) { Console.current.note($0) }
+    try FunctionSource(source).build(function, as: product, progress: tell)
   }
 
   /// What images of a technology are built with.
@@ -77,7 +69,7 @@ struct Project {
         if let kernel {
           try KernelPackage(package: kernel)
         } else {
-          try KernelPackage.standard { Console.current.note($0) }
+          try KernelPackage.standard(progress: tell)
         }
       let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
       let folder = (program ?? "").split(separator: "/", omittingEmptySubsequences: false)
@@ -91,6 +83,20 @@ struct Project {
     }
   }
 
+  /// Builds, and shows on a terminal for how long it has.
+  static func building<Answer: Sendable>(
+    _ name: String, _ options: Project = Project(),
+    _ body: @escaping @Sendable (Project) throws(Failure) -> Answer
+  ) async throws(Failure) -> Answer {
+    guard Console.current.drawsProgress else { return try body(options) }
+    return try await Progress.show("build \(name)") { (progress) async throws(Failure) in
+      var project = options
+      project.tell = { words in progress.update { $0.detail = words } }
+      project.begin = { technology in progress.update { $0.detail = technology.rawValue } }
+      return try body(project)
+    }
+  }
+
   /// Builds a package's folder with its images.
   /// - Parameter built: is told of each image.
   func build(
@@ -100,10 +106,18 @@ struct Project {
     do throws(NFVError) {
       try PackageProject(folder: folder).build(to: output) {
         recipe, technology, image throws(NFVError) in
+        begin(technology)
         built(technology, try buildImage(recipe, as: technology, to: image))
       }
     } catch {
       throw Failure(error)
+    }
+  }
+
+  /// Tells what is doubtful in a package.
+  static func warn(_ diagnostics: [PackageDiagnostic]) {
+    for diagnostic in diagnostics where diagnostic.severity == .warning {
+      Console.current.note(diagnostic.description)
     }
   }
 
@@ -221,6 +235,7 @@ extension PackageCommand {
     @Argument(help: "A folder or a CSAR.", completion: .file()) var package: String
 
     func run() throws {
+      try requirePackageFile(package)
       let found: [PackageDiagnostic]
       if Project.isFolder(package) {
         found = PackageProject(folder: package).lint()
@@ -240,7 +255,7 @@ extension PackageCommand {
     }
   }
 
-  struct Build: ParsableCommand {
+  struct Build: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Build a CSAR with its images and manifest from a package's folder.",
       discussion: """
@@ -259,10 +274,13 @@ extension PackageCommand {
     var output: String?
     @OptionGroup var options: BuildOptions
 
-    func run() throws {
+    func run() async throws {
       let name = folder.split(separator: "/").last.map(String.init) ?? "package"
       let output = output ?? "\(name).csar"
-      try options.project.build(folder, to: output)
+      Project.warn(PackageProject(folder: folder).lint())
+      try await Project.building(name, options.project) { [folder] project throws(Failure) in
+        try project.build(folder, to: output)
+      }
       Console.current.print(output)
     }
   }
@@ -282,7 +300,7 @@ struct ImageCommand: AsyncParsableCommand {
       """,
     subcommands: [Build.self, Pull.self])
 
-  struct Pull: ParsableCommand {
+  struct Pull: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Copy an image of a registry into an OCI archive, by skopeo.",
       discussion: """
@@ -294,17 +312,19 @@ struct ImageCommand: AsyncParsableCommand {
     @Argument(help: "docker://HOST/NAME:TAG.") var reference: String
     @Argument(help: "The OCI archive to write.", completion: .file()) var output: String
 
-    func run() throws {
-      do throws(NFVError) {
-        try Registry.fetch(reference, to: output)
-      } catch {
-        throw Failure(error)
+    func run() async throws {
+      try await Progress.show("pull \(reference)") { [reference, output] _ throws(Failure) in
+        do throws(NFVError) {
+          try Registry.fetch(reference, to: output)
+        } catch {
+          throw Failure(error)
+        }
       }
       Console.current.print(output)
     }
   }
 
-  struct Build: ParsableCommand {
+  struct Build: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Build an image from a recipe.",
       discussion: """
@@ -326,21 +346,25 @@ struct ImageCommand: AsyncParsableCommand {
     var form = ImageFormOption.container
     @OptionGroup var options: BuildOptions
 
-    func run() throws {
+    func run() async throws {
       let base = recipe.split(separator: "/").last.map(String.init) ?? recipe
       let stem = base.split(separator: ".").first.map(String.init) ?? base
       let output = output ?? form.archive(stem)
-      do throws(NFVError) {
-        options.report(
-          try options.project.buildImage(recipe, as: form.technology, to: output), in: output)
-      } catch {
-        throw Failure(error)
+      let technology = form.technology
+      let image = try await Project.building(stem, options.project) {
+        [recipe] project throws(Failure) in
+        do throws(NFVError) {
+          return try project.buildImage(recipe, as: technology, to: output)
+        } catch {
+          throw Failure(error)
+        }
       }
+      options.report(image, in: output)
     }
   }
 }
 
-struct FunctionCommand: ParsableCommand {
+struct FunctionCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "function",
     abstract: "Make images of network functions that are written in Swift.",
@@ -350,7 +374,7 @@ struct FunctionCommand: ParsableCommand {
       """,
     subcommands: [Build.self])
 
-  struct Build: ParsableCommand {
+  struct Build: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Build a function's image.",
       discussion: """
@@ -375,14 +399,18 @@ struct FunctionCommand: ParsableCommand {
     var output: String?
     @OptionGroup var options: BuildOptions
 
-    func run() throws {
+    func run() async throws {
       let output = output ?? form.archive(name)
-      do throws(NFVError) {
-        options.report(
-          try options.project.buildFunction(name, as: form.technology, to: output), in: output)
-      } catch {
-        throw Failure(error)
+      let technology = form.technology
+      let image = try await Project.building(name, options.project) {
+        [name] project throws(Failure) in
+        do throws(NFVError) {
+          return try project.buildFunction(name, as: technology, to: output)
+        } catch {
+          throw Failure(error)
+        }
       }
+      options.report(image, in: output)
     }
   }
 }

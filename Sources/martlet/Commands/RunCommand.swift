@@ -79,27 +79,35 @@ extension Daemon {
     guard isFile || Project.isFolder(reference) else {
       return try await find(.package, reference)
     }
-    guard Project.isFolder(reference) else { return try await onboarded(file: reference, limit) }
-    let archive = "/tmp/martlet-\(UInt64.random(in: 0 ..< .max)).csar"
-    defer { try? FileManager.default.removeItem(atPath: archive) }
-    try Project().build(reference, to: archive)
-    return try await onboarded(file: archive, limit)
-  }
-
-  /// A CSAR's package; one whose descriptor is onboarded already is taken as it is.
-  private func onboarded(file: String, _ limit: Duration) async throws(Failure) -> JSONValue {
-    let descriptor: VnfDescriptor
+    try requirePackageFile(reference)
+    let read: ReadPackage
     do throws(PackageError) {
-      descriptor = try PackageReader.read(try PackageFiles(archive: file)).descriptor
+      let files =
+        Project.isFolder(reference)
+        ? try PackageFiles(folder: reference) : try PackageFiles(archive: reference)
+      read = try PackageReader.read(files)
     } catch {
       throw Failure(error.problem)
     }
+    let descriptor = read.descriptor
     if let known = try await list(.package).first(where: { $0["vnfdId"].text == descriptor.id }) {
       Console.current.note(
-        "The descriptor \(descriptor.id) is onboarded already; that package is taken.")
+        """
+        The descriptor \(descriptor.id) is onboarded already; that package is taken as it is. For a \
+        changed one: another descriptor_id, or `martlet package delete \(descriptor.id)` first.
+        """)
       return known
     }
-    return try await onboarded(try await upload(file), limit)
+    Project.warn(read.diagnostics)
+    guard Project.isFolder(reference) else {
+      return try await onboarded(try await upload(reference), limit)
+    }
+    let archive = "/tmp/martlet-\(UInt64.random(in: 0 ..< .max)).csar"
+    defer { try? FileManager.default.removeItem(atPath: archive) }
+    try await Project.building(descriptor.productName) { project throws(Failure) in
+      try project.build(reference, to: archive)
+    }
+    return try await onboarded(try await upload(archive), limit)
   }
 
   /// The product's name, with a number where that is taken.

@@ -82,11 +82,7 @@ extension Daemon {
       switch package["onboardingState"].text {
       case "ONBOARDED": return package
       case "ERROR":
-        throw Failure(
-          .refused,
-          "the package was refused: \(package["onboardingFailureDetails", "detail"].text)"
-            .printable,
-          advice: "mend it; `martlet package lint` checks a package folder here")
+        throw Failure(.refused, package["onboardingFailureDetails", "detail"].text.printable)
       default: return nil
       }
     }
