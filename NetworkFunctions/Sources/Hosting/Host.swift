@@ -94,13 +94,15 @@ struct Host: ~Copyable, Surroundings {
     until deadline: Instant, _ control: borrowing Control
   ) throws(ConfigurationError) -> Bool {
     // A negative descriptor is passed over.
-    var events = InlineArray<11, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
+    var events = InlineArray<19, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
     for index in 0..<Self.capacity where isOpen[index] {
-      events[index] = pollfd(fd: sockets[index].descriptor, events: Int16(POLLIN), revents: 0)
+      let descriptors = sockets[index].descriptors
+      events[index] = pollfd(fd: descriptors.small, events: Int16(POLLIN), revents: 0)
+      events[8 + index] = pollfd(fd: descriptors.large, events: Int16(POLLIN), revents: 0)
     }
-    events[8] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
-    events[9] = control.wanted.listener
-    events[10] = control.wanted.client
+    events[16] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
+    events[17] = control.wanted.listener
+    events[18] = control.wanted.client
     var milliseconds: Int32 = -1
     if deadline != .max {
       milliseconds = Int32(min(deadline > now ? (deadline - now) / 1_000_000 + 1 : 0, 60_000))
@@ -109,13 +111,13 @@ struct Host: ~Copyable, Surroundings {
     span.withUnsafeMutableBufferPointer { buffer in
       _ = poll(buffer.baseAddress, nfds_t(buffer.count), milliseconds)
     }
-    for index in 0..<Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
+    for index in 0..<2 * Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
       // An interface that is only down comes back.
-      guard CHosted_isBound(sockets[index].descriptor) != 0 else {
+      guard CHosted_isBound(events[index].fd) != 0 else {
         throw ConfigurationError("a port's interface is gone")
       }
     }
-    return events[8].revents != 0 || events[9].revents != 0 || events[10].revents != 0
+    return events[16].revents != 0 || events[17].revents != 0 || events[18].revents != 0
   }
 
   /// Waits until the interfaces of a configuration exist, as they may come after the process.

@@ -2,20 +2,18 @@ import CHosted
 import Functions
 import Packets
 
-/// A packet socket on one interface (packet(7), TPACKET_V2). Frames are read where the kernel put
+/// Packet sockets on one interface (packet(7), TPACKET_V2). Frames are read where the kernel put
 /// them, changed there and sent from there: in a slot `virtio_net_hdr` stands in front of the frame
 /// as the socket wants it back.
+///
+/// There are two rings: one of small slots for ordinary frames, of which many wait while others have
+/// the processor, and one for segments of up to 64 KiB.
 struct HostedPort: ~Copyable {
-  /// A frame of up to 64 KiB, its headers and room to grow, in whole pages; a block of a power of
-  /// two, as the kernel allots no other.
-  private static let slot = 17 << 12
-  private static let block = 1 << 20
-  private static let blocks = 16
-  private static var slotsPerBlock: Int { block / slot }
-  private static var slots: Int { slotsPerBlock * blocks }
-  private static var ring: CHosted_Ring {
-    CHosted_Ring(block: UInt32(block), blocks: UInt32(blocks), slot: UInt32(slot))
-  }
+  /// A frame of up to 64 KiB, its headers and room to grow, in whole pages.
+  private static let largeSlot = 17 << 12
+  private static let smallSlot = 2048
+  /// Of a packet in a small slot, without its link header, in octets.
+  private static let smallPacket: UInt32 = 1880
   private static let offloadHeader = 10
   /// Frames that wait to be sent; of them so many of our own.
   private static let maximumMessages = 256
@@ -24,10 +22,8 @@ struct HostedPort: ~Copyable {
 
   /// Interfaces have names of up to 15 octets.
   let interface: [UInt8]
-  let descriptor: Int32
-  // SAFETY: `ring`, mapped until the end of this value. A slot is ours from when its status says so
-  // until it is released.
-  private let memory: UnsafeMutableRawPointer
+  private var small: Ring
+  private var large: Ring
   // SAFETY: `maximumMessages` of them, with two vectors each, and `maximumOwn` buffers; all until
   // the end of this value.
   private let messages: UnsafeMutablePointer<mmsghdr>
@@ -35,23 +31,19 @@ struct HostedPort: ~Copyable {
   private let own: UnsafeMutableRawPointer
   private var messageCount = 0
   private var ownCount = 0
-  private var next = 0
-  private var oldest = 0
 
   /// - Throws: where the interface does not exist, or packet sockets are not allowed.
   init(_ interface: [UInt8]) throws(ConfigurationError) {
-    var memory: UnsafeMutableRawPointer?
-    let descriptor = withName(interface) { CHosted_openPort($0, Self.ring, &memory) }
-    guard descriptor >= 0, let memory else {
-      switch -descriptor {
-      case ENODEV: throw ConfigurationError("a port's interface does not exist")
-      case EPERM: throw ConfigurationError("packet sockets are not allowed: give CAP_NET_RAW")
-      default: throw ConfigurationError("a port's interface can't be opened")
-      }
+    let small = try Ring(
+      interface, slot: Self.smallSlot, perBlock: (1 << 20) / Self.smallSlot, blocks: 4)
+    let large = try Ring(
+      interface, slot: Self.largeSlot, perBlock: (1 << 20) / Self.largeSlot, blocks: 6)
+    guard CHosted_divide(small.descriptor, large.descriptor, Self.smallPacket) == 0 else {
+      throw ConfigurationError("a port's interface can't be opened")
     }
     self.interface = interface
-    self.descriptor = descriptor
-    self.memory = memory
+    self.small = small
+    self.large = large
     messages = .allocate(capacity: Self.maximumMessages)
     messages.initialize(repeating: mmsghdr(), count: Self.maximumMessages)
     vectors = .allocate(capacity: 2 * Self.maximumMessages)
@@ -63,7 +55,6 @@ struct HostedPort: ~Copyable {
   }
 
   deinit {
-    CHosted_closePort(descriptor, Self.ring, memory)
     messages.deallocate()
     vectors.deallocate()
     own.deallocate()
@@ -71,19 +62,33 @@ struct HostedPort: ~Copyable {
 
   // MARK: Receiving
 
-  private func slot(_ index: Int) -> UnsafeMutableRawPointer {
-    memory + index / Self.slotsPerBlock * Self.block + index % Self.slotsPerBlock * Self.slot
-  }
+  /// What tells of received frames, and of errors.
+  var descriptors: (small: Int32, large: Int32) { (small.descriptor, large.descriptor) }
 
   /// The next received frame: its octets with room for more, its length, its offload. It stays
   /// until ``release()``; nil where there is none, or all slots are held.
   mutating func receive() -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
     while true {
-      let slot = slot(next)
+      let slot: UnsafeMutableRawPointer
+      let room: Int
+      switch (small.waiting, large.waiting) {
+      case (let first?, nil):
+        slot = first
+        room = small.room
+        small.take()
+      case (let first?, let second?) where CHosted_isBefore(first, second) != 0:
+        slot = first
+        room = small.room
+        small.take()
+      case (_, let second?):
+        slot = second
+        room = large.room
+        large.take()
+        // Before the rings were divided both had every frame.
+        guard CHosted_header(slot).pointee.tp_len > Self.smallPacket + 14 else { continue }
+      case (nil, nil): return nil
+      }
       let status = CHosted_status(slot)
-      let following = next + 1 == Self.slots ? 0 : next + 1
-      guard status & UInt32(TP_STATUS_USER) != 0, following != oldest else { return nil }
-      next = following
       let header = CHosted_header(slot).pointee
       // What did not fit was cut off.
       guard header.tp_len == header.tp_snaplen else { continue }
@@ -97,8 +102,9 @@ struct HostedPort: ~Copyable {
         if offload.isPartial { offload.checksumStart += 4 }
         if offload.segmentation != 0 { offload.headerLength += 4 }
       }
-      let room = Self.slot - (start - slot)
-      return (UnsafeMutableRawBufferPointer(start: start, count: room), length, offload)
+      return (
+        UnsafeMutableRawBufferPointer(start: start, count: room - (start - slot)), length, offload
+      )
     }
   }
 
@@ -128,10 +134,8 @@ struct HostedPort: ~Copyable {
 
   /// Gives all slots that were received back to the kernel, after everything was sent.
   mutating func release() {
-    while oldest != next {
-      CHosted_release(slot(oldest))
-      oldest = oldest + 1 == Self.slots ? 0 : oldest + 1
-    }
+    small.release()
+    large.release()
   }
 
   // MARK: Sending
@@ -189,7 +193,7 @@ struct HostedPort: ~Copyable {
   mutating func flush() {
     var first = 0
     while first < messageCount {
-      let sent = CHosted_send(descriptor, messages + first, UInt32(messageCount - first))
+      let sent = CHosted_send(small.descriptor, messages + first, UInt32(messageCount - first))
       switch -sent {
       case EINTR: continue
       case EAGAIN, ENETDOWN, ENXIO: first = messageCount

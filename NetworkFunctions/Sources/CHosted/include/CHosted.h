@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -26,6 +27,12 @@
 #include <time.h>
 #include <unistd.h>
 
+// Of Linux 6.2; before that a group hears what goes out through the queues of its interface, where
+// nothing of a function's goes.
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+#endif
+
 // MARK: Ports
 
 // A ring to receive: blocks that the kernel allots one by one, each with whole slots.
@@ -35,7 +42,7 @@ struct CHosted_Ring {
 
 // A packet socket on an interface, with a ring to receive; frames with virtio_net_hdr both ways,
 // promiscuous, without its own. Sends at once, waiting for room 10 ms at most.
-static inline int CHosted_openPort(const char *name, struct CHosted_Ring ring, void **memory) {
+static inline int CHosted_openRing(const char *name, struct CHosted_Ring ring, void **memory) {
   unsigned index = if_nametoindex(name);
   if (index == 0) return -errno;
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -69,7 +76,28 @@ static inline int CHosted_openPort(const char *name, struct CHosted_Ring ring, v
   return error;
 }
 
-static inline void CHosted_closePort(int fd, struct CHosted_Ring ring, void *memory) {
+// Gives packets of up to `limit` octets, without their link header, to the first of two sockets of one
+// interface, and all others to the second (packet(7), PACKET_FANOUT_CBPF).
+static inline int CHosted_divide(int first, int second, uint32_t limit) {
+  int group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID |
+               PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+  struct sock_filter code[] = {
+      {BPF_LD | BPF_W | BPF_LEN, 0, 0, 0},
+      {BPF_JMP | BPF_JGT | BPF_K, 1, 0, limit},
+      {BPF_RET | BPF_K, 0, 0, 0},
+      {BPF_RET | BPF_K, 0, 0, 1},
+  };
+  struct sock_fprog program = {.len = 4, .filter = code};
+  if (setsockopt(first, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) != 0) return -errno;
+  socklen_t length = sizeof group;
+  if (getsockopt(first, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0 ||
+      setsockopt(first, SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program) != 0)
+    return -errno;
+  group = (group & 0xffff) | (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+  return setsockopt(second, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0 ? 0 : -errno;
+}
+
+static inline void CHosted_closeRing(int fd, struct CHosted_Ring ring, void *memory) {
   munmap(memory, (size_t)ring.block * ring.blocks);
   close(fd);
 }
@@ -99,6 +127,11 @@ static inline uint32_t CHosted_status(const void *slot) {
 }
 static inline void CHosted_release(void *slot) {
   __atomic_store_n(&((struct tpacket2_hdr *)slot)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+}
+// Whether what is in the first slot came no later than what is in the second.
+static inline int CHosted_isBefore(const void *first, const void *second) {
+  const struct tpacket2_hdr *a = first, *b = second;
+  return a->tp_sec != b->tp_sec ? (int32_t)(a->tp_sec - b->tp_sec) < 0 : a->tp_nsec <= b->tp_nsec;
 }
 static inline const struct tpacket2_hdr *CHosted_header(const void *slot) { return slot; }
 
