@@ -1,7 +1,7 @@
 internal import SystemPackage
 
-/// Requests of nfnetlink to nftables that are on the way of a port: elements of named sets. Tables
-/// and rules are made once per fabric by the `nft` program.
+/// Requests of nfnetlink to nftables that are on the way of a port: elements of named sets, and a chain
+/// without rules. Tables and rules of a fabric are made once, by the `nft` program.
 extension NetlinkMessage {
   public struct NetfilterSet: Sendable, Hashable {
     /// NFPROTO_BRIDGE is 7.
@@ -39,9 +39,41 @@ extension NetlinkMessage {
     batch.append(Self(type: 0x11, fixed: [0, 0, 0, 10]))
     return batch
   }
+
+  /// A batch that makes a table of the family netdev with one chain, which drops what comes in through
+  /// these interfaces (nft(8), "netdev address family"). Packet sockets have seen it before that.
+  public static func dropReceived(table: String, interfaces: [String]) -> [Self] {
+    let create: UInt16 = 0x400
+    // NFPROTO_NETDEV is 5.
+    var newTable = Self(type: 10 << 8, flags: create, fixed: [5, 0, 0, 0])
+    newTable.attribute(1, table)
+    var chain = Self(type: 10 << 8 | 3, flags: create, fixed: [5, 0, 0, 0])
+    chain.attribute(1, table)
+    chain.attribute(3, "input")
+    chain.nested(4 | 0x8000) { hook in
+      // Ingress is hook 0; its priority does not matter, as it is alone.
+      hook.attribute(1, UInt32(0))
+      hook.attribute(2, UInt32(0))
+      hook.nested(4 | 0x8000) { devices in
+        for interface in interfaces { devices.attribute(1, interface) }
+      }
+    }
+    // The policy NF_DROP is 0.
+    chain.attribute(5, UInt32(0))
+    chain.attribute(7, "filter")
+    return [
+      Self(type: 0x10, fixed: [0, 0, 0, 10]), newTable, chain,
+      Self(type: 0x11, fixed: [0, 0, 0, 10]),
+    ]
+  }
 }
 
 extension NetlinkSocket {
+  /// Has the kernel drop what comes in through interfaces, once packet sockets have seen it.
+  public func dropReceived(table: String, interfaces: [String]) throws(SystemError) {
+    try requestBatch(NetlinkMessage.dropReceived(table: table, interfaces: interfaces))
+  }
+
   /// Adds elements to sets; those that are there already are no error.
   public func add(
     _ keys: [(set: NetlinkMessage.NetfilterSet, key: [UInt8])]
