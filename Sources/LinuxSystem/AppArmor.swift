@@ -10,8 +10,8 @@ public enum AppArmor {
   }
 
   /// Whether the kernel confines by SELinux instead, in enforcing mode.
-  public static var isSELinuxEnforcing: Bool {
-    (try? readFile("/sys/fs/selinux/enforce", limit: 16)).map { $0.first } == 0x31
+  public static func isSELinuxEnforcing(in folder: String = "/sys/fs/selinux") -> Bool {
+    (try? readFile(folder + "/enforce", limit: 16)).map { $0.first } == 0x31
   }
 
   /// What holds a process now: a profile's name, with its mode in parentheses where that is not to

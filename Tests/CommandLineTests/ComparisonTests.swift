@@ -107,3 +107,24 @@ func figures(_ flavour: String, accelerator: String, rst: Double, tx: Double) th
         == "tinyx: traffic [==============>               ] 50%  about 45s left  45.0s")
   }
 }
+
+@Suite struct RestartFiguresTests {
+  @Test func whatARestartDidIsTold() {
+    let figures = RestartFigures(
+      flavour: "tinyx", accelerator: "tcg", count: 20, readyMilliseconds: 151.6, adopted: 20,
+      packetsSent: 20_000, packetsReceived: 19_999,
+      privateBytes: Distribution([150e6, 160.04e6, 170e6]))
+    #expect(
+      figures.rendered() == """
+        functions that ran: tinyx (tcg)          20
+        taken back by the next daemon            20
+        its start until it was ready         152 ms
+        packets sent to them meanwhile        20000
+        packets lost                              1
+        private memory of one's processes  160.0 MB
+
+        """)
+    #expect(figures.json["packetsLost"].integer == 1 && figures.json["adopted"].integer == 20)
+    #expect(figures.json["privateBytes", "p50"].double == 160.04e6)
+  }
+}

@@ -145,6 +145,16 @@ import Testing
     #expect(try AppArmor.profile(ofProcess: 1, in: folder.path) == "own")
     #expect(throws: SystemError.self) { try AppArmor.profile(ofProcess: 4, in: folder.path) }
   }
+
+  /// selinuxfs has one digit in it, without an end of line.
+  @Test func whetherSELinuxEnforcesIsRead() throws {
+    let folder = try TemporaryFolder()
+    #expect(!AppArmor.isSELinuxEnforcing(in: folder.path))
+    for (text, isEnforcing) in [("0", false), ("1", true), ("", false)] {
+      try folder.write("enforce", text)
+      #expect(AppArmor.isSELinuxEnforcing(in: folder.path) == isEnforcing)
+    }
+  }
 }
 
 @Suite struct InheritanceTests {

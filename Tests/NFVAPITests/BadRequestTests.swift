@@ -112,6 +112,26 @@ import Testing
     }
   }
 
+  @Test func aTechnologyThatTheHostLacksIsTold() async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.onboard()
+      _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+      let path = try await create(fixture, "fw")
+      fixture.fake.hasRuntime.withLock { $0 = false }
+      let accepted = try await fixture.call(.post, "\(path)/instantiate", Self.connection)
+      try await fixture.completed(accepted, "FAILED_TEMP")
+      let occurrence = try #require(accepted.headers[.location])
+      let error = try await fixture.call(.get, occurrence).json.member("error")
+      #expect(try error.member("status").integer == 422)
+      let detail = try error.member("detail").text
+      #expect(detail.contains("cannot run container") && detail.contains("martlet describe host"))
+      // Once it is there, a retry goes through.
+      fixture.fake.hasRuntime.withLock { $0 = true }
+      #expect(try await fixture.call(.post, "\(occurrence)/retry").status == 202)
+      try await fixture.completed(accepted)
+    }
+  }
+
   /// The store's disk, a small file system of the test's own, is filled and freed again.
   @Test(.needs(.root))
   func aFullStoreRefusesAndGoesOnLater() async throws {

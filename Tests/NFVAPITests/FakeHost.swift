@@ -9,6 +9,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
   let startFailure = Mutex<NFVError?>(nil)
   let commandDenied = Mutex(false)
+  /// Whether it runs anything.
+  let hasRuntime = Mutex(true)
   /// What functions count; nil where they do not answer.
   let functionCounters = Mutex<[FunctionCounter]?>([])
   /// Those that are paused; nil where it cannot be done.
@@ -38,7 +40,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   }
 
   var capabilities: [Technology: DriverCapabilities] {
-    [
+    guard hasRuntime.withLock({ $0 }) else { return [:] }
+    return [
       .container: DriverCapabilities(
         attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
         executesCommands: !commandDenied.withLock { $0 }, hasConsole: false,

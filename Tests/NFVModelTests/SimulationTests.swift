@@ -32,7 +32,9 @@ import Testing
       }
       return await group.reduce(into: []) { $0 += $1 }
     }
-    print("simulator: \(count) seeds in \(ContinuousClock.now - start)")
+    let elapsed = ContinuousClock.now - start
+    let rate = Int(Double(count) / (elapsed / .seconds(60)))
+    print("simulator: \(count) seeds in \(elapsed), \(rate) a minute")
     #expect(
       failures.isEmpty, "replay with MARTLET_SEED=n: \(failures.prefix(5)) of \(failures.count)")
   }

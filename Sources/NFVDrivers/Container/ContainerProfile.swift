@@ -46,7 +46,7 @@ struct ContainerProfile: Sendable, Hashable {
   func load() -> SecurityProfile {
     guard AppArmor.isEnabled else {
       return .none(
-        AppArmor.isSELinuxEnforcing
+        AppArmor.isSELinuxEnforcing()
           ? "this host has SELinux, for which containers get no label"
           : "this host has neither AppArmor nor SELinux")
     }

@@ -1,5 +1,4 @@
 internal import ArgumentParser
-internal import FoundationEssentials
 internal import Glibc
 internal import NFVBenchmark
 internal import NFVModel
@@ -118,7 +117,8 @@ struct BenchCommand: AsyncParsableCommand {
       discussion: """
         Starts so many functions, sends each a thousand pings 5 ms apart, ends the daemon meanwhile by \
         SIGKILL and starts the next one: how long until that is ready, how many functions it took back \
-        as they ran, and how many pings were lost.
+        as they ran, how many pings were lost, and what memory one function's processes have for \
+        themselves.
 
         Example: martlet bench restart --flavour tinyx --count 20
         """)
@@ -250,12 +250,7 @@ struct BenchOptions: ParsableArguments {
     case .json: console.print(result.pretty)
     }
     guard let report else { return }
-    let parent = report.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-    if !parent.isEmpty {
-      try FileManager.default.createDirectory(
-        atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
-    }
-    try Data((result.compact + "\n").utf8).write(to: URL(filePath: report))
+    try result.write(to: report)
     console.note("the report is in \(report)")
   }
 }

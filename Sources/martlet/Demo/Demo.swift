@@ -287,16 +287,7 @@ struct Demo: Undoable {
     all["leftovers"] = .array(leftovers.map { .string($0) })
     all["seconds"] = .number((ContinuousClock.now - started).milliseconds / 1000)
     all["host"] = host.description
-    try Self.write(.object(all), to: report)
-    try Self.write(.array(chained.map(\.json)), to: portability)
-  }
-
-  private static func write(_ value: JSONValue, to path: String) throws {
-    let parent = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-    if !parent.isEmpty {
-      try FileManager.default.createDirectory(
-        atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
-    }
-    try Data((value.compact + "\n").utf8).write(to: URL(filePath: path))
+    try JSONValue.object(all).write(to: report)
+    try JSONValue.array(chained.map(\.json)).write(to: portability)
   }
 }

@@ -97,6 +97,14 @@ struct DemoHost {
     return (line?.split(separator: " ").compactMap { Int64($0) }.first ?? 0) * 1024
   }
 
+  /// The memory that a process shares with nobody (Private_* of smaps_rollup, proc(5)).
+  func privateBytes(_ pid: Int32) -> Int64 {
+    let text = (try? readFile("/proc/\(pid)/smaps_rollup", limit: 1 << 16)) ?? []
+    return String(decoding: text, as: UTF8.self).split(separator: "\n")
+      .filter { $0.hasPrefix("Private_") }
+      .reduce(0) { $0 + ($1.split(separator: " ").compactMap { Int64($0) }.first ?? 0) * 1024 }
+  }
+
   /// The machine, for reports.
   var description: JSONValue {
     let kernel = (try? readFile("/proc/sys/kernel/osrelease", limit: 256)) ?? []

@@ -14,6 +14,8 @@ struct RestartFigures: Sendable {
   /// Functions that the next daemon took back as they ran.
   var adopted: Int
   var packetsSent, packetsReceived: Int
+  /// What one function's processes have of the host's memory for themselves, before the kill.
+  var privateBytes: Distribution
 
   var json: JSONValue {
     [
@@ -21,6 +23,7 @@ struct RestartFigures: Sendable {
       "count": .integer(Int64(count)), "readyMs": .number(readyMilliseconds),
       "adopted": .integer(Int64(adopted)), "packetsSent": .integer(Int64(packetsSent)),
       "packetsLost": .integer(Int64(packetsSent - packetsReceived)),
+      "privateBytes": privateBytes.json,
     ]
   }
 
@@ -37,6 +40,10 @@ struct RestartFigures: Sendable {
         ],
         [Cell("packets sent to them meanwhile"), Cell(String(packetsSent))],
         [Cell("packets lost"), Cell(String(packetsSent - packetsReceived))],
+        [
+          Cell("private memory of one's processes"),
+          Cell("\(fixed(privateBytes.p50 / 1e6, digits: 1)) MB"),
+        ],
       ]
     ).rendered()
   }
@@ -60,6 +67,9 @@ extension Bench {
     try await start(addresses, as: form)
     let before = try await functions.workloads()
     let accelerator = try await functions.accelerator("restart-0")
+    let memory = before.map { workload in
+      host.processes(of: workload).reduce(0) { $0 + host.privateBytes($1) }
+    }
     progress.began("\(form.flavour): pings, a kill and a start")
     let threads = BlockingExecutor(threads: count, name: "martlet-ping")
     let client = vantage.client
@@ -90,7 +100,8 @@ extension Bench {
     progress.end()
     return RestartFigures(
       flavour: form.flavour, accelerator: accelerator, count: count, readyMilliseconds: ready,
-      adopted: before.intersection(after).count, packetsSent: sent, packetsReceived: received)
+      adopted: before.intersection(after).count, packetsSent: sent, packetsReceived: received,
+      privateBytes: Distribution(memory.map(Double.init)))
   }
 
   private func start(_ addresses: [String], as form: Form) async throws {

@@ -3,6 +3,16 @@ public import NFVModel
 internal import Yams
 
 extension JSONValue {
+  /// Writes it to a file, and makes the folders on its way.
+  func write(to path: String) throws {
+    let parent = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+    if !parent.isEmpty {
+      try FileManager.default.createDirectory(
+        atPath: parent.joined(separator: "/"), withIntermediateDirectories: true)
+    }
+    try Data((compact + "\n").utf8).write(to: URL(filePath: path))
+  }
+
   /// What stands at a path of object keys; `.null` where a part of it is missing.
   subscript(path: String...) -> JSONValue {
     var value = self
