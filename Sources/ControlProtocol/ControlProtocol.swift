@@ -226,6 +226,8 @@ public enum ControlRequest: Sendable, Hashable {
   case counters
   /// What the function itself counts; answered by `functionCounters`.
   case functionCounters
+  /// Another content of a file that the function was given; `configure` then tells it.
+  case file(path: String, content: [UInt8])
 }
 
 /// What the init answers.

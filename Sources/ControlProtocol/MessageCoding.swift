@@ -38,6 +38,10 @@ extension ControlRequest {
       writer.put(octets)
     case .counters: writer.put(UInt16(9))
     case .functionCounters: writer.put(UInt16(10))
+    case .file(let path, let content):
+      writer.put(UInt16(11))
+      writer.put(path)
+      writer.put(block: content)
     }
     return try framed(writer)
   }
@@ -79,6 +83,7 @@ extension ControlRequest {
     case 8: self = .acknowledge(session: try reader.get(), octets: try reader.get())
     case 9: self = .counters
     case 10: self = .functionCounters
+    case 11: self = .file(path: try reader.getString(), content: try reader.getBlock())
     default: throw .unknownTag(what: "request", tag: kind)
     }
   }

@@ -200,6 +200,7 @@ final class Supervisor {
     case .acknowledge: return nil
     case .counters: return Counters.read()
     case .functionCounters: return ask(request, id, otherwise: .functionCounters([]))
+    case .file(let path, let content): return write(content, over: path)
     }
   }
 
@@ -234,6 +235,15 @@ final class Supervisor {
     }
   }
 
+  private func write(_ bytes: [UInt8], over path: String) -> ControlReply {
+    do throws(SystemError) {
+      try overwriteFile(path, bytes)
+      return .done
+    } catch {
+      return .refused("\(error)")
+    }
+  }
+
   /// Hands a request to the function.
   /// - Returns: nil where its answer comes later; `otherwise` where it has no control channel.
   private func ask(
@@ -262,15 +272,7 @@ final class Supervisor {
     }
   }
 
-  /// Whether the function catches SIGHUP (proc(5), SigCgt), which ends whoever does not.
-  private var handlesHangUp: Bool {
-    guard let function, let bytes = try? readFile("/proc/\(function.pid)/status", limit: 1 << 14),
-      let line = bytes.split(separator: 10).first(where: { $0.starts(with: "SigCgt:".utf8) }),
-      let caught = UInt64(
-        String(decoding: line.dropFirst(7).filter { $0 > 32 }, as: UTF8.self), radix: 16)
-    else { return false }
-    return caught & 1 != 0
-  }
+  private var handlesHangUp: Bool { function.map { catchesHangUp($0.pid) } ?? false }
 
   /// - Returns: nil where it is answered already.
   private func execute(_ command: GuestCommand, _ id: UInt64) -> ControlReply? {

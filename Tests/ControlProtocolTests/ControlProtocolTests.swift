@@ -94,6 +94,7 @@ import Wire
     .execute(GuestCommand(arguments: ["a"])), .input(session: 3, [1, 2, 3], isLast: true),
     .resize(session: 3, .init(rows: 1, columns: 2)), .signal(session: 3, number: 9),
     .acknowledge(session: 3, octets: 65536), .counters, .functionCounters,
+    .file(path: "/etc/f", content: [1, 2]),
   ])
   func requestsAreReadAsTheyWereWritten(_ request: ControlRequest) throws {
     let read = try ControlRequest.read(Array(try request.frame(id: 1 << 40).dropFirst(4)))

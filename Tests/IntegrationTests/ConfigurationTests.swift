@@ -5,7 +5,8 @@ import NFVBenchmark
 import TestSupport
 import Testing
 
-/// A firewall in Swift whose rules change while a connection through it goes on, in each of its forms.
+/// Firewalls whose rules change while a connection through them goes on: in Swift, in each of its forms,
+/// and of nftables.
 @Suite(.needs(.root, .crun, .qemu), .serialized, .timeLimit(.minutes(5)))
 struct ConfigurationTests {
   private static let threads = BlockingExecutor(threads: 1, name: "martlet-test")
@@ -28,6 +29,11 @@ struct ConfigurationTests {
       for form in ["container", "unikernel", "tinyx"] {
         try await use(form, guardian, platform, &client)
       }
+      let tables = "\(platform.state)/firewall.csar"
+      try platform.martlet(["package", "build", "examples/firewall", "-o", tables])
+      for form in ["container", "tinyx"] {
+        try await use(form, tables, name: "firewall", platform, &client)
+      }
       #expect(try await platform.end() == [])
     }
   }
@@ -48,11 +54,14 @@ struct ConfigurationTests {
       + "]"
   }
 
+  /// - Parameter product: the package's own name; that of nftables refuses nothing, and counts nothing.
   private func use(
-    _ form: String, _ package: String, _ platform: Platform, _ joined: inout ClientNamespace?
+    _ form: String, _ package: String, name product: String = "own-firewall", _ platform: Platform,
+    _ joined: inout ClientNamespace?
   ) async throws {
-    let name = "fw-\(form)"
-    let known = form == "container" ? package : "own-firewall"
+    let isSwift = product == "own-firewall"
+    let name = isSwift ? "fw-\(form)" : "nft-\(form)"
+    let known = form == "container" ? package : product
     try platform.martlet([
       "vnf", "run", known, "--flavour", form, "--name", name, "--connect", "left=outside,10.1.0.2",
       "--connect", "right=inside,10.2.0.2", "--param", rules([7, 5001]),
@@ -68,10 +77,10 @@ struct ConfigurationTests {
       try client.connects(to: [10, 2, 0, 10], port: port, timeout: .seconds(2))
     }
     #expect(try passes(5001), "\(form)")
-    if form == "container" { try checkPrivileges(platform, name) }
+    if form == "container", isSwift { try checkPrivileges(platform, name) }
 
     // Each line is answered before the next is sent.
-    let said = "\(platform.state)/said-\(form)"
+    let said = "\(platform.state)/said-\(name)"
     let talk = """
       exec 3<>/dev/tcp/10.2.0.10/7; for i in {1..150}; do echo $i >&3; read -t 5 -u 3 x; \
       [ "$x" = $i ] || exit 1; echo $i; sleep 0.02; done; echo over
@@ -85,8 +94,38 @@ struct ConfigurationTests {
     let before = try platform.instance(name)
 
     try platform.martlet(["vnf", "modify", name, "--property", rules([7])])
+    // Who is told by a signal has no way to say when he is ready.
+    if !isSwift {
+      try await eventually("the rules are loaded", within: .seconds(5)) { try !passes(5001) }
+    }
     #expect(try !passes(5001), "\(form)")
     // What is wrong is refused by the function itself, and all is as it was.
+    if isSwift {
+      try refuse(form, platform, name)
+      #expect(try !passes(5001) && passes(7), "\(form)")
+    }
+    // The next daemon knows what they were told.
+    platform.endDaemon(SIGKILL)
+    try await platform.startDaemon()
+    try platform.martlet(["vnf", "modify", name, "--property", rules([7, 5001])])
+    if !isSwift {
+      try await eventually("the rules are loaded", within: .seconds(5)) { try passes(5001) }
+    }
+    #expect(try passes(5001), "\(form)")
+
+    try await eventually("they have talked it over", within: .seconds(20)) {
+      lines().last == "over"
+    }
+    #expect(try platform.instance(name).workloads == before.workloads)
+    if isSwift {
+      let description = try platform.martlet(["describe", "vnf", name])
+      #expect(description.contains("Counters of the functions"), "\(description)")
+    }
+    for workload in before.workloads { _ = platform.processes(of: workload) }
+    try platform.martlet(["vnf", "terminate", name])
+  }
+
+  private func refuse(_ form: String, _ platform: Platform, _ name: String) throws {
     do {
       try platform.martlet(["vnf", "modify", name, "--property", #"rules=[{"action":"allow"}]"#])
       Issue.record("\(form) takes rules that make no sense")
@@ -94,21 +133,6 @@ struct ConfigurationTests {
       let text = "\(failure)"
       #expect(text.contains("parameters.rules[0].action: an action is accept"), "\(text)")
     }
-    #expect(try !passes(5001) && passes(7), "\(form)")
-    // The next daemon knows what they were told.
-    platform.endDaemon(SIGKILL)
-    try await platform.startDaemon()
-    try platform.martlet(["vnf", "modify", name, "--property", rules([7, 5001])])
-    #expect(try passes(5001), "\(form)")
-
-    try await eventually("they have talked it over", within: .seconds(20)) {
-      lines().last == "over"
-    }
-    #expect(try platform.instance(name).workloads == before.workloads)
-    let description = try platform.martlet(["describe", "vnf", name])
-    #expect(description.contains("Counters of the functions"), "\(description)")
-    for workload in before.workloads { _ = platform.processes(of: workload) }
-    try platform.martlet(["vnf", "terminate", name])
   }
 
   /// CAP_NET_RAW and no other (capability.h: 13).

@@ -70,6 +70,16 @@ public func openPidfd(_ pid: Int32) throws(SystemError) -> FileDescriptor {
     rawValue: try systemCall("pidfd_open", "pid \(pid)") { CLinux_pidfd_open(pid, 0) })
 }
 
+/// Whether a process catches SIGHUP (proc(5), SigCgt), which ends whoever does not.
+public func catchesHangUp(_ pid: Int32) -> Bool {
+  guard let bytes = try? readFile("/proc/\(pid)/status", limit: 1 << 14),
+    let line = bytes.split(separator: 10).first(where: { $0.starts(with: "SigCgt:".utf8) }),
+    let caught = UInt64(
+      String(decoding: line.dropFirst(7).filter { $0 > 32 }, as: UTF8.self), radix: 16)
+  else { return false }
+  return caught & 1 != 0
+}
+
 /// `pidfd_send_signal(2)`: reaches the process that the pidfd means or none (ESRCH).
 public func sendSignal(_ signal: Int32, to pidfd: FileDescriptor) throws(SystemError) {
   try systemCall("pidfd_send_signal", "signal \(signal)") {

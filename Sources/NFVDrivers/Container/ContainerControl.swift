@@ -4,15 +4,15 @@ import LinuxSystem
 public import NFVModel
 import SystemPackage
 
-/// A function in a container listens on a unix socket beside its document, or not at all: then its
-/// document is all that it is told by.
+/// A function in a container listens on a unix socket beside its document, or not at all: then it is told
+/// by its document and its files, and by SIGHUP if it catches that.
 extension ContainerDriver: Configuring {
   /// How long a function may take to answer.
   private static var limit: Duration { .seconds(5) }
 
   public func configure(_ specification: WorkloadSpecification) async throws(NFVError) {
     let id = specification.id
-    _ = try await ask(.configure(document: specification.document), of: id)
+    let hasChannel = try await ask(.configure(document: specification.document), of: id) != nil
     let folder = folder(id)
     guard let record = folder.record else { return }
     let user = try imageUser(specification.image)
@@ -27,8 +27,20 @@ extension ContainerDriver: Configuring {
         // Mounted by itself: another file at this path would not be seen inside.
         try overwriteFile(document, specification.document)
       }
+      // Mounted by themselves as well.
+      for (index, file) in specification.files.enumerated() {
+        try overwriteFile("\(folder.path)/file-\(index)", file.content)
+      }
       try folder.write(generation: specification.generation)
+      if !hasChannel { try hangUp(id) }
     }
+  }
+
+  private func hangUp(_ id: WorkloadID) throws(SystemError) {
+    guard let process = folder(id).process else { return }
+    let pidfd = try process.open()
+    defer { try? pidfd.close() }
+    if catchesHangUp(process.pid) { try sendSignal(1, to: pidfd) }
   }
 
   public func counters(of workload: WorkloadID) async throws(NFVError) -> [FunctionCounter] {

@@ -10,6 +10,10 @@ extension QEMUDriver: Configuring {
   public func configure(_ specification: WorkloadSpecification) async throws(NFVError) {
     let id = specification.id
     guard try MachineImage(specification.image).isControlled else { return }
+    // What reads its files anew when it is told finds them.
+    for file in specification.files {
+      _ = try await ask(.file(path: file.path, content: file.content), of: id)
+    }
     _ = try await ask(.configure(document: specification.document), of: id)
     try HeldWorkloads.onHost("cannot note the document of \(id)") { () throws(SystemError) in
       try workloads.folder(id).write(generation: specification.generation)
