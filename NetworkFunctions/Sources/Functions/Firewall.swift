@@ -60,6 +60,10 @@ public struct PacketFilter: Stage, ~Copyable {
     return Settings(rules: rules, capacity: capacity)
   }
 
+  public borrowing func memory(for settings: Settings) -> Int {
+    flows.memory(for: settings.capacity)
+  }
+
   public mutating func take<S: Surroundings & ~Copyable>(
     _ settings: Settings, in surroundings: inout S
   ) {

@@ -185,6 +185,22 @@ public struct FlowTable<Value>: ~Copyable {
     }
   }
 
+  /// How much memory ``grow(to:)`` takes, in octets.
+  public func memory(for capacity: Int) -> Int {
+    capacity > entries.count ? Self.memory(of: capacity) : 0
+  }
+
+  /// How much memory one of this capacity has, in octets.
+  public static func memory(of capacity: Int) -> Int {
+    capacity * MemoryLayout<Entry>.stride + 4 * slotCount(for: capacity)
+  }
+
+  private static func slotCount(for capacity: Int) -> Int {
+    var size = 4
+    while size < 4 * capacity { size *= 2 }
+    return size
+  }
+
   /// Makes place for more flows; those that are there stay. Fewer than now is the same as now.
   public mutating func grow(to capacity: Int) {
     let capacity = min(capacity, Self.maximumCapacity)
@@ -201,10 +217,8 @@ public struct FlowTable<Value>: ~Copyable {
       entries[place].later = free
       free = Int32(place)
     }
-    var size = 4
-    while size < 4 * capacity { size *= 2 }
-    slots = Array(repeating: 0, count: size)
-    mask = size - 1
+    slots = Array(repeating: 0, count: Self.slotCount(for: capacity))
+    mask = slots.count - 1
     for place in 0..<old where entries[place].value != nil {
       insert(place * 2)
       insert(place * 2 + 1)

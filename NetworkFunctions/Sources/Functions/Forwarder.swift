@@ -9,6 +9,9 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   private var fragments = FragmentTable()
   private var outside = 0
 
+  /// Of memory, for all but flows, in octets.
+  private static var reserve: Int { 16 << 10 }
+
   public init() {}
 
   /// The outside port is that which the parameter `outside` names, else the last one.
@@ -24,7 +27,13 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
         try reader.skip()
       }
     }
-    stage.take(try S.read(configuration, outside: outside), in: &surroundings)
+    let settings = try S.read(configuration, outside: outside)
+    // In a machine of its own spent memory would be the end.
+    guard stage.memory(for: settings) <= surroundings.freeMemory - Self.reserve else {
+      throw ConfigurationError(
+        "there is no memory for so many flows", at: [UInt8]("parameters.flows" as StaticString))
+    }
+    stage.take(settings, in: &surroundings)
     self.outside = outside
     forwarding.configure(configuration.ports)
     stack.ports = configuration.ports

@@ -100,6 +100,10 @@ public struct Balancer: Stage, ~Copyable {
     return Settings(services: services, backends: backends, capacity: capacity)
   }
 
+  public borrowing func memory(for settings: Settings) -> Int {
+    flows.memory(for: settings.capacity)
+  }
+
   public mutating func take<S: Surroundings & ~Copyable>(
     _ settings: Settings, in surroundings: inout S
   ) {

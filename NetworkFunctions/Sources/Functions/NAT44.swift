@@ -87,6 +87,11 @@ public struct Translator: Stage, ~Copyable {
       capacity: capacity)
   }
 
+  public borrowing func memory(for settings: Settings) -> Int {
+    translation.memory(
+      for: settings.capacity, isNew: IPv6Address(settings.external) != external)
+  }
+
   public mutating func take<S: Surroundings & ~Copyable>(
     _ settings: Settings, in surroundings: inout S
   ) {

@@ -14,6 +14,9 @@ public enum Verdict: Sendable, Hashable {
 public protocol Surroundings: ~Copyable {
   var now: Instant { get }
 
+  /// Memory that can still be had, in octets.
+  var freeMemory: Int { get }
+
   /// A number that the network cannot foresee; asked for rarely.
   mutating func random() -> UInt64
 
@@ -38,6 +41,11 @@ public protocol Surroundings: ~Copyable {
   mutating func emit(
     on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
   ) -> Bool
+}
+
+extension Surroundings where Self: ~Copyable {
+  /// Without a bound of its own.
+  public var freeMemory: Int { .max }
 }
 
 /// A network function: a value with its configuration, its state and its counters.

@@ -132,6 +132,16 @@ public struct Composition: Stage, ~Copyable {
     return settings
   }
 
+  public borrowing func memory(for settings: Settings) -> Int {
+    var octets = 0
+    if let filter = settings.filter { octets += self.filter.memory(for: filter) }
+    if let translator = settings.translator {
+      octets += self.translator.memory(for: translator)
+    }
+    if let balancer = settings.balancer { octets += self.balancer.memory(for: balancer) }
+    return octets
+  }
+
   public mutating func take<S: Surroundings & ~Copyable>(
     _ settings: Settings, in surroundings: inout S
   ) {

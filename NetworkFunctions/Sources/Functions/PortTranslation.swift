@@ -53,6 +53,12 @@ public struct PortTranslation: ~Copyable {
     flows = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
   }
 
+  /// How much memory ``grow(to:)`` takes, or a new value of this capacity, in octets.
+  public func memory(for capacity: Int, isNew: Bool) -> Int {
+    guard isNew else { return mappings.memory(for: capacity) + flows.memory(for: capacity) }
+    return FlowTable<Mapping>.memory(of: capacity) + FlowTable<Flow>.memory(of: capacity)
+  }
+
   /// Makes place for more flows; those that are there stay.
   public mutating func grow(to capacity: Int) {
     mappings.grow(to: capacity)

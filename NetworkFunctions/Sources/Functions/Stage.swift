@@ -57,6 +57,9 @@ public protocol Stage: ~Copyable {
     _ configuration: borrowing Configuration, outside: Int
   ) throws(ConfigurationError) -> Settings
 
+  /// How much memory it takes to take settings over, in octets.
+  borrowing func memory(for settings: Settings) -> Int
+
   /// Takes settings over; flows stay as far as they allow them.
   mutating func take<S: Surroundings & ~Copyable>(_ settings: Settings, in surroundings: inout S)
 
@@ -80,6 +83,7 @@ public protocol Stage: ~Copyable {
 }
 
 extension Stage where Self: ~Copyable {
+  public func memory(for settings: Settings) -> Int { 0 }
   public var isTransparent: Bool { false }
   public var isSilent: Bool { false }
   public var addresses: [(port: Int, address: IPv6Address)] { [] }

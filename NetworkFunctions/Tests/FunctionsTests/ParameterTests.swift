@@ -50,6 +50,30 @@ import Testing
     #expect(Self.refusal(of: Firewall(), parameters) == text)
   }
 
+  /// Of a machine of its own the memory is what it is: spent, it would end.
+  @Test(arguments: ["firewall", "nat44", "loadbalancer", "firewall | nat44"])
+  func `more flows than there is memory for are refused`(pipeline: String) throws {
+    var surroundings = TestSurroundings()
+    surroundings.freeMemory = 4 << 20
+    var function = Pipeline()
+    func take(_ flows: Int) -> String? {
+      do throws(ConfigurationError) {
+        try function.configure(
+          Sample.configuration(#"{"pipeline": "\#(pipeline)", "flows": \#(flows)}"#),
+          in: &surroundings)
+        return nil
+      } catch {
+        return String(decoding: error.text, as: UTF8.self)
+      }
+    }
+    #expect(take(4096) == nil)
+    #expect(take(1_000_000) == "parameters.flows: there is no memory for so many flows")
+    // What is there already needs no more.
+    surroundings.freeMemory = 20_000
+    #expect(take(4096) == nil)
+    #expect(take(4097) != nil)
+  }
+
   @Test func `a rule's ports are a number, a string or a range`() {
     for ports in ["80", #""80""#, #""0-65535""#, #""80-80""#] {
       let rule = #"{"rules": [{"protocol": "udp", "ports": \#(ports), "action": "drop"}]}"#

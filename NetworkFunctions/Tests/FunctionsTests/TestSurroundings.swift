@@ -7,6 +7,7 @@ struct TestSurroundings: Surroundings, ~Copyable {
   var now: Instant = 0
   var emitted: [(port: Int, octets: [UInt8])] = []
   var segmentsTCP = false
+  var freeMemory = Int.max
 
   private let seed: UInt64
   private var drawn: UInt64 = 0
