@@ -22,6 +22,8 @@ struct DemoHost {
   var peerLabel: String { "martlet-bench-\(getpid())" }
   var socket: String { "\(run)/martletd.sock" }
   var fabric: String { "\(run)/fabric/default" }
+  /// What functions wrote, a file each, of the daemon with the usual folder of state.
+  var logs: String { "\(state)/state/logs" }
 
   init() throws {
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")

@@ -1,6 +1,6 @@
 internal import FoundationEssentials
+internal import Glibc
 internal import NFVBenchmark
-internal import NFVClient
 internal import NFVImages
 internal import NFVModel
 internal import NFVPackages
@@ -9,6 +9,8 @@ internal import NFVPackages
 /// instruction, by packages of a guest that writes one octet.
 struct FirstInstruction: Sendable {
   let functions: Functions
+  /// The daemon's folder of what its functions wrote.
+  let logs: String
 
   static func name(_ machine: String) -> String { "first-\(machine)" }
 
@@ -44,24 +46,26 @@ struct FirstInstruction: Sendable {
     let start = ContinuousClock.now
     let operation = try await daemon.begin(
       "\(Kind.vnf.collection)/\(id)/instantiate", ["flavourId": "tinyx"])
-    let info = try await daemon.get(.vnf, id)["instantiatedVnfInfo", "vnfcResourceInfo"]
-    let vnfc = info.elements.first?["id"].text ?? ""
-    let log = "/martlet/v1/vnf_instances/\(id)/vnfcs/\(vnfc)/log?limit=1"
+    let workload = try await functions.workload(Self.name(machine))
     var moment: Duration?
     while moment == nil {
-      // Not there before its machine is.
-      let written = try? await daemon.client.send(HTTPRequest(.get, log)).body
-      if written?.isEmpty == false {
+      // By the file: to ask the daemon all the time would keep a processor from QEMU.
+      if Self.isWritten("\(logs)/\(workload).log") {
         moment = .now - start
       } else if .now - start > .seconds(20) {
         throw Failure(.timeout, "a guest on \(machine) executed nothing within 20 s")
       } else {
-        try await Task.sleep(for: .microseconds(500))
+        try await Task.sleep(for: .microseconds(200))
       }
     }
     _ = try await functions.ended(operation)
     try await functions.remove(id)
     return moment?.milliseconds ?? 0
+  }
+
+  private static func isWritten(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_size > 0
   }
 
   private static func meta(_ name: String) -> String {
@@ -144,7 +148,7 @@ extension Bench {
       let package = try FirstInstruction.package(machine, in: host.state)
       _ = try await daemon.onboarded(try await daemon.upload(package), .seconds(30))
     }
-    let measured = FirstInstruction(functions: functions)
+    let measured = FirstInstruction(functions: functions, logs: host.logs)
     let rounds = min(settings.count, Self.machineRounds)
     progress.expect(Double((rounds + 1) * machines.count) * BenchProgress.firstInstruction)
     var all: [String: [Double]] = [:]

@@ -29,12 +29,13 @@ struct Functions: Sendable {
   func instantiate(
     _ name: String, _ package: String, as flavour: String,
     _ points: [(point: String, network: String, address: String)],
-    _ parameters: [String: JSONValue] = [:], asked interval: Duration = .milliseconds(1)
+    _ parameters: [String: JSONValue] = [:], asked interval: Duration = .milliseconds(1),
+    within limit: Duration = .seconds(60)
   ) async throws {
     let id = try await daemon.create(vnfdID: package, name: name, description: nil)["id"].text
     let begun = try await daemon.begin(
       "\(Kind.vnf.collection)/\(id)/instantiate", request(flavour, points, parameters))
-    _ = try await ended(begun, asked: interval)
+    _ = try await ended(begun, asked: interval, within: limit)
   }
 
   func request(
@@ -69,9 +70,10 @@ struct Functions: Sendable {
   /// - Parameter interval: how often the daemon is asked.
   /// - Throws: where it did not end COMPLETED.
   func ended(
-    _ operation: String, asked interval: Duration = .milliseconds(1)
+    _ operation: String, asked interval: Duration = .milliseconds(1),
+    within limit: Duration = .seconds(60)
   ) async throws -> JSONValue {
-    let deadline = ContinuousClock.now + .seconds(60)
+    let deadline = ContinuousClock.now + limit
     while ContinuousClock.now < deadline {
       let found = try await daemon.get(.op, operation)
       switch found["operationState"].text {
@@ -81,7 +83,7 @@ struct Functions: Sendable {
       default: try await Task.sleep(for: interval)
       }
     }
-    throw Failure(.timeout, "the operation \(operation) took more than 60 s")
+    throw Failure(.timeout, "the operation \(operation) took more than \(span(limit))")
   }
 
   func remove(_ id: String, asked interval: Duration = .milliseconds(1)) async throws {

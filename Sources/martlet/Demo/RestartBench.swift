@@ -113,7 +113,7 @@ extension Bench {
           progress.began("\(form.flavour): start")
           try await functions.instantiate(
             "restart-\(index)", "responder", as: form.flavour,
-            [("network", "inside", address)], asked: .milliseconds(10))
+            [("network", "inside", address)], asked: .milliseconds(10), within: .seconds(120))
           progress.did(BenchProgress.start(form) / Double(Self.atOnce))
         }
       }
