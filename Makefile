@@ -37,7 +37,7 @@ functions-check: functions
 functions-bench: functions
 	$(SUDO) NetworkFunctions/bench
 
-# A million random and mutated frames into a running unikernel.
+# A million random and mutated frames into each unikernel as it runs.
 functions-fuzz: functions
 	$(SUDO) NetworkFunctions/fuzz
 
