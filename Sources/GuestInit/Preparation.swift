@@ -32,11 +32,27 @@ enum Preparation {
     }
   }
 
-  /// Loads the modules whose paths stand in a file, one a line, in their order.
+  /// Loads the modules whose paths stand in a file, one a line, in their order, with what the
+  /// kernel's command line says of each.
   static func loadModules(listedIn list: String) throws(SystemError) {
     guard fileExists(list) else { return }
     let text = String(decoding: try readFile(list, limit: 1 << 16), as: UTF8.self)
-    for path in text.split(separator: "\n") { try Machine.loadModule(String(path)) }
+    let commandLine = String(decoding: try readFile("/proc/cmdline", limit: 1 << 16), as: UTF8.self)
+    for path in text.split(separator: "\n").map(String.init) {
+      try Machine.loadModule(path, parameters: parameters(ofModule: path, in: commandLine))
+    }
+  }
+
+  /// The words `NAME.PARAMETER=VALUE` of a command line that name a module, without its name
+  /// (kernel-command-line, "module parameters"; the kernel leaves them to who loads it).
+  static func parameters(ofModule path: String, in commandLine: String) -> String {
+    let file = path.split(separator: "/").last ?? ""
+    let name = file.split(separator: ".").first.map {
+      $0.split(separator: "-").joined(separator: "_")
+    }
+    return commandLine.split(whereSeparator: \.isWhitespace)
+      .filter { $0.hasPrefix((name ?? "") + ".") }
+      .map { $0.dropFirst((name ?? "").count + 1) }.joined(separator: " ")
   }
 
   static func setHostName(_ name: String) throws(SystemError) {

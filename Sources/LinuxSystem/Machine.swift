@@ -5,11 +5,13 @@ internal import SystemPackage
 /// What the first process of a machine does to it.
 public enum Machine {
   /// Loads a kernel module (finit_module(2)); one that is there already is no error.
-  public static func loadModule(_ path: String) throws(SystemError) {
+  ///
+  /// - Parameter parameters: `NAME=VALUE` each, with spaces between.
+  public static func loadModule(_ path: String, parameters: String) throws(SystemError) {
     let file = try openFile(path, .read)
     defer { try? file.close() }
     do throws(SystemError) {
-      try systemCall("finit_module", path) { CLinux_load_module(file.rawValue, "") }
+      try systemCall("finit_module", path) { CLinux_load_module(file.rawValue, parameters) }
     } catch  where error.errno == .fileExists {}
   }
 

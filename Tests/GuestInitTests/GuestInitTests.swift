@@ -22,6 +22,14 @@ import Testing
     #expect(Counters.fields(text) == ["MemTotal": 97280, "MemFree": 5, "HugePages_Total": 0])
   }
 
+  @Test func aModuleGetsWhatTheCommandLineSaysOfIt() {
+    let line = "quiet virtio_net.napi_tx=0 net.ifnames=0 virtio_net.napi_weight=32\n"
+    func parameters(_ path: String) -> String { Preparation.parameters(ofModule: path, in: line) }
+    #expect(parameters("/lib/modules/virtio_net.ko") == "napi_tx=0 napi_weight=32")
+    #expect(parameters("/lib/modules/virtio-net.ko") == "napi_tx=0 napi_weight=32")
+    #expect(parameters("/lib/modules/virtio.ko") == "")
+  }
+
   @Test func filesAreMovedToWhereTheFunctionLooks() throws {
     let root = "/tmp/martlet-init-\(UInt64.random(in: 0 ..< .max))"
     defer { try? Confined.removeTree(root) }

@@ -26,6 +26,13 @@ static inline int Boot_random(uint64_t *value) {
   return carry;
 }
 
+// Whether QEMU translates what runs here: "TCGT" of its CPUID leaf.
+static inline int Boot_isTranslated(void) {
+  uint32_t a = 0x40000000, b, c = 0, d;
+  __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  return b == 0x54474354;
+}
+
 // Halts until an interrupt, which cannot come before the halt.
 static inline void Boot_sleep(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
 
