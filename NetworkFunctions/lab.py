@@ -284,7 +284,7 @@ def qemu(path, taps, macs, control, log):
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off,"
         "memory-backend=memory", "-object", f"memory-backend-memfd,id=memory,size={memory}M",
-        "-accel", "tcg,thread=multi,tb-size=2" if accelerator == "tcg" else accelerator,
+        "-accel", "tcg,thread=multi,tb-size=4" if accelerator == "tcg" else accelerator,
         "-cpu", "max,erms=off,smap=off,la57=off" if accelerator == "tcg" else "host", "-m", memory,
         "-global", "virtio-mmio.force-legacy=off", "-kernel", path,
         "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",

@@ -40,9 +40,7 @@ extension Lifecycle {
         try await host.network.attachWaiting(specification.ports.map(\.id), of: id, to: point)
       }
       try await driver.start(specification)
-      try await host.network.rehearse(
-        specification.ports.map { Attachment(port: $0, workload: id) })
-      driver.noteRehearsed(specification)
+      driver.noteWaiting(specification)
     } catch {
       logger.warning(
         "A workload cannot be kept waiting; starts do without it",

@@ -227,29 +227,6 @@ public final class HostNetwork: NetworkDriver, Sendable {
     }
   }
 
-  public func rehearse(_ attachments: [Attachment]) async throws(NFVError) {
-    guard let workload = attachments.first?.workload,
-      let fabric = fabrics.withLock({ $0[workload.tenant] })
-    else { return }
-    try wrap("the ports of \(workload)") { () throws(SystemError) in
-      for attachment in attachments {
-        let address = attachment.port.addresses.first { $0.address.family == .v4 }
-        guard let address else { continue }
-        let index = try fabric.route.index(ofLinkNamed: attachment.interfaceName)
-        try fabric.route.request([.setLink(index, isUp: true)], subject: "taps")
-        try fabric.namespace.run { () throws(SystemError) in
-          let probe = try FrameProbe(
-            interface: attachment.interfaceName, mac: attachment.port.mac, address: address)
-          for check in [NetworkCheck.icmp, .tcp(1), .icmp, .tcp(1)] {
-            // No answer is one as well: a function may answer nobody.
-            _ = try probe.answers(check, timeout: .milliseconds(50))
-          }
-        }
-        try fabric.route.request([.setLink(index, isUp: false)], subject: "taps")
-      }
-    }
-  }
-
   /// Opens a tap that is open nowhere yet in the fabric and hands it over.
   private func openTap(
     named name: String, of port: PortID, in fabric: Fabric, for receiver: any TapReceiver,

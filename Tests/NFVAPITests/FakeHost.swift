@@ -120,8 +120,6 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
     _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
   ) async throws(NFVError) {}
 
-  func rehearse(_ attachments: [Attachment]) async throws(NFVError) {}
-
   func activate(_ attachments: [Attachment]) async throws(NFVError) {}
   func release(_ attachments: [Attachment]) async throws(NFVError) {}
   func probe(

@@ -54,7 +54,7 @@ import Testing
         "-machine",
         "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off,"
           + "memory-backend=memory",
-        "-accel", "tcg,thread=multi,tb-size=2", "-cpu", "max,erms=off,smap=off,la57=off", "-m", "4",
+        "-accel", "tcg,thread=multi,tb-size=4", "-cpu", "max,erms=off,smap=off,la57=off", "-m", "4",
         "-smp", "1",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-kernel", "/proc/self/fd/10", "-append", "",

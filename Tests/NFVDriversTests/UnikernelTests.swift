@@ -173,7 +173,7 @@ struct UnikernelTests {
       switch work {
       case .make(let member):
         try await start(driver, member)
-        driver.noteRehearsed(member)
+        driver.noteWaiting(member)
       case .discard(let id): try await driver.delete(id)
       }
       if driver.pools.map(\.waiting).reduce(0, +) == count { return }

@@ -4,7 +4,7 @@ public struct ControlChannel: ~Copyable {
   public static let version: UInt16 = 1
   private static let maximumFrame = 1 << 20
   /// What every `hello` begins with, after length, id and kind.
-  private static let greeting: [UInt8] = [
+  public static let greeting: [UInt8] = [
     0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
   ]
   private static let greetingOffset = 14

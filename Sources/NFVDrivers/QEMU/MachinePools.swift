@@ -72,8 +72,7 @@ final class MachinePools: Sendable {
     for member in members { asked.yield(.make(member)) }
   }
 
-  /// A machine with a name that is nobody's, on links that lead nowhere. It rehearses with the document
-  /// that it is like, as the first run of a guest's code is the slowest.
+  /// A machine with a name that is nobody's, on links that lead nowhere.
   private static func member(like specification: WorkloadSpecification) -> WorkloadSpecification {
     var member = specification
     member.id.vnfc = VnfcID("waiting-\(IdentifierSource.system.uuid())")
@@ -162,7 +161,7 @@ extension QEMUDriver: Pooling {
     waitingRoom.listed { id in (try? workloads.usage(of: id))?.memoryBytes ?? 0 }
   }
 
-  public func noteRehearsed(_ specification: WorkloadSpecification) {
+  public func noteWaiting(_ specification: WorkloadSpecification) {
     waitingRoom.noteReady(specification)
   }
 

@@ -112,9 +112,9 @@ struct QEMUCommandLine: Sendable, Hashable {
     return name + (board == .microvm ? fewer : "") + ",memory-backend=memory"
   }
 
-  /// What translated code takes at most, in MiB; beyond it is thrown away and made again. In less
-  /// than a huge page only what is written is taken of the host.
-  private var translationMiB: Int { isUnikernel ? 2 : 64 }
+  /// What translated code takes at most, in MiB; beyond it is thrown away and made again. A pipeline of
+  /// functions needs 2.6; of so little only what is written is taken of the host.
+  private var translationMiB: Int { isUnikernel ? 4 : 64 }
 
   /// What QEMU itself takes beside its guest's memory, in bytes.
   var overhead: UInt64 { accelerator.overhead(translationMiB: translationMiB) }

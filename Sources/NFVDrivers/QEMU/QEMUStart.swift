@@ -48,8 +48,7 @@ extension QEMUDriver {
     }
   }
 
-  /// Starts a unikernel, unless it has waited, and tells it its document, or the one with
-  /// which it rehearses before it waits.
+  /// Starts a unikernel, unless it has waited, and tells it its document, unless it is to wait.
   private func startUnikernel(
     _ specification: WorkloadSpecification, _ image: MachineImage,
     _ commandLine: QEMUCommandLine, _ record: RunFolder.Record
@@ -62,7 +61,8 @@ extension QEMUDriver {
     if image.isControlled {
       do throws(MachineError) {
         _ = try await machines[id].request(
-          .configure(document: specification.document), timeout: configuration.unikernelLimit)
+          waits ? .functionCounters : .configure(document: specification.document),
+          timeout: configuration.unikernelLimit)
       } catch {
         try await explain(error, .configuration, of: id, image)
       }

@@ -31,8 +31,6 @@ extension SimulatedHost: NetworkDriver {
     _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
   ) async throws(NFVError) {}
 
-  public func rehearse(_ attachments: [Attachment]) async throws(NFVError) {}
-
   public func activate(_ attachments: [Attachment]) async throws(NFVError) {
     state.withLock { state in
       for attachment in attachments {

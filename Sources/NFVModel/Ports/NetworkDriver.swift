@@ -121,10 +121,6 @@ public protocol NetworkDriver: Sendable {
     _ places: [PortID], of workload: WorkloadID, to point: AttachmentPoint
   ) async throws(NFVError)
 
-  /// Has a workload that waits answer over its links as if they led anywhere, so that its first answers
-  /// are not slower than others. The links are down again afterwards.
-  func rehearse(_ attachments: [Attachment]) async throws(NFVError)
-
   /// Lets parked ports take traffic and announces their addresses by ARP and NA.
   func activate(_ attachments: [Attachment]) async throws(NFVError)
 

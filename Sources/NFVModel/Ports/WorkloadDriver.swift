@@ -363,8 +363,8 @@ public protocol Pooling: WorkloadDriver {
   /// What is to be done for the pools, off the way of any request. For one consumer.
   var poolWork: AsyncStream<PoolWork> { get }
 
-  /// A workload that the pools asked for is started and has rehearsed: it can be claimed.
-  func noteRehearsed(_ specification: WorkloadSpecification)
+  /// A workload that the pools asked for is started: it can be claimed.
+  func noteWaiting(_ specification: WorkloadSpecification)
 
   /// The pools that there are now.
   var pools: [WorkloadPool] { get }
@@ -379,7 +379,7 @@ public protocol Pooling: WorkloadDriver {
 
 /// What a pool asks for.
 public enum PoolWork: Sendable, Hashable {
-  /// To prepare and start this workload, with links that have no network, and have it rehearse.
+  /// To prepare and start this workload, with links that have no network.
   case make(WorkloadSpecification)
   /// To delete this one.
   case discard(WorkloadID)

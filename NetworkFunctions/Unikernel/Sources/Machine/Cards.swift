@@ -58,6 +58,14 @@ struct Cards: ~Copyable, Surroundings {
   /// An emission failed; told when buffers are free again.
   private(set) var isWaiting = false
   private(set) var dropped: UInt64 = 0
+  /// Nothing is sent; what a document assigned is forgotten when it is over.
+  var isRehearsing = false {
+    didSet {
+      guard !isRehearsing else { return }
+      ports = InlineArray<8, Int>(repeating: -1)
+      for index in 0..<count { cards[index].port = -1 }
+    }
+  }
 
   init(_ devices: [VirtioDevice], clock: Clock) {
     self.clock = clock
@@ -169,6 +177,23 @@ struct Cards: ~Copyable, Surroundings {
       }
     }
     return any
+  }
+
+  /// Gives the function a packet that nobody sent and, where it sends it on, the answer to it.
+  mutating func rehearse<F: NetworkFunction & ~Copyable>(
+    _ step: Rehearsal, with function: inout F
+  ) {
+    // SAFETY: as large as a buffer to send, and nobody else's until it is freed.
+    let octets = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.ownSize, alignment: 16)
+    defer { octets.deallocate() }
+    var frame = Frame(octets.mutableBytes, length: 0)
+    step.write(to: &frame)
+    if case .send(let port) = function.process(&frame, from: step.port, in: &self),
+      port != step.port
+    {
+      Rehearsal.answer(&frame, on: port)
+      _ = function.process(&frame, from: port, in: &self)
+    }
   }
 
   private mutating func handle<F: NetworkFunction & ~Copyable>(
@@ -351,7 +376,11 @@ struct Cards: ~Copyable, Surroundings {
         number + Self.own, address: UInt64(UInt(bitPattern: payload.baseAddress)),
         length: payload.count, next: nil, isWritten: false)
     }
-    cards[index].sending.offer(number)
+    if isRehearsing {
+      cards[index].free = free
+    } else {
+      cards[index].sending.offer(number)
+    }
     return true
   }
 }

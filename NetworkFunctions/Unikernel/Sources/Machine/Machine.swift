@@ -33,6 +33,7 @@ public enum Machine {
     var channel = ControlChannel()
     var deadline = Instant.max
     var idle = 0
+    var rehearsal = clock.now + patience
     let isTranslated = Boot_isTranslated() != 0
     Console.write("martlet: ready\n")
     while true {
@@ -63,13 +64,21 @@ public enum Machine {
         continue
       }
       idle = 0
+      if channel.isConfigured {
+        rehearsal = .max
+      } else if clock.now >= rehearsal {
+        rehearsal = .max
+        rehearse(function, in: &cards)
+        continue
+      }
       cards.setInterrupts(true)
       control.setInterrupts(true)
       cards.acknowledgeInterrupts()
       control.device.acknowledgeInterrupt()
       Boot_fence()
       if !cards.hasWork, !control.hasWork {
-        if deadline != .max { cards.setAlarm(deadline) }
+        let next = min(deadline, rehearsal)
+        if next != .max { cards.setAlarm(next) }
         Boot_sleep()
       }
       cards.setInterrupts(false)
