@@ -5,9 +5,8 @@ extension [UInt8] {
   @inline(never)
   mutating func push(_ octet: UInt8) { append(octet) }
 
-  /// The word's octets, in UTF-8.
   @inline(never)
-  public init(_ word: StaticString) {
+  init(_ word: StaticString) {
     self = []
     for index in 0..<word.utf8CodeUnitCount { push((word.utf8Start + index).pointee) }
   }

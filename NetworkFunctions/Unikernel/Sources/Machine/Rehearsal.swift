@@ -112,9 +112,12 @@ struct Rehearsal {
 
   /// A hello and a document with so many ports, as they come by the control channel.
   static func messages(ports: Int) -> [UInt8] {
-    var document = [UInt8](first)
-    if ports > 1 { document += [UInt8](second) }
-    document += [UInt8](rest)
+    var document: [UInt8] = []
+    for part in ports > 1 ? [first, second, rest] : [first, rest] {
+      for index in 0..<part.utf8CodeUnitCount {
+        document.append((part.utf8Start + index).pointee)
+      }
+    }
     // Length, id, kind: 28 octets, 1.
     var octets: [UInt8] = [28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
     octets += ControlChannel.greeting
