@@ -60,9 +60,15 @@ extension QEMUDriver {
     }
     if image.isControlled {
       do throws(MachineError) {
-        _ = try await machines[id].request(
-          waits ? .functionCounters : .configure(document: specification.document),
-          timeout: configuration.unikernelLimit)
+        let request =
+          waits ? ControlRequest.functionCounters : .configure(document: specification.document)
+        let limit = configuration.unikernelLimit
+        _ = try await machines[id].request(request, timeout: limit)
+        if waits {
+          // Without a document it rehearses 10 ms after its boot, and answers when it has.
+          try? await Task.sleep(for: .milliseconds(25))
+          _ = try await machines[id].request(request, timeout: limit)
+        }
       } catch {
         try await explain(error, .configuration, of: id, image)
       }

@@ -2,9 +2,9 @@ import Functions
 import Packets
 
 extension Machine {
-  /// How long a machine that is ready waits for its document before it rehearses, in nanoseconds. One
-  /// that was started for a document gets it within 10 ms.
-  static let patience: Instant = 50_000_000
+  /// How long a machine that is ready waits for its document before it rehearses, in nanoseconds. The
+  /// document of one that was started for it is there when it has booted.
+  static let patience: Instant = 10_000_000
 
   /// Has a function that nobody else knows take a document and some packets, of which nothing leaves
   /// the machine.
