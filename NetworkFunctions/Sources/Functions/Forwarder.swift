@@ -179,6 +179,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
 
   // MARK: Time
 
+  @inline(never)
   public mutating func advance<Around: Surroundings & ~Copyable>(
     in surroundings: inout Around
   ) -> Instant {

@@ -6,6 +6,27 @@
     .asciz "Xen"
     .long unpack
 
+// The next bit into the carry. Those that are left stand in %dl, and behind them a 1.
+.macro bit
+    addb %dl, %dl
+    jnz 9f
+    movb (%esi), %dl
+    incl %esi
+    adcb %dl, %dl
+9:
+.endm
+
+// A number into %ecx, of which the carry has the first bit.
+.macro number
+    movl $1, %ecx
+    jc 8f
+7:  bit
+    adcl %ecx, %ecx
+    bit
+    jnc 7b
+8:
+.endm
+
     .section .text, "ax", @progbits
     .code32
     .globl unpack
@@ -14,39 +35,60 @@ unpack:
     movl %ebx, %ebp             // hvm_start_info
     movl $packed, %esi
     movl $BASE, %edi
-next:
-    lodsb                       // how many literals; how long the match is
-    movzbl %al, %edx
-    movl %edx, %ecx
-    andl $15, %edx
-    shrl $4, %ecx
-    cmpl $15, %ecx
-    jne 2f
-1:  movzbl (%esi), %ebx
-    incl %esi
-    addl %ebx, %ecx
-    cmpb $255, %bl
-    je 1b
-2:  rep movsb
-    cmpl $packed_end, %esi
-    jae 5f
-    xorl %eax, %eax
-    lodsw                       // how far back
-    cmpl $15, %edx
-    jne 4f
-3:  movzbl (%esi), %ebx
-    incl %esi
-    addl %ebx, %edx
-    cmpb $255, %bl
-    je 3b
-4:  leal 4(%edx), %ecx
-    movl %esi, %edx
+    movb $0x80, %dl
+literals:
+    bit
+    number
+    rep movsb
+    cmpl $BASE + COUNT, %edi
+    jae targets
+    bit
+    jc match
+    bit                         // as far back as the one before
+    number
+copy:
+    movl %esi, %eax
     movl %edi, %esi
-    subl %eax, %esi
+    subl %ebx, %esi
     rep movsb                   // octet for octet, as it may run into itself
-    movl %edx, %esi
-    jmp next
-5:  movl $END, %ecx
+    movl %eax, %esi
+    cmpl $BASE + COUNT, %edi
+    jae targets
+    bit
+    jnc literals
+match:
+    bit
+    number
+    decl %ecx
+    shll $7, %ecx
+    movzbl (%esi), %eax
+    incl %esi
+    shrl %eax                   // the first bit of the length
+    leal 1(%eax, %ecx), %ebx
+    number
+    incl %ecx
+    jmp copy
+
+// Calls and jumps have distances again. One that is none stands behind the last octet.
+targets:
+    movl $BASE, %esi
+    movb $0xe8, (%edi)
+1:  movb (%esi), %al
+    incl %esi
+    andb $0xfe, %al
+    cmpb $0xe8, %al
+    jne 1b
+    cmpl $BASE + COUNT - 4, %esi
+    ja 2f
+    movl (%esi), %eax
+    bswapl %eax
+    subl %esi, %eax
+    addl $BASE + 1, %eax
+    movl %eax, (%esi)
+    addl $4, %esi
+    jmp 1b
+
+2:  movl $END, %ecx
     subl %edi, %ecx
     xorl %eax, %eax
     rep stosb
@@ -57,5 +99,4 @@ next:
     .balign 4
 packed:
     .incbin PACKED
-packed_end:
     .section .note.GNU-stack, "", @progbits

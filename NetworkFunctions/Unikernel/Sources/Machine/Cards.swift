@@ -352,14 +352,7 @@ struct Cards: ~Copyable, Surroundings {
   ) -> Bool {
     guard port < 8, ports[port] >= 0 else { return true }
     let index = ports[port]
-    let free = cards[index].free
-    guard free != 0 else {
-      isWaiting = true
-      return false
-    }
-    let slot = free.trailingZeroBitCount
-    cards[index].free = free & ~(1 << UInt32(slot))
-    let number = 256 - 2 * Self.own + slot
+    guard let slot = takeSlot(of: index) else { return false }
     let address = owned + UInt64((index * Self.own + slot) * Self.ownSize)
     // SAFETY: the slot's octets, which nobody uses while its bit was set.
     let octets = UnsafeMutableRawBufferPointer(
@@ -368,19 +361,41 @@ struct Cards: ~Copyable, Surroundings {
     var frame = Frame(octets.mutableBytes, length: 0)
     fill(&frame)
     store(frame.offload, at: address)
+    send(slot, at: address, frame.length, payload, of: index)
+    return true
+  }
+
+  /// What is not to be made anew for each `fill` begins here.
+  @inline(never)
+  private mutating func takeSlot(of index: Int) -> Int? {
+    let free = cards[index].free
+    guard free != 0 else {
+      isWaiting = true
+      return nil
+    }
+    let slot = free.trailingZeroBitCount
+    cards[index].free = free & ~(1 << UInt32(slot))
+    return slot
+  }
+
+  @inline(never)
+  private mutating func send(
+    _ slot: Int, at address: UInt64, _ length: Int, _ payload: UnsafeRawBufferPointer?,
+    of index: Int
+  ) {
+    let number = 256 - 2 * Self.own + slot
     cards[index].sending.describe(
-      number, address: address, length: frame.length + Self.header,
+      number, address: address, length: length + Self.header,
       next: payload == nil ? nil : number + Self.own, isWritten: false)
     if let payload {
       cards[index].sending.describe(
         number + Self.own, address: UInt64(UInt(bitPattern: payload.baseAddress)),
         length: payload.count, next: nil, isWritten: false)
     }
-    if isRehearsing {
-      cards[index].free = free
-    } else {
-      cards[index].sending.offer(number)
+    guard !isRehearsing else {
+      cards[index].free |= 1 << UInt32(slot)
+      return
     }
-    return true
+    cards[index].sending.offer(number)
   }
 }
