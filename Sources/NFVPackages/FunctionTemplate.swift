@@ -17,8 +17,8 @@ struct FunctionTemplate {
   /// The parameters that may be changed while it runs, each with its type.
   private var properties: [(name: String, type: String)] {
     switch function {
-    case "firewall": [("rules", "list"), ("flows", "integer")]
-    case "nat44": [("ports", "string"), ("flows", "integer")]
+    case "firewall": [("rules", "list"), ("flows", "integer"), ("flowsPerHost", "integer")]
+    case "nat44": [("ports", "string"), ("flows", "integer"), ("flowsPerHost", "integer")]
     case "loadbalancer": [("services", "list"), ("backends", "list"), ("flows", "integer")]
     default: []
     }

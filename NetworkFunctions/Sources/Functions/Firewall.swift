@@ -9,6 +9,7 @@ public struct PacketFilter: Stage, ~Copyable {
   public struct Settings: Sendable {
     var rules: FirewallRules
     var capacity: Int
+    var hostLimit: Int
   }
 
   public struct Counters: Sendable {
@@ -19,6 +20,8 @@ public struct PacketFilter: Stage, ~Copyable {
     public var invalid: UInt64 = 0
     /// Allowed, but there was no place for the flow.
     public var full: UInt64 = 0
+    /// Allowed, but its host had begun as many flows as it may have.
+    public var limited: UInt64 = 0
   }
 
   private struct Flow {
@@ -35,7 +38,7 @@ public struct PacketFilter: Stage, ~Copyable {
   public private(set) var rules = FirewallRules()
   public private(set) var counters = Counters()
   private var flows = FlowTable<Flow>(
-    capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
+    capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits, countsHosts: true)
 
   public init() {}
 
@@ -47,17 +50,21 @@ public struct PacketFilter: Stage, ~Copyable {
   ) throws(ConfigurationError) -> Settings {
     var rules = FirewallRules()
     var capacity = Self.defaultFlows
+    var hostLimit: Int?
     var reader = try configuration.parameterReader()
     while let name = try reader.nextMember() {
       if name.equals("rules") {
         rules = try FirewallRules(from: &reader, configuration)
       } else if name.equals("flows") {
         capacity = try reader.flows()
+      } else if name.equals("flowsPerHost") {
+        hostLimit = try reader.flows()
       } else {
         try reader.skip()
       }
     }
-    return Settings(rules: rules, capacity: capacity)
+    return Settings(
+      rules: rules, capacity: capacity, hostLimit: hostLimit ?? Self.share(of: capacity))
   }
 
   public borrowing func memory(for settings: Settings) -> Int {
@@ -71,9 +78,10 @@ public struct PacketFilter: Stage, ~Copyable {
     if flows.capacity == 0 {
       flows = FlowTable(
         capacity: settings.capacity, secret: Secret(from: &surroundings),
-        idleLimits: Self.idleLimits)
+        idleLimits: Self.idleLimits, countsHosts: true)
     }
     flows.grow(to: settings.capacity)
+    flows.hostLimit = settings.hostLimit
     flows.removeAll { key, _, flow in settings.rules.decide(key, from: flow.port) != .accept }
   }
 
@@ -100,6 +108,10 @@ public struct PacketFilter: Stage, ~Copyable {
     let port = UInt8(truncatingIfNeeded: packet.port)
     switch rules.decide(packet.key, from: port) {
     case .accept:
+      guard flows.mayBegin(packet.key.source) else {
+        counters.limited &+= 1
+        return .drop
+      }
       var flow = Flow(port: port)
       let lifetime = flow.life.after(packet.segment, isAnswer: false)
       let added = flows.add(
@@ -128,6 +140,7 @@ public struct PacketFilter: Stage, ~Copyable {
     body("firewall.rejected", counters.rejected)
     body("firewall.invalid", counters.invalid)
     body("firewall.full", counters.full)
+    body("firewall.limited", counters.limited)
     body("firewall.flows", UInt64(flowCount))
   }
 }
@@ -135,4 +148,7 @@ public struct PacketFilter: Stage, ~Copyable {
 extension Stage where Self: ~Copyable {
   /// How many flows there is place for where the parameter `flows` says nothing.
   static var defaultFlows: Int { 4096 }
+
+  /// How many of so many flows a host may begin where the parameter `flowsPerHost` says nothing.
+  static func share(of flows: Int) -> Int { max(1, flows / 4) }
 }

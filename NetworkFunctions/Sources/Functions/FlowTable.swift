@@ -1,4 +1,4 @@
-import Packets
+public import Packets
 
 /// How long a flow may be idle. Each has a queue of its own in a ``FlowTable``, in the order of last
 /// use, so that the flows to forget stand in front.
@@ -19,6 +19,11 @@ public enum FlowLifetime: UInt8, Sendable {
 /// flow is forgotten when it was idle for the time of its ``FlowLifetime``; where the table is full,
 /// the longest idle flow of which only one side was seen, or that has ended, makes room: who invents
 /// senders drives out no others. Where none is like that a new one finds no room.
+///
+/// A table can count how many of its flows each host has begun, so that none takes all of them
+/// (RFC 6888, REQ-5). It does so by two numbers for each host, which few others share, and of which
+/// the smaller one counts: never too few, and too many where both are shared, which nobody can bring
+/// about, as a secret decides. So it takes 8 octets a flow, and nothing of what passes afterwards.
 public struct FlowTable<Value>: ~Copyable {
   /// A flow's place; valid until it is forgotten.
   public typealias Index = Int
@@ -36,6 +41,8 @@ public struct FlowTable<Value>: ~Copyable {
     var earlier: Int32 = -1
     var later: Int32 = -1
     var lifetime = FlowLifetime.transitory
+    /// Who sends the answers has begun it.
+    var isBegunByAnswers = false
   }
 
   /// In seconds, by ``FlowLifetime``.
@@ -50,6 +57,11 @@ public struct FlowTable<Value>: ~Copyable {
   private var first = InlineArray<4, Int32>(repeating: -1)
   private var last = InlineArray<4, Int32>(repeating: -1)
   private let secret: Secret
+  /// How many flows hosts have begun, in two halves, where ``countsHosts``.
+  private var begun: [Int32] = []
+  private let countsHosts: Bool
+  /// How many flows a host may have begun, where they are counted.
+  public var hostLimit = Int.max
   public private(set) var count = 0
 
   public static var maximumCapacity: Int { 1 << 22 }
@@ -57,11 +69,14 @@ public struct FlowTable<Value>: ~Copyable {
   /// - Parameters:
   ///   - capacity: how many flows there can be, at most ``maximumCapacity``.
   ///   - idleLimits: in seconds.
+  ///   - countsHosts: how many flows each host has begun is known.
   public init(
     capacity: Int, secret: Secret,
-    idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
+    idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32),
+    countsHosts: Bool = false
   ) {
     self.secret = secret
+    self.countsHosts = countsHosts
     self.idleLimits = idleLimits
     grow(to: capacity)
   }
@@ -96,12 +111,21 @@ public struct FlowTable<Value>: ~Copyable {
     return nil
   }
 
-  /// Adds a flow whose keys are not there yet.
-  /// - Parameter forgotten: is told of the flow that made room.
+  /// Whether a host may begin another flow.
+  public func mayBegin(_ host: IPv6Address) -> Bool {
+    guard !begun.isEmpty else { return true }
+    let (first, second) = counts(of: host)
+    return min(begun[first], begun[second]) < hostLimit
+  }
+
+  /// Adds a flow whose keys are not there yet, and which its host may begin.
+  /// - Parameters:
+  ///   - isBegunByAnswers: its first packet was an answer, as it is seen here.
+  ///   - forgotten: is told of the flow that made room.
   /// - Returns: nil where there is no room.
   public mutating func add(
     _ key: FlowKey, answers: FlowKey, _ value: Value, _ lifetime: FlowLifetime, at now: UInt32,
-    forgotten: (FlowKey, FlowKey, Value) -> Void
+    isBegunByAnswers: Bool = false, forgotten: (FlowKey, FlowKey, Value) -> Void
   ) -> Index? {
     guard makeRoom(forgotten: forgotten) else { return nil }
     let place = Int(free)
@@ -113,7 +137,9 @@ public struct FlowTable<Value>: ~Copyable {
     entries[place].answersHash = UInt32(truncatingIfNeeded: answers.hash(secret))
     entries[place].usedAt = now
     entries[place].lifetime = lifetime
+    entries[place].isBegunByAnswers = isBegunByAnswers
     count += 1
+    noteBeginning(of: place, 1)
     insert(place * 2)
     insert(place * 2 + 1)
     enqueue(place)
@@ -150,6 +176,7 @@ public struct FlowTable<Value>: ~Copyable {
     dequeue(index)
     erase(index * 2)
     erase(index * 2 + 1)
+    noteBeginning(of: index, -1)
     entries[index].value = nil
     entries[index].later = free
     free = Int32(index)
@@ -187,12 +214,18 @@ public struct FlowTable<Value>: ~Copyable {
 
   /// How much memory ``grow(to:)`` takes, in octets.
   public func memory(for capacity: Int) -> Int {
-    capacity > entries.count ? Self.memory(of: capacity) : 0
+    capacity > entries.count ? Self.memory(of: capacity, countsHosts: countsHosts) : 0
   }
 
   /// How much memory one of this capacity has, in octets.
-  public static func memory(of capacity: Int) -> Int {
+  public static func memory(of capacity: Int, countsHosts: Bool = false) -> Int {
     capacity * MemoryLayout<Entry>.stride + 4 * slotCount(for: capacity)
+      + (countsHosts ? 4 * countCount(for: capacity) : 0)
+  }
+
+  /// Two for each flow, and so many that hosts do not meet where there are few.
+  private static func countCount(for capacity: Int) -> Int {
+    max(2048, slotCount(for: capacity) / 2)
   }
 
   private static func slotCount(for capacity: Int) -> Int {
@@ -219,7 +252,9 @@ public struct FlowTable<Value>: ~Copyable {
     }
     slots = Array(repeating: 0, count: Self.slotCount(for: capacity))
     mask = slots.count - 1
+    if countsHosts { begun = Array(repeating: 0, count: Self.countCount(for: capacity)) }
     for place in 0..<old where entries[place].value != nil {
+      noteBeginning(of: place, 1)
       insert(place * 2)
       insert(place * 2 + 1)
     }
@@ -229,6 +264,26 @@ public struct FlowTable<Value>: ~Copyable {
     let entry = entries[place]
     remove(place)
     if let value = entry.value { forgotten(entry.key, entry.answers, value) }
+  }
+
+  // MARK: Hosts
+
+  private func counts(of host: IPv6Address) -> (Int, Int) {
+    let hash = secret.hash(host.high, host.low)
+    let half = begun.count / 2
+    let mask = half - 1
+    return (
+      Int(truncatingIfNeeded: hash) & mask, (Int(truncatingIfNeeded: hash >> 32) & mask) + half
+    )
+  }
+
+  private mutating func noteBeginning(of place: Int, _ change: Int32) {
+    guard countsHosts else { return }
+    let entry = entries[place]
+    let (first, second) = counts(
+      of: entry.isBegunByAnswers ? entry.answers.source : entry.key.source)
+    begun[first] += change
+    begun[second] += change
   }
 
   // MARK: Slots

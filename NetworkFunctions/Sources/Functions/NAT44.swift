@@ -14,6 +14,7 @@ public struct Translator: Stage, ~Copyable {
     var external: IPv4Address
     var ports: PortRange?
     var capacity: Int
+    var hostLimit: Int
   }
 
   public struct Counters: Sendable {
@@ -24,6 +25,8 @@ public struct Translator: Stage, ~Copyable {
     public var unmapped: UInt64 = 0
     /// No port, or no place for the flow, was left.
     public var full: UInt64 = 0
+    /// The host had begun as many flows as it may have.
+    public var limited: UInt64 = 0
   }
 
   public private(set) var counters = Counters()
@@ -47,6 +50,7 @@ public struct Translator: Stage, ~Copyable {
     var inside: UInt8?
     var ports: PortRange?
     var capacity = Self.defaultFlows
+    var hostLimit: Int?
     var reader = try configuration.parameterReader()
     while let name = try reader.nextMember() {
       if name.equals("inside") {
@@ -71,6 +75,8 @@ public struct Translator: Stage, ~Copyable {
         ports = range
       } else if name.equals("flows") {
         capacity = try reader.flows()
+      } else if name.equals("flowsPerHost") {
+        hostLimit = try reader.flows()
       } else {
         try reader.skip()
       }
@@ -84,7 +90,7 @@ public struct Translator: Stage, ~Copyable {
     }
     return Settings(
       outside: outside, inside: inside ?? ~(1 << UInt8(outside)), external: address, ports: ports,
-      capacity: capacity)
+      capacity: capacity, hostLimit: hostLimit ?? Self.share(of: capacity))
   }
 
   public borrowing func memory(for settings: Settings) -> Int {
@@ -106,6 +112,7 @@ public struct Translator: Stage, ~Copyable {
     }
     translation.ports = settings.ports
     translation.grow(to: settings.capacity)
+    translation.hostLimit = settings.hostLimit
   }
 
   public func takes(_ destination: IPv6Address, from port: Int) -> Bool {
@@ -137,7 +144,7 @@ public struct Translator: Stage, ~Copyable {
       outer = found
     } else {
       guard let found = translation.outbound(key, packet.segment, at: packet.now) else {
-        counters.full &+= 1
+        noteRefusal(of: key)
         // RFC 5508, REQ-8.
         return .refuse(.prohibited)
       }
@@ -162,13 +169,17 @@ public struct Translator: Stage, ~Copyable {
     else { return unmapped() }
     if packet.kind != .error {
       guard translation.inbound(key, packet.segment, at: packet.now) != nil else {
-        counters.full &+= 1
+        noteRefusal(of: key)
         return .drop
       }
     }
     packet.key.setDestination(inner)
     counters.inbound &+= 1
     return .pass
+  }
+
+  private mutating func noteRefusal(of key: FlowKey) {
+    if translation.mayBegin(key.source) { counters.full &+= 1 } else { counters.limited &+= 1 }
   }
 
   private mutating func unmapped() -> Passing {
@@ -185,6 +196,7 @@ public struct Translator: Stage, ~Copyable {
     body("nat44.hairpinned", counters.hairpinned)
     body("nat44.unmapped", counters.unmapped)
     body("nat44.full", counters.full)
+    body("nat44.limited", counters.limited)
     body("nat44.flows", UInt64(flowCount))
   }
 }

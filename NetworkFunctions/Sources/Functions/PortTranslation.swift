@@ -50,13 +50,24 @@ public struct PortTranslation: ~Copyable {
       transitory: times.transitory, established: times.established, datagrams: times.datagrams
     )
     mappings = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
-    flows = FlowTable(capacity: capacity, secret: secret, idleLimits: limits)
+    flows = FlowTable(capacity: capacity, secret: secret, idleLimits: limits, countsHosts: true)
   }
+
+  /// How many flows a host may have begun, inside or outside (RFC 6888, REQ-4 and REQ-5: a flow has
+  /// one port at most).
+  public var hostLimit: Int {
+    get { flows.hostLimit }
+    set { flows.hostLimit = newValue }
+  }
+
+  /// Whether a host may begin another flow.
+  public func mayBegin(_ host: IPv6Address) -> Bool { flows.mayBegin(host) }
 
   /// How much memory ``grow(to:)`` takes, or a new value of this capacity, in octets.
   public func memory(for capacity: Int, isNew: Bool) -> Int {
     guard isNew else { return mappings.memory(for: capacity) + flows.memory(for: capacity) }
-    return FlowTable<Mapping>.memory(of: capacity) + FlowTable<Flow>.memory(of: capacity)
+    return FlowTable<Mapping>.memory(of: capacity)
+      + FlowTable<Flow>.memory(of: capacity, countsHosts: true)
   }
 
   /// Makes place for more flows; those that are there stay.
@@ -69,7 +80,7 @@ public struct PortTranslation: ~Copyable {
   public var mappingCount: Int { mappings.count }
 
   /// The external endpoint of a packet from inside; a new flow gets one.
-  /// - Returns: nil where no port or no place for a flow is left.
+  /// - Returns: nil where no port or no place for a flow is left, or its host has enough.
   public mutating func outbound(
     _ key: FlowKey, _ segment: TCPHeader?, at now: UInt32
   ) -> Endpoint? {
@@ -81,14 +92,16 @@ public struct PortTranslation: ~Copyable {
       return endpoint
     }
     // First, as the flow that makes room may be the last of a mapping, of which there are as many.
-    guard makeRoom(), let mapping = mapping(of: key, at: now) else { return nil }
+    guard mayBegin(key.source), makeRoom(), let mapping = mapping(of: key, at: now) else {
+      return nil
+    }
     let endpoint = Self.externalEndpoint(mappings.answersKey(of: mapping))
     guard add(key, endpoint, mapping, segment, isAnswer: false, at: now) else { return nil }
     return endpoint
   }
 
   /// The internal endpoint of a packet from outside to the external address.
-  /// - Returns: nil where nothing inside has that port.
+  /// - Returns: nil where nothing inside has that port, or as ``outbound(_:_:at:)``.
   public mutating func inbound(
     _ key: FlowKey, _ segment: TCPHeader?, at now: UInt32
   ) -> Endpoint? {
@@ -97,7 +110,7 @@ public struct PortTranslation: ~Copyable {
       note(index, segment, isAnswer: true, at: now)
       return Endpoint(inside.source, inside.sourcePort)
     }
-    guard key.destination == external,
+    guard key.destination == external, mayBegin(key.source),
       let (mapping, isAnswer) = mappings.find(Self.externalKey(key)), isAnswer
     else { return nil }
     let inside = mappings.key(of: mapping)
@@ -163,7 +176,9 @@ public struct PortTranslation: ~Copyable {
     var flow = Flow(mapping: Int32(mapping))
     let lifetime = flow.life.after(segment, isAnswer: isAnswer)
     mappings[mapping].flows += 1
-    let added = flows.add(key, answers: answers, flow, lifetime, at: now) {
+    let added = flows.add(
+      key, answers: answers, flow, lifetime, at: now, isBegunByAnswers: isAnswer
+    ) {
       madeRoom = Int($2.mapping)
     }
     if let madeRoom { release(madeRoom) }

@@ -7,7 +7,7 @@ import Testing
   static let back = (Sample.serverMAC, Sample.rightMAC)
 
   static let rules = """
-    {"flows": 8, "rules": [
+    {"flows": 8, "flowsPerHost": 100, "rules": [
       {"from": "left", "protocol": "tcp", "ports": "80", "action": "accept"},
       {"from": "left", "protocol": "icmp", "action": "accept"},
       {"from": "left", "protocol": "tcp", "action": "reject"},
@@ -179,7 +179,10 @@ import Testing
     var firewall = try Self.firewall(&surroundings, capacity: 8)
     try firewall.configure(
       Sample.configuration(
-        #"{"flows": 8, "rules": [{"from": "left", "protocol": "udp", "action": "accept"}]}"#),
+        """
+        {"flows": 8, "flowsPerHost": 100,
+         "rules": [{"from": "left", "protocol": "udp", "action": "accept"}]}
+        """),
       in: &surroundings)
     let answer = Sample.udp(
       from: Sample.server, to: Sample.client, ports: (53, 4000), macs: Self.back)

@@ -7,7 +7,7 @@ import Testing
 @Suite struct ManyFlowsTests {
   static let count = 50_000
   static let parameters =
-    #"{"flows": 50000, "rules": [{"from": "left", "protocol": "udp", "action": "accept"}]}"#
+    #"{"flows": 50000, "flowsPerHost": 50000, "rules": [{"from": "left", "protocol": "udp", "action": "accept"}]}"#
 
   /// The numbers of the flows: half of a host's ports, half of its neighbour's.
   static func datagram(_ number: Int) -> [UInt8] {

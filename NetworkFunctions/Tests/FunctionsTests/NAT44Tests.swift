@@ -11,7 +11,8 @@ import Testing
 
   static func nat(_ surroundings: inout TestSurroundings) throws -> NAT44 {
     var nat = NAT44()
-    try nat.configure(Sample.configuration(#"{"flows": 16}"#), in: &surroundings)
+    try nat.configure(
+      Sample.configuration(#"{"flows": 16, "flowsPerHost": 16}"#), in: &surroundings)
     // It asks for its neighbours and is answered.
     _ = nat.process(Sample.udp(ports: (9, 9)), from: 0, &surroundings)
     _ = nat.process(

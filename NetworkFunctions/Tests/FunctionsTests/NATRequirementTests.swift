@@ -254,7 +254,7 @@ import Testing
   func full() throws {
     var surroundings = TestSurroundings()
     var nat = NAT44()
-    try nat.configure(Sample.configuration(#"{"flows": 1}"#), in: &surroundings)
+    try nat.configure(Sample.configuration(#"{"flows": 1, "flowsPerHost": 2}"#), in: &surroundings)
     _ = nat.process(Sample.udp(), from: 0, &surroundings)
     _ = nat.process(
       Sample.udp(from: Sample.server, to: Sample.right, ports: (53, 4000), macs: Self.back),

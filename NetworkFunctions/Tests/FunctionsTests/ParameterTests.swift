@@ -44,6 +44,7 @@ import Testing
     ),
     (#"{"flows": "many"}"#, "parameters.flows: a whole number is expected"),
     (#"{"flows": 0}"#, "parameters.flows: flows are 1 to 1000000"),
+    (#"{"flowsPerHost": 0}"#, "parameters.flowsPerHost: flows are 1 to 1000000"),
     (#"{"outside": "up"}"#, "parameters.outside: no port has this name"),
   ])
   func `the firewall's`(parameters: String, text: String) {
