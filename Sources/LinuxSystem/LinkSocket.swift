@@ -20,7 +20,19 @@ public final class LinkSocket: Sendable {
     }
   }
 
-  deinit { try? descriptor.close() }
+  /// Closing one waits until no processor looks at it any more (a grace period of RCU), 10 to 20 ms:
+  /// a thread of its own does it, so that nobody waits.
+  private static let closing: BlockingQueue<FileDescriptor> = {
+    let queue = BlockingQueue<FileDescriptor>()
+    startThread(name: "link-sockets") {
+      while let descriptors = queue.next(limit: 64) {
+        for descriptor in descriptors { try? descriptor.close() }
+      }
+    }
+    return queue
+  }()
+
+  deinit { Self.closing.append(descriptor) }
 
   /// Sends one frame, from the destination's MAC on, without checksum.
   public func send(_ frame: [UInt8]) throws(SystemError) {

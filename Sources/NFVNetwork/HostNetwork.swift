@@ -138,8 +138,10 @@ public final class HostNetwork: NetworkDriver, Sendable {
       let descriptor = reference.fileDescriptor
       var created: [NetlinkMessage] = []
       var elements: [(set: NetlinkMessage.NetfilterSet, key: [UInt8])] = []
-      if let tenant = attachments.first?.workload.tenant {
-        let fabric = try fabric(of: tenant)
+      let fabric = try attachments.first.map { (first) throws(SystemError) in
+        try self.fabric(of: first.workload.tenant)
+      }
+      if let fabric {
         for attachment in attachments {
           let bridge = try fabric.bridge(of: attachment.port.network)
           created.append(
@@ -166,6 +168,12 @@ public final class HostNetwork: NetworkDriver, Sendable {
         if isActive { try fabric.direct(attachments) }
       }
       try configure(attachments, in: reference, forwards: forwards)
+      // The fabric's ends hear by a worker of the kernel's that the other ends are up, and drop
+      // frames until then: 0.1 to 20 ms, 3 ms in the middle on a host with no processor idle. Who
+      // asks for a link settles that first, in 40 µs (rtnl_getlink of Linux 6.8).
+      for attachment in attachments {
+        _ = try fabric?.route.link(named: attachment.interfaceName)
+      }
     }
   }
 

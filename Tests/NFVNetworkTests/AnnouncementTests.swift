@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 import NFVModel
 import NFVNetwork
@@ -116,6 +117,33 @@ struct AnnouncementTests {
     #expect(try sees(truth, hears))
     withExtendedLifetime((neighbour, liar)) {}
     try await fixture.end()
+  }
+
+  /// They are closed by another thread, as that takes 10 to 20 ms each; but they are closed.
+  @Test func packetSocketsAreClosedBehindOnesBack() async throws {
+    let namespace = try NetworkNamespace.create()
+    func sockets() -> Set<ino_t> {
+      Set(
+        (0..<Int32(1024)).compactMap { descriptor -> ino_t? in
+          var status = stat()
+          guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else {
+            return nil
+          }
+          return status.st_ino
+        })
+    }
+    let before = sockets()
+    var opened: [LinkSocket] = []
+    for _ in 0..<20 {
+      opened.append(try namespace.run { () throws(SystemError) in try LinkSocket(interface: "lo") })
+    }
+    #expect(sockets().subtracting(before).count == 20)
+    opened = []
+    let deadline = ContinuousClock.now + .seconds(10)
+    while !sockets().subtracting(before).isEmpty, .now < deadline {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(sockets().subtracting(before).isEmpty)
   }
 
   /// An address that came back with another MAC is reached at once, not when entries have aged.

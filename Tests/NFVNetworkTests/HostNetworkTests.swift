@@ -66,6 +66,36 @@ struct HostNetworkTests {
     try await fixture.end()
   }
 
+  /// Also where no processor is idle: the first frames for a port are not lost.
+  @Test func aPortWorksAtOnce() async throws {
+    let fixture = try Fixture()
+    let network = try await fixture.makeNetwork("n5")
+    let a = try await fixture.attach(
+      try fixture.attachment("a", on: network, "10.9.0.1/24", mode: .bridge))
+    #expect(try cannotReach("10.9.0.99", from: a))
+    let sender = try a.namespace.run { () throws(SystemError) in
+      try LinkSocket(interface: "eth0", receives: false)
+    }
+    let end = ContinuousClock.now + .seconds(2)
+    for _ in 0..<4 { startThread(name: "busy") { while ContinuousClock.now < end {} } }
+    for index in 2...21 {
+      let attachment = try fixture.attachment(
+        VnfcID("f\(index)"), on: network, "10.9.0.\(index)/24")
+      let port = try await fixture.attach(attachment)
+      // An Ethernet type for experiments.
+      let frame =
+        attachment.port.mac.octets + [2, 0, 0, 0, 0, 1, 0x88, 0xB5]
+        + [UInt8](repeating: 0, count: 46)
+      for _ in 0..<10 { try sender.send(frame) }
+      try await Task.sleep(for: .milliseconds(20))
+      let received = try await fixture.network.counters(of: [attachment])[attachment.port.id]
+      #expect((received?.receivedPackets ?? 0) >= 10, "\(index)")
+      withExtendedLifetime(port) {}
+    }
+    withExtendedLifetime(a) {}
+    try await fixture.end()
+  }
+
   @Test func aParkedPortCarriesNothingUntilItIsActivated() async throws {
     let fixture = try Fixture()
     let network = try await fixture.makeNetwork("n3")

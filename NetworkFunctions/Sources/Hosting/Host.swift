@@ -147,22 +147,52 @@ struct Host: ~Copyable, Surroundings {
   /// Opens sockets for interfaces that have none yet.
   mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
     assigned = InlineArray(repeating: -1)
+    // Of each place whose port is to be opened, its interface.
+    var missing: [(place: Int, interface: [UInt8])] = []
+    var isTaken = isOpen
     for port in 0..<configuration.ports.count {
       let interface = configuration.ports[port].interface
       for index in 0..<Self.capacity where isOpen[index] && sockets[index].interface == interface {
         assigned[port] = index
       }
+      for other in missing where other.interface == interface { assigned[port] = other.place }
       if assigned[port] < 0 {
         var free = 0
-        while free < Self.capacity, isOpen[free] { free += 1 }
+        while free < Self.capacity, isTaken[free] { free += 1 }
         guard free < Self.capacity else {
           throw ConfigurationError("a configuration may not replace so many ports at once")
         }
-        (sockets + free).initialize(to: try HostedPort(interface))
-        isOpen[free] = true
+        isTaken[free] = true
         assigned[port] = free
+        missing.append((free, interface))
       }
     }
+    try open(missing)
+  }
+
+  private mutating func open(
+    _ missing: [(place: Int, interface: [UInt8])]
+  ) throws(ConfigurationError) {
+    let rings = HostedPort.rings
+    var openings: [CHosted_Opening] = []
+    for _ in missing {
+      openings.append(CHosted_Opening(ring: rings.small, fd: -1))
+      openings.append(CHosted_Opening(ring: rings.large, fd: -1))
+    }
+    openings.withUnsafeMutableBufferPointer {
+      CHosted_openRings($0.baseAddress, Int32($0.count))
+    }
+    var failure: ConfigurationError?
+    for (index, (place, interface)) in missing.enumerated() {
+      let opened = (small: openings[2 * index], large: openings[2 * index + 1])
+      do throws(ConfigurationError) {
+        (sockets + place).initialize(to: try HostedPort(interface, opened))
+        isOpen[place] = true
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
   }
 
   mutating func adopt(_ configuration: borrowing Configuration) {

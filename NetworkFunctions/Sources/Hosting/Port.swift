@@ -32,12 +32,26 @@ struct HostedPort: ~Copyable {
   private var messageCount = 0
   private var ownCount = 0
 
-  /// - Throws: where the interface does not exist, or packet sockets are not allowed.
-  init(_ interface: [UInt8]) throws(ConfigurationError) {
-    let small = try Ring(
-      interface, slot: Self.smallSlot, perBlock: (1 << 20) / Self.smallSlot, blocks: 4)
-    let large = try Ring(
-      interface, slot: Self.largeSlot, perBlock: (1 << 20) / Self.largeSlot, blocks: 6)
+  /// What has to be opened for one port: its ring of small slots, and that of large ones. A block is
+  /// a power of two, as the kernel allots no other.
+  static let rings = (
+    small: CHosted_Ring(block: 1 << 20, blocks: 4, slot: UInt32(smallSlot)),
+    large: CHosted_Ring(block: 1 << 20, blocks: 6, slot: UInt32(largeSlot))
+  )
+
+  /// - Throws: where the interface does not exist, or packet sockets are not allowed; what was opened
+  ///   is closed then.
+  init(
+    _ interface: [UInt8], _ rings: (small: CHosted_Opening, large: CHosted_Opening)
+  ) throws(ConfigurationError) {
+    let small: Ring
+    do throws(ConfigurationError) {
+      small = try Ring(rings.small, interface)
+    } catch {
+      if rings.large.fd >= 0 { close(rings.large.fd) }
+      throw error
+    }
+    let large = try Ring(rings.large, interface)
     guard CHosted_divide(small.descriptor, large.descriptor, Self.smallPacket) == 0 else {
       throw ConfigurationError("a port's interface can't be opened")
     }

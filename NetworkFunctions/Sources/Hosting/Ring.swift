@@ -14,26 +14,28 @@ struct Ring: ~Copyable {
   private var next = 0
   private var oldest = 0
 
-  /// - Throws: where the interface does not exist, or packet sockets are not allowed.
-  init(
-    _ interface: [UInt8], slot: Int, perBlock: Int, blocks: Int
-  ) throws(ConfigurationError) {
-    // A block is a power of two, as the kernel allots no other.
-    let layout = CHosted_Ring(block: 1 << 20, blocks: UInt32(blocks), slot: UInt32(slot))
+  /// Gives an opened socket to an interface.
+  /// - Throws: where the interface does not exist, or packet sockets are not allowed; the socket is
+  ///   closed then.
+  init(_ opening: CHosted_Opening, _ interface: [UInt8]) throws(ConfigurationError) {
     var memory: UnsafeMutableRawPointer?
-    let descriptor = withName(interface) { CHosted_openRing($0, layout, &memory) }
-    guard descriptor >= 0, let memory else {
-      switch -descriptor {
+    var error = opening.fd
+    if error >= 0 {
+      error = withName(interface) { CHosted_bindRing(opening.fd, $0, opening.ring, &memory) }
+      if error < 0 { close(opening.fd) }
+    }
+    guard error >= 0, let memory else {
+      switch -error {
       case ENODEV: throw ConfigurationError("a port's interface does not exist")
       case EPERM: throw ConfigurationError("packet sockets are not allowed: give CAP_NET_RAW")
       default: throw ConfigurationError("a port's interface can't be opened")
       }
     }
-    self.descriptor = descriptor
+    descriptor = opening.fd
     self.memory = memory
-    self.layout = layout
-    room = slot
-    slots = perBlock * blocks
+    layout = opening.ring
+    room = Int(layout.slot)
+    slots = Int(layout.block / layout.slot * layout.blocks)
   }
 
   deinit { CHosted_closeRing(descriptor, layout, memory) }

@@ -96,16 +96,29 @@ struct BenchCommand: AsyncParsableCommand {
     @OptionGroup var options: BenchOptions
     @Option(help: "How many instantiations of each are measured; one of those that take seconds.")
     var count = 10
+    @Option(help: "Only these functions; can be given more than once.")
+    var function: [String] = []
+    @Option(help: "Only these flavours; can be given more than once (default: what runs here).")
+    var flavour: [String] = []
 
     func validate() throws {
       guard (1...100).contains(count) else { throw ValidationError("--count is 1 to 100.") }
+      let known = BenchedFunction.all.map(\.name)
+      if let unknown = function.first(where: { !known.contains($0) }) {
+        throw ValidationError(
+          "There is no function \(unknown); there are \(known.joined(separator: ", ")).")
+      }
     }
 
     func run() async throws {
       let settings = Bench.Settings(
-        count: count, slowCount: 1, flavours: nil, peers: [], seed: 0, examples: options.examples)
+        count: count, slowCount: 1, flavours: flavour.isEmpty ? nil : flavour, peers: [], seed: 0,
+        examples: options.examples)
+      let functions = BenchedFunction.all.filter {
+        function.isEmpty || function.contains($0.name)
+      }
       let report = try await options.run(settings) { bench in
-        JSONValue.object(["functions": try await bench.runFunctions()])
+        JSONValue.object(["functions": try await bench.runFunctions(functions)])
       }
       try options.show(report, BenchReport(report).rendered())
     }

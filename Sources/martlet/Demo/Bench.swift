@@ -122,22 +122,24 @@ struct Bench: Undoable {
   }
 
   /// Every network function in Swift, in every form that this host runs.
-  mutating func runFunctions() async throws -> JSONValue {
+  mutating func runFunctions(
+    _ benched: [BenchedFunction] = BenchedFunction.all
+  ) async throws -> JSONValue {
     Console.current.note("building the functions' packages")
     let sources = "\(host.state)/functions"
     try FunctionBench.makeProjects(in: sources)
+    // The router makes the fabric.
     let packages = try ExamplePackages(
-      BenchedFunction.all.map(\.name), from: sources, to: host.state
+      BenchedFunction.all.map(\.name).filter { name in
+        name == "router" || benched.contains { $0.name == name }
+      }, from: sources, to: host.state
     ) { Console.current.note("  \($0)") }
-    if let reason = packages.withoutMachines { leaveOut("tinyx", reason) }
     var bench = try await begin(functions: packages, [])
-    let runnable = try await bench.functions.daemon.get("/martlet/v1/info")["technologies"]
-      .elements.map(\.text)
-    let forms = packages.forms(of: "router").filter { runnable.contains($0.flavour) }
+    let forms = try await forms(packages, of: "router")
     let direct = try await direct(to: bench.client)
-    progress.expect(FunctionBench.seconds(forms, count: settings.count))
+    progress.expect(FunctionBench.seconds(forms, count: settings.count, of: benched.count))
     var all: [FunctionFigures] = []
-    for function in BenchedFunction.all {
+    for function in benched {
       for form in forms {
         all.append(
           try await bench.measure(function, form, count: settings.count, direct: direct))
@@ -147,8 +149,7 @@ struct Bench: Undoable {
       try await endFunctions(bench)
       bench = try await begin(functions: packages, ["--pool-size", "2"])
       for index in all.indices where all[index].form == unikernel.flavour {
-        guard let function = BenchedFunction.all.first(where: { $0.name == all[index].name })
-        else { continue }
+        guard let function = benched.first(where: { $0.name == all[index].name }) else { continue }
         all[index].pooledRst = try await bench.pooled(function, unikernel, count: settings.count)
       }
     }
@@ -164,9 +165,8 @@ struct Bench: Undoable {
     try await host.startDaemon(options, state: "functions-state\(options.count)")
     functions = Functions(Daemon(Client(.unixSocket(host.socket))))
     let daemon = functions.daemon
-    for function in BenchedFunction.all {
-      _ = try await daemon.onboarded(
-        try await daemon.upload(packages.path(of: function.name)), .seconds(30))
+    for name in packages.imageBytes.keys.sorted() {
+      _ = try await daemon.onboarded(try await daemon.upload(packages.path(of: name)), .seconds(30))
     }
     let left = try await functions.network("left", "10.3.1.0/24")
     let right = try await functions.network("right", "10.3.2.0/24")
@@ -265,9 +265,18 @@ struct Bench: Undoable {
       prefixLength: 20)
     try await functions.remove(try await daemon.resolve(.vnf, "warm"))
     try await Task.sleep(for: .milliseconds(500))
-    let runnable = try await daemon.get("/martlet/v1/info")["technologies"].elements.map(\.text)
+    return try await self.forms(packages, of: "responder")
+  }
+
+  /// The forms of a package that are asked for and that this host runs; which it does not, and why, is
+  /// noted.
+  private mutating func forms(
+    _ packages: ExamplePackages, of package: String
+  ) async throws -> [Form] {
+    let runnable = try await functions.daemon.get("/martlet/v1/info")["technologies"].elements.map(
+      \.text)
     var forms: [Form] = []
-    for form in packages.forms(of: "responder")
+    for form in packages.forms(of: package)
     where settings.flavours?.contains(form.flavour) ?? true {
       if runnable.contains(form.flavour) {
         forms.append(form)
@@ -282,7 +291,7 @@ struct Bench: Undoable {
     where !forms.contains(where: { $0.flavour == name })
       && !leftOut.contains(where: { $0.name == name })
     {
-      leaveOut(name, "the package responder has no such flavour")
+      leaveOut(name, "the package \(package) has no such flavour")
     }
     return forms
   }

@@ -139,12 +139,12 @@ struct FunctionBench: Sendable {
   }
 
   /// About how long all of it takes.
-  static func seconds(_ forms: [Form], count: Int) -> Double {
+  static func seconds(_ forms: [Form], count: Int, of functions: Int) -> Double {
     let each = forms.reduce(0) { sum, form in
       let pooled = form.flavour == "unikernel" ? Self.pooledSeconds(count) : 0
       return sum + Self.seconds(form, count) + pooled
     }
-    return each * Double(BenchedFunction.all.count)
+    return each * Double(functions)
   }
 
   /// Of a function in one form, with its traffic.

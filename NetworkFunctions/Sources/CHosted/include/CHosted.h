@@ -12,6 +12,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,11 +41,9 @@ struct CHosted_Ring {
   uint32_t block, blocks, slot;
 };
 
-// A packet socket on an interface, with a ring to receive; frames with virtio_net_hdr both ways,
-// promiscuous, without its own. Sends at once, waiting for room 10 ms at most.
-static inline int CHosted_openRing(const char *name, struct CHosted_Ring ring, void **memory) {
-  unsigned index = if_nametoindex(name);
-  if (index == 0) return -errno;
+// A packet socket with a ring to receive, of no interface yet; frames with virtio_net_hdr both ways,
+// without its own. Sends at once, waiting for room 10 ms at most.
+static inline int CHosted_openRing(struct CHosted_Ring ring) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   int version = TPACKET_V2, one = 1, buffer = 1 << 20;
@@ -55,25 +54,57 @@ static inline int CHosted_openRing(const char *name, struct CHosted_Ring ring, v
       .tp_frame_size = ring.slot,
       .tp_frame_nr = ring.block / ring.slot * ring.blocks,
   };
-  struct sockaddr_ll address = {
-      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
-  struct packet_mreq all = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
   if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) == 0 &&
       setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer) == 0 &&
       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
-      bind(fd, (struct sockaddr *)&address, sizeof address) == 0) {
-    *memory =
-        mmap(0, (size_t)ring.block * ring.blocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (*memory != MAP_FAILED) return fd;
-  }
+      setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) == 0)
+    return fd;
   int error = -errno;
   close(fd);
   return error;
+}
+
+// A ring that is asked for, then its socket.
+struct CHosted_Opening {
+  struct CHosted_Ring ring;
+  int fd;
+};
+
+static inline void *CHosted_openOne(void *opening) {
+  struct CHosted_Opening *asked = (struct CHosted_Opening *)opening;
+  asked->fd = CHosted_openRing(asked->ring);
+  return 0;
+}
+
+// Opens rings at once, each by a thread: for every one the kernel waits 8 to 20 ms until no processor
+// looks at its socket (PACKET_RX_RING, a grace period of RCU), and these waits need not follow one
+// another.
+static inline void CHosted_openRings(struct CHosted_Opening *openings, int count) {
+  pthread_t threads[16];
+  int started = 0;
+  while (started < count && started < 16 &&
+         pthread_create(&threads[started], 0, CHosted_openOne, &openings[started]) == 0)
+    started++;
+  for (int rest = started; rest < count; rest++) CHosted_openOne(&openings[rest]);
+  for (int index = 0; index < started; index++) pthread_join(threads[index], 0);
+}
+
+// Has a socket with a ring hear of all frames of an interface, promiscuous, and maps the ring.
+static inline int CHosted_bindRing(
+    int fd, const char *name, struct CHosted_Ring ring, void **memory) {
+  unsigned index = if_nametoindex(name);
+  if (index == 0) return -errno;
+  struct sockaddr_ll address = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
+  struct packet_mreq all = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
+  if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) != 0 ||
+      bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+    return -errno;
+  *memory = mmap(0, (size_t)ring.block * ring.blocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  return *memory == MAP_FAILED ? -errno : 0;
 }
 
 // Gives packets of up to `limit` octets, without their link header, to the first of two sockets of one
