@@ -86,6 +86,9 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       return frame.becomeReset(
         of: segment, in: headers.datagram, headers.ethernet, mac: stack.ports[port].mac)
         ? .send(port: port) : .drop
+    case .refuseLater:
+      forwarding.refuseLater(frame, key, from: port, at: surroundings.now)
+      return .drop
     }
     let destination = packet.key.destination
     let isMoved = destination != key.destination
@@ -105,9 +108,8 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
         frame.translate(headers.datagram, isError: packet.kind == .error, from: key, to: packet.key)
       else { return .drop }
     }
-    // Its sender knows it by what it was.
     let verdict = forwarding.send(
-      &frame, &headers, to: destination, by: next, from: packet.key == key ? port : nil,
+      &frame, &headers, to: destination, by: next, from: port, isTranslated: packet.key != key,
       in: &surroundings)
     if headers.datagram.isFragment {
       fragments.know(headers.datagram, from: port, packet.key, at: surroundings.now)
@@ -151,7 +153,8 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     guard let next else { return .drop }
     frame.readdress(headers.datagram, from: way.source, to: way.destination)
     return forwarding.send(
-      &frame, &headers, to: way.destination, by: next, from: nil, in: &surroundings)
+      &frame, &headers, to: way.destination, by: next, from: port, isTranslated: true,
+      in: &surroundings)
   }
 
   /// Sends fragments on that came before their first.
@@ -159,22 +162,26 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     _ datagram: Datagram, from port: Int, in surroundings: inout Around
   ) {
     while let held = fragments.takeHeld(datagram, from: port) {
-      var octets = held.octets
-      var target: Int?
-      var (length, offload) = (0, Offload())
-      octets.withUnsafeMutableBytes { bytes in
-        var frame = Frame(bytes.mutableBytes, length: bytes.count, offload: held.offload)
-        if case .send(let out) = process(&frame, from: port, in: &surroundings) { target = out }
-        (length, offload) = (frame.length, frame.offload)
-      }
-      guard let target else { continue }
-      _ = surroundings.emit(on: target, payload: nil) { frame in
-        octets.withUnsafeBytes {
-          frame.fill(from: UnsafeRawBufferPointer(rebasing: $0[..<length]))
-        }
-        frame.offload = offload
-      }
+      resume(held.octets, held.offload, from: port, in: &surroundings)
     }
+  }
+
+  /// Processes a frame that is not its driver's any more, or never was, as if it came now.
+  @inline(never)
+  private mutating func resume<Around: Surroundings & ~Copyable>(
+    _ octets: consuming [UInt8], _ offload: Offload, from port: Int,
+    in surroundings: inout Around
+  ) {
+    var octets = octets
+    var target: Int?
+    var (length, offload) = (0, offload)
+    octets.withUnsafeMutableBytes { bytes in
+      var frame = Frame(bytes.mutableBytes, length: bytes.count, offload: offload)
+      if case .send(let out) = process(&frame, from: port, in: &surroundings) { target = out }
+      (length, offload) = (frame.length, frame.offload)
+    }
+    guard let target else { return }
+    forwarding.emit(octets, length, offload, on: target, in: &surroundings)
   }
 
   // MARK: Time
@@ -185,6 +192,15 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   ) -> Instant {
     stage.expire(at: surroundings.seconds)
     fragments.expire(at: surroundings.now)
+    while let refused = forwarding.takeRefused(at: surroundings.now) {
+      guard !stage.expects(refused.key) else { continue }
+      forwarding.tellLate(
+        .portUnreachable, about: refused.octets, on: refused.port, in: &surroundings)
+    }
+    while let error = forwarding.takeUnanswered(in: &surroundings) {
+      // About what was translated: as if it came from outside, it is translated back.
+      resume(error.octets, Offload(), from: error.port, in: &surroundings)
+    }
     return min(forwarding.advance(in: &surroundings), surroundings.now + 1_000_000_000)
   }
 

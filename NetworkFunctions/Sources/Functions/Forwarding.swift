@@ -26,8 +26,18 @@ public struct Forwarding {
     var octets: [UInt8]
     var offload: Offload
     var since: Instant
-    /// Through which port it came; nil where its sender can't be told that it does not arrive.
-    var from: Int?
+    /// Through which port it came.
+    var from: Int
+    /// Its sender knows it by other endpoints.
+    var isTranslated: Bool
+  }
+
+  /// A frame whose sender is not told yet that it was refused.
+  struct Refused {
+    var key: FlowKey
+    var port: Int
+    var octets: [UInt8]
+    var since: Instant
   }
 
   public private(set) var counters = Counters()
@@ -35,11 +45,18 @@ public struct Forwarding {
   private var routes = RouteTable<Hop>()
   private var neighbours = NeighbourTable()
   private var waiting: [Waiting] = []
+  /// The oldest first.
+  private var refused: [Refused] = []
   private var allowance = Allowance.errors
 
   private static let maximumWaiting = 16
   private static let waitingFor: Instant = 3_000_000_000
   private static let maximumKept = 2048
+  /// RFC 5382, REQ-4: 6 s at least. Those that come when there are as many already get no answer, nor do
+  /// those that are longer than a SYN with all options.
+  private static let refusedAfter: Instant = 6_000_000_000
+  private static let maximumRefused = 32
+  private static let maximumRefusedOctets = 160
 
   public init() {}
 
@@ -110,11 +127,22 @@ public struct Forwarding {
         if isTooLong { sendInParts(frame, ethernet, to: port, in: &surroundings) }
       }
       if isTooLong { continue }
-      let wasSent = surroundings.emit(on: port, payload: nil) { frame in
-        octets.withUnsafeBytes { frame.fill(from: $0) }
-        frame.offload = kept.offload
+      if emit(octets, octets.count, kept.offload, on: port, in: &surroundings) {
+        counters.forwarded &+= 1
+      } else {
+        counters.unresolved &+= 1
       }
-      if wasSent { counters.forwarded &+= 1 } else { counters.unresolved &+= 1 }
+    }
+  }
+
+  /// Sends the first octets as a frame.
+  @discardableResult @inline(never)
+  func emit<S: Surroundings & ~Copyable>(
+    _ octets: [UInt8], _ length: Int, _ offload: Offload, on port: Int, in surroundings: inout S
+  ) -> Bool {
+    surroundings.emit(on: port, payload: nil) { frame in
+      octets.withUnsafeBytes { frame.fill(from: UnsafeRawBufferPointer(rebasing: $0[..<length])) }
+      frame.offload = offload
     }
   }
 
@@ -164,7 +192,9 @@ public struct Forwarding {
       return verdict
     }
     guard let hop else { return .drop }
-    return send(&frame, &headers, to: destination, by: hop, from: port, in: &surroundings)
+    return send(
+      &frame, &headers, to: destination, by: hop, from: port, isTranslated: false,
+      in: &surroundings)
   }
 
   func hop(to destination: IPv6Address) -> Hop? { routes.find(destination) }
@@ -212,12 +242,13 @@ public struct Forwarding {
 
   /// Sends an admitted datagram to its next hop, or has it wait for that one's MAC.
   ///
-  /// - Parameter from: the port through which it came, where its sender can be told by what the frame
-  ///   now says that the hop does not answer.
+  /// - Parameters:
+  ///   - from: the port through which it came.
+  ///   - isTranslated: its sender knows it by other endpoints than the frame now has.
   @_lifetime(frame: copy frame)
   mutating func send<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ headers: inout Headers, to destination: IPv6Address, by hop: Hop,
-    from: Int?, in surroundings: inout S
+    from: Int, isTranslated: Bool, in surroundings: inout S
   ) -> Verdict {
     countDown(&frame, headers.datagram.version, at: headers.datagram.offset)
     let neighbour = hop.via ?? destination
@@ -231,7 +262,9 @@ public struct Forwarding {
       // A directed broadcast, for which nobody answers, goes nowhere (RFC 2644).
       guard !ports[hop.port].isBroadcast(neighbour) else { return .drop }
       if answer == .unknown { ask(for: neighbour, on: hop.port, in: &surroundings) }
-      keep(frame, for: neighbour, hop.port, from: from, at: surroundings.now)
+      keep(
+        frame, for: neighbour, hop.port, from: from, isTranslated: isTranslated,
+        at: surroundings.now)
       return .drop
     }
     frame.set(mac, at: 0)
@@ -259,20 +292,10 @@ public struct Forwarding {
     return .send(port: port)
   }
 
-  /// Asks again for next hops that did not answer, and after a while tells so who has sent something
-  /// there (RFC 1812, section 3.3.2).
+  /// Asks again for next hops that did not answer.
   /// - Returns: when to be called again at the latest.
   public mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant {
     let now = surroundings.now
-    var told: IPv6Address?
-    while let kept = waiting.first, now - kept.since >= Self.waitingFor {
-      waiting.removeFirst()
-      counters.unresolved &+= 1
-      // One of those that wait for the same hop is enough.
-      guard let from = kept.from, from < ports.count, told != kept.hop else { continue }
-      told = kept.hop
-      tellUnreachable(kept, on: from, in: &surroundings)
-    }
     for kept in waiting {
       guard case .unknown = neighbours.find(kept.hop, port: kept.port, at: now) else { continue }
       ask(for: kept.hop, on: kept.port, in: &surroundings)
@@ -280,28 +303,90 @@ public struct Forwarding {
     return now + (waiting.isEmpty ? Self.waitingFor : Self.waitingFor / 3)
   }
 
-  private mutating func tellUnreachable<S: Surroundings & ~Copyable>(
-    _ kept: Waiting, on port: Int, in surroundings: inout S
+  /// Tells who has sent something to a next hop that did not answer for a while (RFC 1812, section
+  /// 3.3.2).
+  /// - Returns: the next error that is still to be translated back, about what goes out of a port; it
+  ///   has that port's MAC, as if it came from there.
+  mutating func takeUnanswered<S: Surroundings & ~Copyable>(
+    in surroundings: inout S
+  ) -> (octets: [UInt8], port: Int)? {
+    var told: IPv6Address?
+    while let kept = waiting.first, surroundings.now - kept.since >= Self.waitingFor {
+      waiting.removeFirst()
+      counters.unresolved &+= 1
+      // Of those that wait for the same hop one is enough, where they are its sender's own.
+      guard told != kept.hop || kept.isTranslated else { continue }
+      guard kept.isTranslated else {
+        told = kept.hop
+        tellLate(.addressUnreachable, about: kept.octets, on: kept.from, in: &surroundings)
+        continue
+      }
+      if let octets = error(
+        .addressUnreachable, about: kept.octets, on: kept.port, to: ports[kept.port].mac,
+        in: &surroundings)
+      {
+        return (octets, kept.port)
+      }
+    }
+    return nil
+  }
+
+  /// Takes note of a datagram whose sender is to be told later.
+  mutating func refuseLater(
+    _ frame: borrowing Frame, _ key: FlowKey, from port: Int, at now: Instant
   ) {
+    guard refused.count < Self.maximumRefused, frame.head == frame.length,
+      frame.length <= Self.maximumRefusedOctets
+    else { return }
+    // Said again.
+    for other in refused where other.key == key { return }
+    var octets = [UInt8](repeating: 0, count: frame.length)
+    _ = octets.withUnsafeMutableBytes { frame.copy(to: $0) }
+    refused.append(Refused(key: key, port: port, octets: octets, since: now))
+  }
+
+  /// What was refused long enough ago, and is forgotten by this.
+  mutating func takeRefused(at now: Instant) -> Refused? {
+    guard let first = refused.first, now - first.since >= Self.refusedAfter else { return nil }
+    return refused.removeFirst()
+  }
+
+  /// Tells the sender of a datagram, of which there is a copy, by the port through which it came.
+  mutating func tellLate<S: Surroundings & ~Copyable>(
+    _ error: ICMPError, about octets: [UInt8], on port: Int, in surroundings: inout S
+  ) {
+    guard let octets = self.error(error, about: octets, on: port, to: nil, in: &surroundings)
+    else { return }
+    emit(octets, octets.count, Offload(), on: port, in: &surroundings)
+  }
+
+  /// An error about a datagram, of which there is a copy, if that may be told now.
+  ///
+  /// - Parameters:
+  ///   - port: whose address tells it; it may not be there any more.
+  ///   - mac: whom to send it to, if not to the one that the datagram came from.
+  @inline(never)
+  private mutating func error<S: Surroundings & ~Copyable>(
+    _ error: ICMPError, about octets: [UInt8], on port: Int, to mac: MACAddress?,
+    in surroundings: inout S
+  ) -> [UInt8]? {
+    guard port < ports.count else { return nil }
     // With room for the headers of an error.
-    var octets = kept.octets + [UInt8](repeating: 0, count: 64)
+    var result = octets + [UInt8](repeating: 0, count: 64)
     var length = 0
-    octets.withUnsafeMutableBytes { bytes in
-      var frame = Frame(bytes.mutableBytes, length: kept.octets.count, offload: kept.offload)
+    result.withUnsafeMutableBytes { bytes in
+      var frame = Frame(bytes.mutableBytes, length: octets.count)
       var headers = Headers()
       guard let ethernet = EthernetHeader(in: frame), headers.datagram.read(frame, ethernet) else {
         return
       }
       headers.ethernet = ethernet
-      if case .send = tell(.addressUnreachable, &frame, &headers, on: port, in: &surroundings) {
+      if case .send = tell(error, &frame, &headers, on: port, in: &surroundings) {
+        if let mac { frame.set(mac, at: 0) }
         length = frame.length
       }
     }
-    guard length > 0 else { return }
-    _ = surroundings.emit(on: port, payload: nil) { frame in
-      octets.withUnsafeBytes { frame.fill(from: UnsafeRawBufferPointer(rebasing: $0[..<length])) }
-      frame.offload = Offload()
-    }
+    return length > 0 ? Array(result[..<length]) : nil
   }
 
   /// Sends a frame that is ready but for its length.
@@ -351,7 +436,8 @@ public struct Forwarding {
   }
 
   private mutating func keep(
-    _ frame: borrowing Frame, for hop: IPv6Address, _ port: Int, from: Int?, at now: Instant
+    _ frame: borrowing Frame, for hop: IPv6Address, _ port: Int, from: Int, isTranslated: Bool,
+    at now: Instant
   ) {
     guard frame.length <= Self.maximumKept, frame.head == frame.length else {
       counters.unresolved &+= 1
@@ -365,7 +451,8 @@ public struct Forwarding {
     _ = octets.withUnsafeMutableBytes { frame.copy(to: $0) }
     waiting.append(
       Waiting(
-        hop: hop, port: port, octets: octets, offload: frame.offload, since: now, from: from))
+        hop: hop, port: port, octets: octets, offload: frame.offload, since: now, from: from,
+        isTranslated: isTranslated))
   }
 }
 

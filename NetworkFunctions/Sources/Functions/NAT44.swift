@@ -88,8 +88,18 @@ public struct Translator: Stage, ~Copyable {
     guard let address else {
       throw ConfigurationError("the outside port of a NAT needs an IPv4 address")
     }
+    let hidden = inside ?? ~(1 << UInt8(outside))
+    for own in configuration.ports[outside].addresses where own.address.ipv4 != nil {
+      for index in configuration.ports.indices where hidden >> UInt8(index) & 1 == 1 {
+        for other in configuration.ports[index].addresses
+        where own.contains(other.address) || other.contains(own.address) {
+          // RFC 4787, REQ-7: who is outside could not be told from who is inside.
+          throw ConfigurationError("a network of a NAT's inside has addresses of its outside")
+        }
+      }
+    }
     return Settings(
-      outside: outside, inside: inside ?? ~(1 << UInt8(outside)), external: address, ports: ports,
+      outside: outside, inside: hidden, external: address, ports: ports,
       capacity: capacity, hostLimit: hostLimit ?? Self.share(of: capacity))
   }
 
@@ -164,9 +174,12 @@ public struct Translator: Stage, ~Copyable {
   /// From outside to the external address.
   private mutating func takeIn(_ packet: inout Passage) -> Passing {
     let key = packet.key
-    guard key.destination == external, packet.hasPorts,
-      let inner = translation.inside(of: key)
-    else { return unmapped() }
+    guard key.destination == external, packet.hasPorts else { return unmapped() }
+    guard let inner = translation.inside(of: key) else {
+      let passing = unmapped()
+      // Perhaps somebody inside is about to begin the same connection (RFC 5382, REQ-4).
+      return packet.kind == .opening && packet.segment != nil ? .refuseLater : passing
+    }
     if packet.kind != .error {
       guard translation.inbound(key, packet.segment, at: packet.now) != nil else {
         noteRefusal(of: key)
@@ -177,6 +190,8 @@ public struct Translator: Stage, ~Copyable {
     counters.inbound &+= 1
     return .pass
   }
+
+  public func expects(_ key: FlowKey) -> Bool { translation.inside(of: key) != nil }
 
   private mutating func noteRefusal(of key: FlowKey) {
     if translation.mayBegin(key.source) { counters.full &+= 1 } else { counters.limited &+= 1 }

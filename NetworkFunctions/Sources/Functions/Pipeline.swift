@@ -169,6 +169,10 @@ public struct Composition: Stage, ~Copyable {
       || has(.loadBalancer) && balancer.takes(destination, from: port)
   }
 
+  public func expects(_ key: FlowKey) -> Bool {
+    !has(.nat44) || translator.expects(key)
+  }
+
   public mutating func pass(_ packet: inout Passage) -> Passing {
     var index = packet.isInward ? order.count - 1 : 0
     while order.indices.contains(index) {

@@ -41,6 +41,9 @@ public enum Passing: Sendable {
   case refuse(ICMPError)
   /// Its sender gets a TCP reset.
   case reset
+  /// Its sender is told that nobody has that port, but not for some seconds (RFC 5382, REQ-4), and
+  /// not at all where ``Stage/expects(_:)`` by then.
+  case refuseLater
 }
 
 /// Decides on packets between their reception and their way to the next hop, and may translate their
@@ -76,6 +79,9 @@ public protocol Stage: ~Copyable {
 
   mutating func pass(_ packet: inout Passage) -> Passing
 
+  /// Whether a packet that was to be refused later would pass by now.
+  borrowing func expects(_ key: FlowKey) -> Bool
+
   /// Forgets what is too old.
   mutating func expire(at now: UInt32)
 
@@ -88,6 +94,7 @@ extension Stage where Self: ~Copyable {
   public var isSilent: Bool { false }
   public var addresses: [(port: Int, address: IPv6Address)] { [] }
   public func takes(_ destination: IPv6Address, from port: Int) -> Bool { false }
+  public func expects(_ key: FlowKey) -> Bool { true }
 }
 
 /// Ports of a transport, both ends included.

@@ -30,11 +30,11 @@ import Testing
 
   static func seen(
     from source: IPv4Address, to destination: IPv4Address, _ ports: (UInt16, UInt16),
-    _ protocol: IPProtocol, macs: [MACAddress]
+    _ protocol: IPProtocol, macs: [MACAddress], hopLimit: UInt8 = 63
   ) -> Seen {
     Seen(
       macs: macs, source: IPv6Address(source), destination: IPv6Address(destination),
-      hopLimit: 63, protocol: `protocol`, first: ports.0, second: ports.1, isRight: true)
+      hopLimit: hopLimit, protocol: `protocol`, first: ports.0, second: ports.1, isRight: true)
   }
 
   static let outwards = [Sample.serverMAC, Sample.rightMAC]

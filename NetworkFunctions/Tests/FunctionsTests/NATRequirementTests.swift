@@ -116,22 +116,6 @@ import Testing
     #expect(begun.verdict == .send(port: 0))
   }
 
-  @Test("RFC 5382 REQ-4a: a SYN that nobody expects gets no answer, and a later one may pass")
-  func unsolicited() throws {
-    var surroundings = TestSurroundings()
-    var nat = try NAT44Tests.nat(&surroundings)
-    let syn = Sample.tcp(
-      from: Sample.server, to: Sample.right, ports: (80, 4000), flags: .syn, macs: Self.back)
-    #expect(nat.process(syn, from: 1, &surroundings).verdict == .drop)
-    for _ in 0..<8 {
-      surroundings.now += 1_000_000_000
-      _ = nat.advance(in: &surroundings)
-    }
-    #expect(surroundings.emitted.isEmpty)
-    _ = nat.process(Sample.tcp(flags: .syn), from: 0, &surroundings)
-    #expect(nat.process(syn, from: 1, &surroundings).verdict == .send(port: 0))
-  }
-
   @Test("RFC 5382 REQ-8: connections hairpin, with (a) the external address as source")
   func hairpinnedConnections() throws {
     var surroundings = TestSurroundings()
