@@ -2,6 +2,7 @@ import Glibc
 import HoldProtocol
 import LinuxSystem
 import NFVModel
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -253,12 +254,41 @@ struct UnikernelTests {
       // One that has died is not claimed.
       let member = try #require(
         try await driver.observe().first { $0.id.vnfc.rawValue.hasPrefix("waiting-") })
-      let exits = Task { for await _ in driver.exits {} }
+      let ended = Mutex<Set<WorkloadID>>([])
+      let exits = Task {
+        for await exit in driver.exits { ended.withLock { _ = $0.insert(exit.id) } }
+      }
       try await fixture.hold.signal(key: "machine:\(member.id)", SIGKILL)
       try await eventually("its end is noted") { driver.pools.map(\.waiting) == [0] }
       var claimed = try specification(fixture, "claimed")
       try await start(driver, claimed)
       #expect(driver.workloads.origin(of: claimed.id) == claimed.id)
+      try await fill(driver, to: 1)
+
+      // One that dies as it is claimed, so that it cannot be plugged, is given up.
+      let dying = try specification(fixture, "dying")
+      let told = Mutex<[String?]>([])
+      try await driver.prepare(dying) { (point) async throws(NFVError) in
+        guard case .taps(let receiver) = point else { return }
+        let waiting = receiver.waitingTap(of: "p")
+        told.withLock { $0.append(waiting) }
+        if waiting != nil {
+          let key = "machine:\(driver.workloads.origin(of: dying.id))"
+          try? await fixture.hold.signal(key: key, SIGKILL)
+          _ = try? await fixture.hold.wait(key: key).value()
+          try? await Task.sleep(for: .milliseconds(50))
+          throw NFVError(.failed, "its link is gone")
+        }
+        do { try await plug(dying, point) } catch { throw NFVError(.failed, "no tap") }
+      }
+      #expect(told.withLock { $0.count == 2 && $0[0] != nil && $0[1] == nil })
+      #expect(driver.workloads.origin(of: dying.id) == dying.id)
+      try await driver.start(dying)
+      let after = try await driver.observe()
+      #expect(after.contains(ObservedWorkload(id: dying.id, phase: .running, generation: 1)))
+      #expect(!after.contains { $0.phase == .prepared })
+      #expect(!ended.withLock { $0.contains(dying.id) })
+      try await driver.delete(dying.id)
       try await fill(driver, to: 1)
       claimed.id.incarnation = 2
       try await start(driver, claimed)

@@ -87,6 +87,17 @@ struct HeldWorkloads: Sendable {
     claims.add(id, origin)
   }
 
+  /// Makes a workload that was claimed a waiting one again, which can be deleted by that name.
+  func unclaim(_ id: WorkloadID) throws(SystemError) {
+    let folder = folder(id)
+    if var record = folder.record, let origin = record.origin {
+      record.id = origin
+      record.origin = nil
+      try folder.write(record)
+    }
+    claims.remove(id)
+  }
+
   func records() throws(NFVError) -> [RunFolder.Record] {
     try Self.onHost("cannot list workloads") { () throws(SystemError) in
       try RunFolder.records(in: runFolder)

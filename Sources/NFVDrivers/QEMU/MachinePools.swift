@@ -175,15 +175,32 @@ extension QEMUDriver: Pooling {
   func claim(_ specification: WorkloadSpecification) -> HeldTaps? {
     if waitingRoom.isMaking(specification.id) { return nil }
     while let member = waitingRoom.claim(for: specification) {
+      // From here on its end is not told as its own, and by its start only.
+      machines.rename(member, to: specification.id)
       do throws(SystemError) {
         try workloads.claim(member, for: specification.id)
       } catch {
+        machines.forget(specification.id)
         waitingRoom.discard(member)
         continue
       }
-      machines.rename(member, to: specification.id)
       return taps(of: specification)
     }
     return nil
+  }
+
+  /// Deletes the machine that was claimed for a workload, which has nothing on the host again.
+  func giveUp(_ id: WorkloadID) async throws(NFVError) {
+    let member = workloads.origin(of: id)
+    try HeldWorkloads.onHost("cannot give up \(member)") { () throws(SystemError) in
+      try workloads.unclaim(id)
+    }
+    machines.forget(id)
+    do throws(NFVError) {
+      try await delete(member)
+    } catch {
+      waitingRoom.discard(member)
+      throw error
+    }
   }
 }

@@ -111,7 +111,16 @@ public final class QEMUDriver: WorkloadDriver {
     _ specification: WorkloadSpecification,
     plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
   ) async throws(NFVError) {
-    try await plug(.taps(try place(of: specification)))
+    while true {
+      let taps = try place(of: specification)
+      do throws(NFVError) {
+        return try await plug(.taps(taps))
+      } catch {
+        // One that has waited may end at this very moment, and its links go first.
+        guard taps.haveWaited else { throw error }
+        try await giveUp(specification.id)
+      }
+    }
   }
 
   /// Makes what a machine has before its QEMU, or claims one that waits.
@@ -262,7 +271,8 @@ final class Machines: Sendable {
   private struct State {
     var machines: [WorkloadID: Machine] = [:]
     var starting: [WorkloadID: [CheckedContinuation<Void, Never>]] = [:]
-    var failed: Set<WorkloadID> = []
+    /// Whose start has failed, or was not begun: their ends are told by it.
+    var unstarted: Set<WorkloadID> = []
   }
 
   private let workloads: HeldWorkloads
@@ -281,7 +291,7 @@ final class Machines: Sendable {
 
   func forget(_ id: WorkloadID) {
     let machine = state.withLock { state in
-      state.failed.remove(id)
+      state.unstarted.remove(id)
       return state.machines.removeValue(forKey: id)
     }
     machine?.close()
@@ -289,25 +299,29 @@ final class Machines: Sendable {
 
   /// The connections to a machine are another workload's from now on.
   func rename(_ old: WorkloadID, to id: WorkloadID) {
-    state.withLock { $0.machines[id] = $0.machines.removeValue(forKey: old) }
+    state.withLock { state in
+      state.machines[id] = state.machines.removeValue(forKey: old)
+      state.unstarted.insert(id)
+    }
   }
 
   func beginStart(of id: WorkloadID) {
     state.withLock { state in
       state.starting[id] = []
-      state.failed.remove(id)
+      state.unstarted.remove(id)
     }
   }
 
   func endStart(of id: WorkloadID, isFailed: Bool) {
     let waiters = state.withLock { state in
-      if isFailed { state.failed.insert(id) }
+      if isFailed { state.unstarted.insert(id) }
       return state.starting.removeValue(forKey: id) ?? []
     }
     for waiter in waiters { waiter.resume() }
   }
 
-  /// False where its start has failed; while one is under way this waits for its end.
+  /// False where its start has failed, or where it was claimed and its start was not begun; while one
+  /// is under way this waits for its end.
   func isStarted(_ id: WorkloadID) async -> Bool {
     await withCheckedContinuation { continuation in
       let isStarting = state.withLock { state in
@@ -316,7 +330,7 @@ final class Machines: Sendable {
       }
       if !isStarting { continuation.resume() }
     }
-    return state.withLock { !$0.failed.contains(id) }
+    return state.withLock { !$0.unstarted.contains(id) }
   }
 
   /// How a workload ended, from how its QEMU did: a guest that ends by itself leaves 0 or, by the
@@ -352,6 +366,8 @@ final class HeldTaps: TapReceiver {
     self.hold = hold
     self.waiting = waiting
   }
+
+  var haveWaited: Bool { !waiting.isEmpty }
 
   func waitingTap(of port: PortID) -> String? { waiting[port] }
 
