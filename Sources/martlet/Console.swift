@@ -33,7 +33,9 @@ struct Console: Sendable {
     environment: environmentOfProcess(),
     outputIsTerminal: isatty(STDOUT_FILENO) == 1,
     errorIsTerminal: isatty(STDERR_FILENO) == 1,
-    width: { TerminalSize.current(STDERR_FILENO)?.columns ?? 80 })
+    width: {
+      (TerminalSize.current(STDERR_FILENO) ?? TerminalSize.current(STDOUT_FILENO))?.columns ?? 80
+    })
 
   private static func write(_ octets: [UInt8], to descriptor: CInt) {
     var rest = octets[...]

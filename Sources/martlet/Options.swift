@@ -105,7 +105,9 @@ struct OutputOptions: ParsableArguments {
     case .table, .wide:
       guard !values.isEmpty else { return console.note("No \(kind.plural).") }
       let table = kind.table(values, wide: output == .wide, now: .now)
-      console.output(Array(table.rendered(color: console.colors).utf8))
+      // What is asked for wide is whole, and what a script reads.
+      let width = console.outputIsTerminal && output == .table ? console.width() : nil
+      console.output(Array(table.rendered(color: console.colors, width: width).utf8))
     }
   }
 

@@ -26,6 +26,33 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         """)
   }
 
+  @Test("A table too wide for its terminal loses the ends of its widest cells, and nothing else")
+  func cutTable() {
+    let table = Table(
+      titles: ["NAME", "PRODUCT", "ADDRESSES", "AGE"], alignedRight: [3],
+      rows: [
+        ["fw", "Firewall 1.0", "left=10.77.0.1 right=10.78.0.1", "1m2s"],
+        ["防火墙防火墙防", "Responder 1.0", "network=10.77.0.4", .state("3s")],
+      ])
+    let whole = table.rendered()
+    #expect(table.rendered(width: 67) == whole && table.rendered(width: 400) == whole)
+    #expect(
+      table.rendered(width: 48) == """
+        NAME           PRODUCT        ADDRESSES      AGE
+        fw             Firewall 1.0   left=10.77.…  1m2s
+        防火墙防火墙…  Responder 1.0  network=10.…    3s
+
+        """)
+    // No narrower than its titles.
+    #expect(
+      table.rendered(width: 10) == """
+        NAME  PRODUCT  ADDRESSES  AGE
+        fw    Firewa…  left=10.…  1m…
+        防…   Respon…  network=…   3s
+
+        """)
+  }
+
   @Test func aVnfSaysWhatConfinesIt() throws {
     let vnfcs = ["AppArmor: martlet-s", "none: no AppArmor", "none: no AppArmor", nil].map {
       #"{"metadata":{\#($0.map { #""securityProfile":"\#($0)""# } ?? "")}}"#

@@ -27,13 +27,42 @@ struct Table: Sendable {
   var alignedRight: Set<Int> = []
   var rows: [[Cell]]
 
-  func rendered(color: Bool = false, indent: Int = 0) -> String {
+  /// - Parameter width: the columns that a line may take; where it is too long, cells of the widest
+  ///   columns are cut, their ends shown by `…`. nil: as many as it needs.
+  func rendered(color: Bool = false, indent: Int = 0, width: Int? = nil) -> String {
+    var table = self
+    if let width { table.cut(to: width - indent) }
+    return table.rendered(color: color, indent: indent)
+  }
+
+  /// Always takes from the column that is widest then, of several from the last: names and what is
+  /// narrow, such as numbers and ages, stay whole as long as that is possible. A title is never cut.
+  private mutating func cut(to width: Int) {
+    var widths = self.widths
+    while widths.reduce(0, +) + 2 * (widths.count - 1) > width {
+      let cuttable = widths.indices.reversed().filter { widths[$0] > max(titles[$0].columns, 1) }
+      guard let widest = cuttable.max(by: { widths[$0] < widths[$1] }) else { break }
+      widths[widest] -= 1
+    }
+    for row in rows.indices {
+      for column in rows[row].indices {
+        rows[row][column].text = rows[row][column].text.truncated(to: widths[column])
+      }
+    }
+  }
+
+  private var widths: [Int] {
     var widths = titles.map(\.columns)
     for row in rows {
       for (column, cell) in row.enumerated() {
         widths[column] = max(widths[column], cell.text.columns)
       }
     }
+    return widths
+  }
+
+  private func rendered(color: Bool, indent: Int) -> String {
+    let widths = self.widths
     func line(_ cells: [Cell]) -> String {
       var text = String(repeating: " ", count: indent)
       for (column, cell) in cells.enumerated() {
