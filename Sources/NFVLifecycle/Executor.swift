@@ -32,7 +32,6 @@ extension Lifecycle {
       _ = try await ensureImage(digest)
     case .prepareAttachment(let id, let isActive):
       let run = try await run(id)
-      try check(run)
       drivers.withLock { $0[id] = host.index(for: run.vdu.technology) }
       try await run.driver.prepare(run.specification) { (point) async throws(NFVError) in
         try await host.network.attach(
@@ -61,24 +60,6 @@ extension Lifecycle {
     }
   }
 
-  /// Refuses what the driver cannot give, before anything starts.
-  private func check(_ run: Run) throws(NFVError) {
-    let technology = run.vdu.technology
-    let capabilities = run.driver.capabilities[technology]
-    guard run.specification.volumes.isEmpty || capabilities?.keepsVolumes == true else {
-      throw NFVError(
-        .unprocessable,
-        "the VDU \(run.vdu.id) has a VirtualBlockStorage, and a \(technology.rawValue) has no "
-          + "block devices on this host; a virtual machine with Linux has")
-    }
-    if case .command = run.vdu.readiness.check, capabilities?.executesCommands != true {
-      throw NFVError(
-        .unprocessable,
-        "the VDU \(run.vdu.id) is ready when a command says so, and in a \(technology.rawValue) no "
-          + "command can be run on this host; let it be asked by icmp or tcp")
-    }
-  }
-
   private func ensureImage(_ digest: ImageDigest) async throws(NFVError) -> PreparedImage {
     let image = try await host.images.ensure(digest)
     preparedImages.withLock { $0[digest] = image }
@@ -101,7 +82,8 @@ extension Lifecycle {
         case .network(let check):
           try await host.network.probe(
             check, of: run.attachments, at: point, timeout: max(interval, .milliseconds(100)))
-        case .command(let arguments): try await succeeds(arguments, in: id, of: run.driver)
+        case .command(let arguments):
+          try await succeeds(arguments, in: id, of: run.driver, until: deadline)
         }
       if isReady { return }
       if core.withLock({ !$0.state.isAlive(id) }) {
@@ -118,15 +100,29 @@ extension Lifecycle {
     }
   }
 
+  /// A command that has not ended at `deadline`, or when the daemon does, is killed.
   private func succeeds(
-    _ arguments: [String], in id: WorkloadID, of driver: any WorkloadDriver
+    _ arguments: [String], in id: WorkloadID, of driver: any WorkloadDriver,
+    until deadline: Timestamp
   ) async throws(NFVError) -> Bool {
     let session = try await driver.execute(ExecRequest(arguments: arguments), in: id)
-    var status = ExitStatus.unknown
-    for await output in session.output {
-      if case .exited(let exit) = output { status = exit }
+    return await withTaskGroup(of: ExitStatus.self) { group in
+      group.addTask {
+        var status = ExitStatus.unknown
+        for await output in session.output {
+          if case .exited(let exit) = output { status = exit }
+        }
+        return status
+      }
+      group.addTask {
+        try? await Task.sleep(for: max(.zero, deadline - Clock.now))
+        return .unknown
+      }
+      let status = await group.next()
+      await session.cancel()
+      group.cancelAll()
+      return status == .exited(code: 0)
     }
-    return status == .exited(code: 0)
   }
 
   // MARK: What an action is about
@@ -151,12 +147,11 @@ extension Lifecycle {
     guard let (vnfc, instance, content, vdu) = found else {
       throw NFVError(.notFound, "the Vnfc \(id.vnfc) is gone")
     }
-    guard let driver = host.driver(for: vdu.technology) else {
-      throw NFVError(
-        .unprocessable,
-        "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is; martlet describe "
-          + "host tells what it runs, and martletd, started anew, finds what was installed since")
-    }
+    // Requests are checked before; this daemon may have found less on the host than an earlier one.
+    guard let driver = host.driver(for: vdu.technology),
+      let capabilities = driver.capabilities[vdu.technology]
+    else { throw .cannotRun(vdu) }
+    try vdu.check(on: capabilities)
     guard let digest = vdu.imagePath.flatMap({ content.images[$0] }) else {
       throw NFVError(.failed, "the image of the VDU \(vdu.id) is not in the package")
     }

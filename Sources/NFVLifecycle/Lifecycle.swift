@@ -23,6 +23,11 @@ public struct Host: Sendable {
     index(for: technology).map { workloads[$0] }
   }
 
+  /// What the first driver that runs a technology can give its workloads.
+  var capabilities: [Technology: DriverCapabilities] {
+    workloads.reduce(into: [:]) { $0.merge($1.capabilities) { first, _ in first } }
+  }
+
   func index(for technology: Technology) -> Int? {
     workloads.firstIndex { $0.capabilities[technology] != nil }
   }
@@ -92,7 +97,8 @@ public final class Lifecycle: Service, Sendable {
     self.render = render
     core = Mutex(
       Core(
-        try store.load(), identifiers: identifiers, policy: policy, sweepsStrays: sweepsStrays))
+        try store.load(), identifiers: identifiers, policy: policy,
+        capabilities: host.capabilities, sweepsStrays: sweepsStrays))
   }
 
   // MARK: For callers

@@ -1,6 +1,7 @@
 import Glibc
 import HTTPTypes
 import LinuxSystem
+import NFVLifecycle
 import NFVModel
 import NFVStore
 import Synchronization
@@ -112,6 +113,115 @@ import Testing
     }
   }
 
+  private func onboard(_ vdus: [Vdu], by fixture: Fixture) async throws -> String {
+    let content = VnfPackage.Content(
+      descriptor: VnfDescriptor(
+        id: "other", provider: "Martlet", productName: "other", softwareVersion: "1.0",
+        descriptorVersion: "1.0",
+        flavours: [
+          DeploymentFlavour(
+            id: "other", vdus: vdus,
+            externalCpds: [ExternalCpd(id: "left", exposes: .vduCpd(vdu: "a", cpd: "cp0"))],
+            scalingAspects: [
+              ScalingAspect(id: "more", name: "More", maximumLevel: 2, deltas: ["b": [1]])
+            ])
+        ]),
+      digest: "sha256:00", size: 1, images: ["image": "sha256:01"], templates: [:])
+    let response = try await fixture.lifecycle.submit(
+      .createPackage(userDefinedData: [:]), actor: "t")
+    guard case .package(let package) = response else { throw Failed("a package is made") }
+    _ = try await fixture.lifecycle.submit(.onboardPackage(package.id, content), actor: "t")
+    let created = try await fixture.call(.post, Self.instances, #"{"vnfdId":"other"}"#)
+    return try #require(created.headers[.location])
+  }
+
+  /// A container, and of another VDU none at first.
+  private static func vdus(_ change: (inout Vdu) -> Void) -> [Vdu] {
+    let a = Vdu(
+      id: "a", name: "a", technology: .container, imagePath: "image", cpds: [VduCpd(id: "cp0")])
+    var b = Vdu(
+      id: "b", name: "b", technology: .container, imagePath: "image", initialInstances: 0,
+      maximumInstances: 2)
+    change(&b)
+    return [a, b]
+  }
+
+  @Test("What no driver of the host can run is refused by the request, and opens no operation")
+  func whatTheHostCannotRunIsRefused() async throws {
+    let commandless = FakeHost()
+    commandless.commandDenied.withLock { $0 = true }
+    for (fake, vdus, words) in [
+      (FakeHost(), Self.vdus { $0.technology = .tinyx }, "cannot run tinyx"),
+      (FakeHost(), Self.vdus { $0.storages = [.init(id: "s", sizeBytes: 1)] }, "block devices"),
+      (commandless, Self.vdus { $0.readiness = .init(check: .command(["true"])) }, "no command"),
+    ] as [(FakeHost, [Vdu], String)] {
+      try await Fixture.run(fake: fake) { fixture in
+        _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+        let path = try await onboard(vdus, by: fixture)
+        // None of the other VDU is to start.
+        try await fixture.completed(
+          try await fixture.call(.post, "\(path)/instantiate", Self.connection))
+        let before = try await all(fixture)
+        let refused = try await fixture.call(
+          .post, "\(path)/scale", #"{"type":"SCALE_OUT","aspectId":"more"}"#)
+        #expect(refused.status == 422 && refused.detail.contains(words), "\(refused.text)")
+        #expect(try await all(fixture) == before)
+      }
+    }
+    let bare = FakeHost()
+    bare.hasRuntime.withLock { $0 = false }
+    try await Fixture.run(fake: bare) { fixture in
+      _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+      let path = try await onboard(Self.vdus { _ in }, by: fixture)
+      let before = try await all(fixture)
+      let refused = try await fixture.call(.post, "\(path)/instantiate", Self.connection)
+      #expect(refused.status == 422, "\(refused.text)")
+      #expect(refused.detail.contains("cannot run container"))
+      #expect(refused.detail.contains("martlet describe host"))
+      #expect(try await all(fixture) == before)
+    }
+  }
+
+  @Test func aReadinessCommandThatHangsIsOverAtItsLimit() async throws {
+    try await Fixture.run { fixture in
+      _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+      // The fake host's command waits for input.
+      var vdus = Self.vdus { _ in }
+      vdus[0].readiness = .init(check: .command(["cat"]), timeoutMilliseconds: 100)
+      let path = try await onboard(vdus, by: fixture)
+      let accepted = try await fixture.call(.post, "\(path)/instantiate", Self.connection)
+      try await fixture.completed(accepted, "FAILED_TEMP")
+      let occurrence = try #require(accepted.headers[.location])
+      let error = try await fixture.call(.get, occurrence).json.member("error")
+      #expect(try error.member("detail").text.contains("was not ready within 100 ms"))
+    }
+  }
+
+  /// A store with a VNF that an earlier daemon ran, on a host with less.
+  @Test func aStartOrHealOfWhatTheHostLacksIsRefused() async throws {
+    let store = MemoryStore(id: "test")
+    let path = Mutex("")
+    try await Fixture.run(store: store) { fixture in
+      _ = try await fixture.call(.post, NetworksTests.networks, #"{"name":"left"}"#)
+      let made = try await onboard(Self.vdus { _ in }, by: fixture)
+      path.withLock { $0 = made }
+      try await fixture.completed(
+        try await fixture.call(.post, "\(made)/instantiate", Self.connection))
+      try await fixture.completed(
+        try await fixture.call(.post, "\(made)/operate", #"{"changeStateTo":"STOPPED"}"#))
+    }
+    let bare = FakeHost()
+    bare.hasRuntime.withLock { $0 = false }
+    try await Fixture.run(fake: bare, store: store) { fixture in
+      let path = path.withLock(\.self)
+      let start = try await fixture.call(.post, "\(path)/operate", #"{"changeStateTo":"STARTED"}"#)
+      #expect(start.status == 422 && start.detail.contains("cannot run container"), "\(start.text)")
+      try await fixture.completed(
+        try await fixture.call(.post, "\(path)/terminate", #"{"terminationType":"FORCEFUL"}"#))
+    }
+  }
+
+  /// What went away since the daemon began.
   @Test func aTechnologyThatTheHostLacksIsTold() async throws {
     try await Fixture.run { fixture in
       _ = try await fixture.onboard()

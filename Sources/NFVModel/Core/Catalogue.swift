@@ -109,7 +109,7 @@ extension Core {
     }
     let mine = others.filter { $0.tenant == tenant }
     if mine.contains(where: { $0.name == name }) {
-      throw NFVError(.conflict, "there is a network \(name) already")
+      throw NFVError(.conflict, "there is a network \(name) already; choose another name")
     }
     var subnets = request.subnets
     if subnets.isEmpty {
@@ -137,7 +137,8 @@ extension Core {
         if let clash = other.subnets.first(where: { $0.prefix.overlaps(prefix) }) {
           throw NFVError(
             .conflict,
-            "the subnet \(prefix) of \(name) overlaps \(clash.prefix) of the network \(other.name)")
+            "the subnet \(prefix) of \(name) overlaps \(clash.prefix) of the network \(other.name); choose "
+              + "another")
         }
       }
       if let gateway = subnet.gateway, !prefix.contains(gateway) {
@@ -315,7 +316,8 @@ extension Core {
       guard let value = parameter.default else {
         throw NFVError(
           .unprocessable,
-          "the parameter \(name) of \(instance.name) has no default; give it a value")
+          "the parameter \(name) of \(instance.name) has no default; give it a value: --param \(name)=VALUE"
+        )
       }
       parameters[name] = value
     }

@@ -9,6 +9,10 @@ public struct Core: Sendable {
   let identifiers: IdentifierSource
   public var policy: RestartPolicy
 
+  /// What the host's drivers can give; nil: all that a descriptor can ask for. What they cannot is
+  /// refused by the request for it.
+  public let capabilities: [Technology: DriverCapabilities]?
+
   /// Whether what bears our name and is in no state of ours is removed; not after a backup of the
   /// store was restored, which does not know what was made since.
   public let sweepsStrays: Bool
@@ -43,8 +47,9 @@ public struct Core: Sendable {
 
   public init(
     _ stored: StoredState, identifiers: IdentifierSource, policy: RestartPolicy = .init(),
-    sweepsStrays: Bool = true
+    capabilities: [Technology: DriverCapabilities]? = nil, sweepsStrays: Bool = true
   ) {
+    self.capabilities = capabilities
     self.sweepsStrays = sweepsStrays
     state = State(stored)
     self.identifiers = identifiers

@@ -164,7 +164,10 @@ extension Core {
     if let other = state.instances.values.first(where: {
       $0.tenant == tenant && $0.name == name && $0.id != id
     }) {
-      throw NFVError(.conflict, "the name \(name) is taken by the VNF instance \(other.id)")
+      throw NFVError(
+        .conflict,
+        "the name \(name) is taken by the VNF instance \(other.id); choose another, or terminate and "
+          + "delete that one first")
     }
   }
 

@@ -49,6 +49,7 @@ extension Core {
       let level = try level(request.instantiationLevel, of: flavour)
       target.scale = level.scale
       let made = try setCounts(level.instances, of: instance, &target, new: networks)
+      try checkHost(flavour, made)
       for network in networks { commit(.putNetwork(network), &outcome) }
       for vnfc in made { commit(.putVnfc(vnfc), &outcome) }
       return .operation(
@@ -82,6 +83,9 @@ extension Core {
       guard instance.settled.operational != request.state else {
         throw NFVError(.conflict, "\(instance.name) is already \(request.state.rawValue)")
       }
+      if request.state == .started {
+        try checkHost(try flavour(of: instance, instance.settled), state.vnfcs(of: instance.id))
+      }
       var target = instance.settled
       target.operational = request.state
       return .operation(open(.operate, instance, target, request.body, actor, at: now, &outcome))
@@ -89,7 +93,8 @@ extension Core {
       let instance = try instance(id, tenant, instantiated: true)
       guard instance.settled.operational == .started else {
         throw NFVError(
-          .conflict, "\(instance.name) is STOPPED; start it: martlet vnf operate --start")
+          .conflict,
+          "\(instance.name) is STOPPED; start it: martlet vnf operate \(instance.name) start")
       }
       let unknown = request.vnfcs.filter { instance.settled.vnfcs[$0] == nil }
       guard unknown.isEmpty else {
@@ -98,6 +103,8 @@ extension Core {
       }
       var target = instance.settled
       let healed = request.vnfcs.isEmpty ? Array(target.vnfcs.keys) : request.vnfcs
+      try checkHost(
+        try flavour(of: instance, instance.settled), healed.compactMap { state.vnfcs[$0] })
       for vnfc in healed { target.vnfcs[vnfc] = (state.vnfcs[vnfc]?.incarnation ?? 0) + 1 }
       return .operation(open(.heal, instance, target, request.body, actor, at: now, &outcome))
     case .terminate(let id, let request):
@@ -258,12 +265,16 @@ extension Core {
         .conflict,
         "\(instance.name) is busy: \(open.operation.rawValue) \(open.id) is "
           + open.state.rawValue
-          + (open.state == .failedTemp ? "; retry it, roll it back or fail it first" : ""))
+          + (open.state == .failedTemp
+            ? "; retry it, roll it back or fail it first" : "; wait for it: martlet wait op"))
     }
     if let instantiated, instance.settled.isInstantiated != instantiated {
       throw NFVError(
         .conflict,
-        "\(instance.name) is \(instantiated ? "NOT_INSTANTIATED" : "already INSTANTIATED")")
+        "\(instance.name) is "
+          + (instantiated
+            ? "NOT_INSTANTIATED: nothing of it runs; martlet vnf instantiate starts it"
+            : "already INSTANTIATED"))
     }
     return instance
   }
@@ -306,7 +317,8 @@ extension Core {
     }
     guard !found.settled.isInstantiated else {
       throw NFVError(
-        .conflict, "\(found.name) is INSTANTIATED; terminate it first: martlet vnf terminate")
+        .conflict,
+        "\(found.name) is INSTANTIATED; terminate it first: martlet vnf terminate \(found.name)")
     }
     let instance = try instance(id, tenant, instantiated: false)
     commit(.removeInstance(id), &outcome)
@@ -332,7 +344,9 @@ extension Core {
   ) throws(NFVError) -> Response {
     guard instance.settled.operational == .started else {
       throw NFVError(
-        .conflict, "\(instance.name) is STOPPED; start it before scaling it")
+        .conflict,
+        "\(instance.name) is STOPPED; start it before scaling it: martlet vnf operate "
+          + "\(instance.name) start")
     }
     var target = instance.settled
     for (id, level) in levels.sorted(by: { $0.key < $1.key }) {
@@ -357,10 +371,19 @@ extension Core {
       counts[vdu.id] =
         vdu.initialInstances + aspect.instances(of: vdu.id, at: target.scale[aspect.id] ?? 0)
     }
-    for vnfc in try setCounts(counts, of: instance, &target, new: []) {
-      commit(.putVnfc(vnfc), &outcome)
-    }
+    let made = try setCounts(counts, of: instance, &target, new: [])
+    try checkHost(flavour, made)
+    for vnfc in made { commit(.putVnfc(vnfc), &outcome) }
     return .operation(open(type, instance, target, body, actor, at: now, &outcome))
+  }
+
+  /// Refuses to start Vnfcs that the host's drivers cannot run.
+  private func checkHost(_ flavour: DeploymentFlavour, _ vnfcs: [Vnfc]) throws(NFVError) {
+    guard let capabilities else { return }
+    for vdu in flavour.vdus where vnfcs.contains(where: { $0.vdu == vdu.id }) {
+      guard let given = capabilities[vdu.technology] else { throw .cannotRun(vdu) }
+      try vdu.check(on: given)
+    }
   }
 
   /// Brings the Vnfcs of each named VDU to a number; the last ones go first.

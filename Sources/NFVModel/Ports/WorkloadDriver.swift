@@ -32,6 +32,34 @@ public struct DriverCapabilities: Sendable, Hashable {
   }
 }
 
+extension NFVError {
+  /// The host has no driver for what a VDU is.
+  public static func cannotRun(_ vdu: Vdu) -> NFVError {
+    NFVError(
+      .unprocessable,
+      "this host cannot run \(vdu.technology.rawValue), which the VDU \(vdu.id) is; martlet describe "
+        + "host tells what it runs, and martletd, started anew, finds what was installed since")
+  }
+}
+
+extension Vdu {
+  /// Refuses what its technology's driver cannot give, before anything starts.
+  public func check(on capabilities: DriverCapabilities) throws(NFVError) {
+    guard storages.isEmpty || capabilities.keepsVolumes else {
+      throw NFVError(
+        .unprocessable,
+        "the VDU \(id) has a VirtualBlockStorage, and a \(technology.rawValue) has no block devices "
+          + "on this host; a virtual machine with Linux has")
+    }
+    if case .command = readiness.check, !capabilities.executesCommands {
+      throw NFVError(
+        .unprocessable,
+        "the VDU \(id) is ready when a command says so, and in a \(technology.rawValue) no command "
+          + "can be run on this host; let it be asked by icmp or tcp")
+    }
+  }
+}
+
 /// Everything a driver needs to run a workload; technology-neutral.
 public struct WorkloadSpecification: Sendable, Hashable {
   /// A file given to the workload below its root, such as one rendered from the package's templates.
