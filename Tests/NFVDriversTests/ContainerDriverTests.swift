@@ -1,4 +1,5 @@
 import Glibc
+import HoldProtocol
 import LinuxSystem
 import NFVDrivers
 import NFVModel
@@ -414,6 +415,50 @@ struct ContainerDriverTests {
         ExecRequest(arguments: ["/bin/sleep", "1000"]), in: id)
       try await fixture.driver.delete(id)
       #expect(try await collect(running).status != .exited(code: 0))
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
+  @Test(
+    "What a command started goes with its session, also where nobody reads on, or its daemon died")
+  func commandsLeaveNothing() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("host", "exec sleep 1000")
+      let folder = "\(fixture.folder)/run/workloads/\(id.name)"
+      // A number that nobody else sleeps for.
+      let command = "sleep \(99_000_000 + Int.random(in: 1..<1_000_000))"
+      func running() throws -> Int {
+        try listFolder("/proc").filter { $0.allSatisfy(\.isNumber) }.count { pid in
+          let line = (try? readFile("/proc/\(pid)/cmdline", limit: 4096)) ?? []
+          // The shell's or its child's; a zombie has no line any more.
+          return String(decoding: line.map { $0 == 0 ? 32 : $0 }, as: UTF8.self).contains(command)
+        }
+      }
+      func expectNothing(_ what: String) async throws {
+        try await eventually(what) { try running() == 0 }
+        #expect(
+          try await fixture.hold.list().filter { $0.key.hasPrefix("exec:") }.map(\.key) == [])
+        #expect(try listFolder(folder).filter { $0.hasPrefix("exec-") } == [])
+      }
+      func execute() async throws -> any ExecSession {
+        let session = try await fixture.driver.execute(
+          ExecRequest(arguments: ["/bin/sh", "-c", "\(command) & while :; do :; done"]), in: id)
+        try await eventually("it runs") { try running() == 2 }
+        return session
+      }
+      try await execute().cancel()
+      try await expectNothing("a cancelled command's processes are gone")
+
+      let session = try await execute()
+      let hold = try await fixture.host.connect()
+      let next = try ContainerDriver(fixture.configuration, hold: hold)
+      _ = try await fixture.driver.observe()
+      #expect(try running() == 2)
+      _ = try await next.observe()
+      _ = try await collect(session)
+      try await expectNothing("the next daemon ends what the last one's commands are")
+      hold.close()
+      try await fixture.driver.delete(id)
       #expect(try await fixture.leftovers() == [])
     }
   }

@@ -111,6 +111,26 @@ public func tellsExitOfStrangers(_ pidfd: FileDescriptor) -> Bool {
 /// Kills every process of a process group; one that is gone already is no error.
 public func killProcessGroup(_ group: Int32) { _ = kill(-group, SIGKILL) }
 
+/// Kills a process, and with it the process groups that its children are in: with a program that
+/// waits for a command, the command. What they have moved to groups of their own is left.
+///
+/// - Parameter pidfd: of the process `pid`.
+/// - Throws: ESRCH where it is gone.
+public func killWithChildren(_ pid: Int32, _ pidfd: FileDescriptor) throws(SystemError) {
+  // Who stands still reaps nobody: the pids of its children are nobody else's.
+  try sendSignal(SIGSTOP, to: pidfd)
+  for task in (try? listFolder("/proc/\(pid)/task")) ?? [] {
+    // The kernel may have been built without it (CONFIG_PROC_CHILDREN).
+    let children = (try? readFile("/proc/\(pid)/task/\(task)/children", limit: 65536)) ?? []
+    for child in children.split(separator: UInt8(ascii: " ")) {
+      guard let child = Int32(String(decoding: child, as: UTF8.self)) else { continue }
+      let group = getpgid(child)
+      if group > 1 { killProcessGroup(group) }
+    }
+  }
+  try sendSignal(SIGKILL, to: pidfd)
+}
+
 /// Signals every process of a process group; one that is gone already is no error.
 public func signalProcessGroup(_ group: Int32, _ number: Int32) { _ = kill(-group, number) }
 

@@ -53,6 +53,8 @@ public final class ContainerDriver: Confining {
   let configuration: Configuration
   let workloads: HeldWorkloads
   private let ranges: Mutex<UserRanges>
+  /// Tells this driver's commands from those of an earlier daemon.
+  let commandsID = IdentifierSource.system.uuid()
   /// Containers that were asked for and not yet started.
   let creations = Mutex<[WorkloadID: Creation]>([:])
 
@@ -249,7 +251,8 @@ public final class ContainerDriver: Confining {
   // MARK: Observe
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
-    try await workloads.observe(
+    await endStrayCommands()
+    return try await workloads.observe(
       isWaiting: isCreated, status: { id, status in ExitSource.status(status, of: group(id)) })
   }
 

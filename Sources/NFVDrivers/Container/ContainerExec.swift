@@ -20,7 +20,7 @@ extension ContainerDriver {
       throw NFVError(.conflict, "\(workload) is paused; continue it first: martlet vnf continue")
     }
     let name = IdentifierSource.system.uuid()
-    let key = "exec:\(workload):\(name)"
+    let key = commandPrefix + name
     let process = try processDocument(request, workload)
     var (streams, document, console) = try HeldWorkloads.onHost(
       "cannot run a command in \(workload)"
@@ -47,9 +47,9 @@ extension ContainerDriver {
       cgroups: configuration.runtime == .crun ? group(workload).folders : [],
       mounts: runtimeMounts)
     do throws(HoldError) {
-      _ = try await hold.spawn(
+      let runtime = try await hold.spawn(
         spawn, descriptors: (streams.inside + [document]).map(\.descriptor)
-      ).value()
+      ).value().process
       // Only the command has them now: its end is the streams' end.
       streams.inside = []
       guard let descriptor = try await hold.open(key: key)[.process] else {
@@ -58,7 +58,8 @@ extension ContainerDriver {
       let process = OwnedDescriptor(descriptor)
       guard let console else {
         return ContainerExecSession(
-          hold: hold, key: key, process: process, streams: streams, complaint: complaint)
+          hold: hold, key: key, pid: runtime.pid, process: process, streams: streams,
+          complaint: complaint)
       }
       let master = try Self.onHold { () throws(SystemError) in
         try console.receive(
@@ -67,7 +68,8 @@ extension ContainerDriver {
       if let master {
         streams.becomeTerminal(OwnedDescriptor(master))
         return ContainerExecSession(
-          hold: hold, key: key, process: process, streams: streams, complaint: complaint)
+          hold: hold, key: key, pid: runtime.pid, process: process, streams: streams,
+          complaint: complaint)
       }
     } catch {
       await forgetCommand(key)
@@ -85,6 +87,23 @@ extension ContainerDriver {
   private func forgetCommand(_ key: String) async {
     try? await hold.signal(key: key, SIGKILL)
     try? await hold.release(key: key)
+  }
+
+  private static var anyCommandPrefix: String { "exec:" }
+
+  /// What the keys of this driver's commands in the hold begin with.
+  private var commandPrefix: String { Self.anyCommandPrefix + commandsID + ":" }
+
+  /// Ends the commands of an earlier daemon, whose output nobody reads any more.
+  func endStrayCommands() async {
+    for holding in (try? await hold.list()) ?? []
+    where holding.key.hasPrefix(Self.anyCommandPrefix) && !holding.key.hasPrefix(commandPrefix) {
+      if case .running(let runtime) = holding.state, let process = try? runtime.open() {
+        try? killWithChildren(runtime.pid, process)
+        try? process.close()
+      }
+      try? await hold.release(key: holding.key)
+    }
   }
 
   private static var processDescriptor: Int32 { 12 }
@@ -183,21 +202,32 @@ private final class ContainerExecSession: ExecSession {
   let output: AsyncStream<ExecOutput>
   private let hold: HoldClient
   private let key: String
+  /// The runtime's, which waits for the command.
+  private let pid: Int32
+  private let process: OwnedDescriptor
+  private let complaint: RuntimeComplaint
+  private let isCancelled: Cancellation
   private let terminal: OwnedDescriptor?
   private let input = BlockingQueue<Input>()
   private let inputIsClosed = Mutex(false)
 
   init(
-    hold: HoldClient, key: String, process: OwnedDescriptor, streams: ExecStreams,
+    hold: HoldClient, key: String, pid: Int32, process: OwnedDescriptor, streams: ExecStreams,
     complaint: RuntimeComplaint
   ) {
     self.hold = hold
     self.key = key
+    self.pid = pid
+    self.process = process
+    self.complaint = complaint
+    let isCancelled = Cancellation()
+    self.isCancelled = isCancelled
     terminal = streams.isTerminal ? streams.input : nil
     let reader = ExecReader(streams: streams, process: process)
     output = AsyncStream {
       if let chunk = await reader.next() { return chunk }
       return await reader.finish {
+        if isCancelled.value.withLock({ $0 }) { return .killed(signal: 9) }
         let status = try? await hold.wait(key: key).value()
         try? await hold.acknowledge(key: key)
         if let code = complaint.take()?.code { return .exited(code: code) }
@@ -254,7 +284,19 @@ private final class ContainerExecSession: ExecSession {
 
   func cancel() async {
     await closeInput()
-    try? await hold.signal(key: key, SIGKILL)
+    let isFirst = isCancelled.value.withLock { isCancelled in
+      defer { isCancelled = true }
+      return !isCancelled
+    }
+    guard isFirst else { return }
+    try? killWithChildren(pid, process.descriptor)
+    // Whoever cancels may not read on to the end.
+    _ = complaint.take()
+    try? await hold.release(key: key)
+  }
+
+  private final class Cancellation: Sendable {
+    let value = Mutex(false)
   }
 }
 
