@@ -138,6 +138,19 @@ final class MachineFixture: DriverFixture {
     return (try QEMUDriver(configuration, hold: hold), hold)
   }
 
+  /// Why a workload does not start; nothing of it is left.
+  func failure(of specification: WorkloadSpecification) async throws -> NFVError {
+    do throws(NFVError) {
+      _ = try await driver.prepare(specification)
+      try await driver.start(specification)
+    } catch {
+      try await driver.delete(specification.id)
+      #expect(try await leftovers() == [])
+      return error
+    }
+    throw NFVError(.failed, "the start did not fail")
+  }
+
   /// What is left on the host of this fixture's workloads.
   func leftovers() async throws -> [String] {
     try await host.leftovers(in: ["run/workloads", "log"])

@@ -329,27 +329,13 @@ struct QEMUDriverTests {
     }
   }
 
-  private func failure(
-    _ fixture: MachineFixture, _ specification: WorkloadSpecification
-  ) async throws -> NFVError {
-    do throws(NFVError) {
-      _ = try await fixture.driver.prepare(specification)
-      try await fixture.driver.start(specification)
-    } catch {
-      try await fixture.driver.delete(specification.id)
-      #expect(try await fixture.leftovers() == [])
-      return error
-    }
-    throw NFVError(.failed, "the start did not fail")
-  }
-
   @Test("What QEMU refuses is told in its own words")
   func refusedOption() async throws {
     try await withMachines(
       program: "#!/bin/sh\necho 'qemu: -foo: invalid option' >&2\nexit 1\n"
     ) { fixture in
-      let error = try await failure(
-        fixture, fixture.specification("vm", try fixture.image(TinyKernel.saysHi)))
+      let error = try await fixture.failure(
+        of: fixture.specification("vm", try fixture.image(TinyKernel.saysHi)))
       #expect(error.code == .failed && error.cause == "qemu: -foo: invalid option", "\(error)")
     }
   }
@@ -360,8 +346,8 @@ struct QEMUDriverTests {
       program: "#!/bin/sh\n[ \"$1\" = --version ] || exec sleep 100\n",
       answerLimit: .milliseconds(500)
     ) { fixture in
-      let error = try await failure(
-        fixture, fixture.specification("vm", try fixture.image(TinyKernel.saysHi)))
+      let error = try await fixture.failure(
+        of: fixture.specification("vm", try fixture.image(TinyKernel.saysHi)))
       #expect(error.code == .timeout && error.message.contains("QMP"), "\(error)")
     }
   }
@@ -391,9 +377,8 @@ struct QEMUDriverTests {
   @Test("A guest that answers nonsense on the control channel is told as such")
   func nonsense() async throws {
     try await withMachines(program: StubQEMU.talksNonsense) { fixture in
-      let error = try await failure(
-        fixture,
-        fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
+      let error = try await fixture.failure(
+        of: fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
       #expect(error.code == .failed && error.message.contains("makes no sense"), "\(error)")
     }
   }
@@ -407,8 +392,8 @@ struct QEMUDriverTests {
       }
       try replaceFile(image.root + "/kernel", try Facility.kernelOctets(), mode: 0o644)
       try replaceFile(image.root + "/initramfs", CpioArchive().finished(), mode: 0o644)
-      let error = try await failure(
-        fixture, fixture.specification("vm", image, memory: 128 << 20))
+      let error = try await fixture.failure(
+        of: fixture.specification("vm", image, memory: 128 << 20))
       #expect(error.code == .failed && error.message.contains("before its function ran"))
       #expect(error.cause?.contains("Kernel panic") == true, "\(error)")
     }
@@ -418,20 +403,18 @@ struct QEMUDriverTests {
     "A guest that never starts its function, one that ends before, and no kernel are told apart")
   func guestFails() async throws {
     try await withMachines(startLimit: .milliseconds(500)) { fixture in
-      let silent = try await failure(
-        fixture,
-        fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
+      let silent = try await fixture.failure(
+        of: fixture.specification("vm", try fixture.image(TinyKernel.saysHi, isControlled: true)))
       #expect(silent.code == .timeout && silent.message.contains("function"), "\(silent)")
       #expect(silent.cause == "hi")
-      let ending = try await failure(
-        fixture,
-        fixture.specification("vm", try fixture.image(TinyKernel.traps, isControlled: true)))
+      let ending = try await fixture.failure(
+        of: fixture.specification("vm", try fixture.image(TinyKernel.traps, isControlled: true)))
       #expect(
         ending.code == .failed && ending.message.contains("before its function ran"), "\(ending)")
       let broken = try fixture.image(TinyKernel.saysHi, board: "pc")
       try replaceFile(
         broken.root + "/kernel", [UInt8](repeating: 0x41, count: 5000), mode: 0o644)
-      let error = try await failure(fixture, fixture.specification("vm", broken))
+      let error = try await fixture.failure(of: fixture.specification("vm", broken))
       #expect(error.code == .failed && error.cause?.contains("kernel") == true, "\(error)")
     }
   }
@@ -469,11 +452,11 @@ struct QEMUDriverTests {
   func refusals() async throws {
     try await withMachines { fixture in
       let image = try fixture.image(TinyKernel.saysHi)
-      let small = try await failure(
-        fixture, fixture.specification("vm", image, memory: 8 << 20))
+      let small = try await fixture.failure(
+        of: fixture.specification("vm", image, memory: 8 << 20))
       #expect(small.code == .unprocessable && small.message.contains("16"), "\(small)")
-      let huge = try await failure(
-        fixture, fixture.specification("vm", image, memory: 1 << 50))
+      let huge = try await fixture.failure(
+        of: fixture.specification("vm", image, memory: 1 << 50))
       #expect(huge.code == .exhausted, "\(huge)")
       for (from, to, word) in [
         ("martlet-machine", "else", "format"), (#""machine":"microvm","#, "", "machine is missing"),
@@ -485,13 +468,13 @@ struct QEMUDriverTests {
         let image = try fixture.image(TinyKernel.saysHi) {
           $0 = $0.replacing(from, with: to, maxReplacements: 1)
         }
-        let error = try await failure(fixture, fixture.specification("vm", image))
+        let error = try await fixture.failure(of: fixture.specification("vm", image))
         #expect(error.code == .unprocessable && error.message.contains(word), "\(error)")
       }
       let empty = PreparedImage(
         digest: "sha256:none", root: fixture.folder + "/none",
         configuration: ImageConfiguration(), size: 0)
-      let none = try await failure(fixture, fixture.specification("vm", empty))
+      let none = try await fixture.failure(of: fixture.specification("vm", empty))
       #expect(none.code == .unprocessable && none.message.contains("machine.json"))
     }
   }

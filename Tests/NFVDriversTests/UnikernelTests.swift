@@ -103,39 +103,25 @@ struct UnikernelTests {
     }
   }
 
-  private func failure(
-    _ fixture: MachineFixture, _ specification: WorkloadSpecification
-  ) async throws -> NFVError {
-    do throws(NFVError) {
-      _ = try await fixture.driver.prepare(specification)
-      try await fixture.driver.start(specification)
-    } catch {
-      try await fixture.driver.delete(specification.id)
-      #expect(try await fixture.leftovers() == [])
-      return error
-    }
-    throw NFVError(.failed, "the start did not fail")
-  }
-
   @Test("A refused document, a guest that hangs and one that traps are told by their own words")
   func guestFails() async throws {
     try await withMachines(unikernelLimit: .seconds(2)) { fixture in
       var refused = try specification(fixture, "vm")
       refused.ports = []
       refused.document = Array(#"{"generation":1,"ports":[{"mac":1}]}"#.utf8)
-      let refusal = try await failure(fixture, refused)
+      let refusal = try await fixture.failure(of: refused)
       #expect(refusal.code == .failed && refusal.message.contains("refuses its document"))
       #expect(refusal.cause?.contains("port") == true, "\(refusal)")
 
       let hung = fixture.specification(
         "hung", try fixture.unikernel(TinyKernel.saysHiAndHangs), technology: .unikernel)
-      let timeout = try await failure(fixture, hung)
+      let timeout = try await fixture.failure(of: hung)
       #expect(timeout.code == .timeout && timeout.message.contains("document"), "\(timeout)")
       #expect(timeout.cause == "hi")
 
       let trapped = fixture.specification(
         "trapped", try fixture.unikernel(TinyKernel.saysNoAndTraps), technology: .unikernel)
-      let end = try await failure(fixture, trapped)
+      let end = try await fixture.failure(of: trapped)
       #expect(end.code == .failed && end.message.contains("ended"), "\(end)")
       #expect(end.cause == "no")
     }
@@ -157,12 +143,12 @@ struct UnikernelTests {
       ] {
         var specification = good
         change(&specification)
-        let error = try await failure(fixture, specification)
+        let error = try await fixture.failure(of: specification)
         #expect(error.code == .unprocessable && error.message.contains(word), "\(error)")
       }
       var large = good
       large.document = [UInt8](repeating: 32, count: 1 << 20)
-      #expect(try await failure(fixture, large).code == .tooLarge)
+      #expect(try await fixture.failure(of: large).code == .tooLarge)
     }
   }
 

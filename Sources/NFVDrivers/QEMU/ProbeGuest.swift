@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// A guest of a few instructions that does what kernels do first: from protected mode by paging into
 /// long mode, a page fault that is handled, memory moved in bulk, and fifty interrupts of the local
 /// APIC's timer that end a `hlt` each.
@@ -127,28 +129,4 @@ enum ProbeGuest {
     0x00, 0x40, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00,  // .quad 0x114000
     0x00, 0x00, 0x00, 0x00,  // ticks: .long 0
   ]
-}
-
-/// The least that QEMU boots without firmware of its own: a 32-bit ELF file whose entry point stands
-/// in a note (Xen, docs/misc/pvh.pandoc).
-enum PVHImage {
-  /// Code is loaded, and entered in 32-bit protected mode, here.
-  static let base: UInt32 = 0x10_0000
-
-  static func octets(of code: [UInt8]) -> [UInt8] {
-    func words(_ values: UInt32...) -> [UInt8] {
-      values.flatMap { value in (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
-    }
-    let size = UInt32(code.count)
-    // ELF header: 32 bits, little-endian, executable, i386; two program headers of 32 octets.
-    var image: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 1, 1, 1, 0] + [UInt8](repeating: 0, count: 8)
-    image += [2, 0, 3, 0] + words(1, base, 52, 0, 0) + [52, 0, 32, 0, 2, 0, 0, 0, 0, 0, 0, 0]
-    // PT_LOAD, readable, writable, executable; PT_NOTE.
-    image += words(1, 0x1000, base, base, size, size, 7, 0x1000)
-    image += words(4, 116, 0, 0, 20, 20, 4, 4)
-    // XEN_ELFNOTE_PHYS32_ENTRY of "Xen".
-    image += words(4, 4, 18) + Array("Xen\0".utf8) + words(base)
-    image += [UInt8](repeating: 0, count: 0x1000 - image.count)
-    return image + code
-  }
 }
