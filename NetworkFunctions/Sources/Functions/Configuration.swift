@@ -58,12 +58,27 @@ public struct Configuration: ~Copyable {
   public var generation: UInt64
   /// In the order of the machine's cards.
   public var ports: [Port]
-  /// What the function itself is told: a JSON object, of which each function reads what it knows.
-  public var parameters: [UInt8]
+  /// In which the parameters stand: what the function itself is told, a JSON object, of which each
+  /// function reads what it knows.
+  let text: [UInt8]
+  /// Empty where there are none.
+  let parameters: Range<Int>
+  /// How much memory what is read of them may take, in octets.
+  let memory: Int
 
   public init(generation: UInt64 = 0, ports: [Port] = [], parameters: [UInt8] = []) {
+    self.init(
+      generation: generation, ports: ports, text: parameters, parameters: parameters.indices,
+      memory: .max)
+  }
+
+  init(
+    generation: UInt64, ports: [Port], text: [UInt8], parameters: Range<Int>, memory: Int
+  ) {
     self.generation = generation
     self.ports = ports
+    self.text = text
     self.parameters = parameters
+    self.memory = memory
   }
 }

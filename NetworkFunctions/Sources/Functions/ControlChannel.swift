@@ -8,6 +8,12 @@ public struct ControlChannel: ~Copyable {
     0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
   ]
   private static let greetingOffset = 14
+  /// Length, id, kind and the document's own length.
+  private static let documentOffset = 18
+  /// What is never too long.
+  private static let shortFrame = 4096
+  /// Of memory, for what a document brings besides itself, in octets.
+  private static let reserve = 16 << 10
   private static var helloStart: Int { greetingOffset + greeting.count }
 
   private enum Kind {
@@ -25,6 +31,9 @@ public struct ControlChannel: ~Copyable {
   /// The last octets, whatever they were read as.
   private var recent: [UInt8] = []
   private var isSynchronised = false
+  /// Of a request that there is no memory for: how much of it is still to come, and why it is refused.
+  private var passingOver = 0
+  private var refusal: ConfigurationError?
   /// The function was configured.
   public private(set) var isConfigured = false
   /// The platform has asked for the end.
@@ -41,8 +50,17 @@ public struct ControlChannel: ~Copyable {
     if recent.count == 2 * Self.helloStart { recent.removeFirst(Self.helloStart) }
     recent.append(octet)
     if isGreeted {
-      unread = Array(recent[(recent.count - Self.helloStart)...])
+      unread.removeAll(keepingCapacity: true)
+      unread.append(contentsOf: recent[(recent.count - Self.helloStart)...])
       isSynchronised = true
+      refusal = nil
+    } else if let refusal {
+      passingOver -= 1
+      guard passingOver == 0 else { return }
+      self.refusal = nil
+      refuse(number(at: 4, octets: 8), refusal.text)
+      unread.removeAll(keepingCapacity: true)
+      return
     } else if isSynchronised {
       unread.append(octet)
     }
@@ -53,18 +71,40 @@ public struct ControlChannel: ~Copyable {
       unread = []
       return
     }
+    if unread.count == Self.greetingOffset, 4 + length > unread.count {
+      refusal = makeRoom(for: 4 + length, memory: surroundings.freeMemory)
+      passingOver = 4 + length - unread.count
+    }
     guard unread.count == 4 + length else { return }
     handle(for: &function, in: &surroundings)
-    unread.removeAll(keepingCapacity: false)
+    unread.removeAll(keepingCapacity: true)
+  }
+
+  /// Takes memory for all of a request that begins; it is kept for the next ones.
+  /// - Returns: why there is none.
+  private mutating func makeRoom(for count: Int, memory: Int) -> ConfigurationError? {
+    guard count > Self.shortFrame, count > unread.capacity else { return nil }
+    guard count <= Self.documentOffset + Configuration.maximumDocument else {
+      return Configuration.tooLong
+    }
+    var capacity = 2 * Self.shortFrame
+    while capacity < count { capacity *= 2 }
+    guard capacity <= memory - Self.reserve else {
+      return ConfigurationError("there is no memory for so long a document")
+    }
+    unread.reserveCapacity(capacity)
+    return nil
   }
 
   /// Has the function take a document over, whatever way it came.
   ///
   /// - Throws: where it makes no sense; then all is as before.
+  /// - Parameter start: where the document begins in these octets.
   public mutating func configure<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
-    document: [UInt8], for function: inout F, in surroundings: inout S
+    document: [UInt8], from start: Int = 0, for function: inout F, in surroundings: inout S
   ) throws(ConfigurationError) {
-    let configuration = try Configuration(document: document)
+    let configuration = try Configuration(
+      document: document, from: start, memory: surroundings.freeMemory - Self.reserve / 2)
     try surroundings.assign(configuration)
     try function.configure(configuration, in: &surroundings)
     surroundings.adopt(configuration)
@@ -102,11 +142,14 @@ public struct ControlChannel: ~Copyable {
       mustStop = true
       reply(id, Kind.done, [])
     case Kind.configure:
-      guard unread.count >= 18, unread.count == 18 + Int(number(at: 14, octets: 4)) else {
+      guard unread.count >= Self.documentOffset,
+        unread.count == Self.documentOffset + Int(number(at: 14, octets: 4))
+      else {
         return refuse(id, ConfigurationError("the request is cut off").text)
       }
       do throws(ConfigurationError) {
-        try configure(document: Array(unread[18...]), for: &function, in: &surroundings)
+        try configure(
+          document: unread, from: Self.documentOffset, for: &function, in: &surroundings)
         reply(id, Kind.done, [])
       } catch {
         refuse(id, error.text)

@@ -4,16 +4,28 @@ extension Configuration {
   /// Of a document, in octets.
   public static let maximumDocument = 512 << 10
 
+  /// Of an address or a route: its entry and its places in tables, and what they leave behind when they
+  /// grow.
+  static let routeMemory = 1024
+
+  static var tooLong: ConfigurationError {
+    ConfigurationError("the document is longer than 512 KiB")
+  }
+
   /// Reads the document of the contract between platform and function. What is not known is passed
   /// over.
-  public init(document: [UInt8]) throws(ConfigurationError) {
-    guard document.count <= Self.maximumDocument else {
-      throw ConfigurationError("the document is longer than 512 KiB")
-    }
+  ///
+  /// - Parameters:
+  ///   - start: where it begins in these octets.
+  ///   - memory: how much it may take, in octets.
+  public init(
+    document: [UInt8], from start: Int = 0, memory: Int = .max
+  ) throws(ConfigurationError) {
+    guard document.count - start <= Self.maximumDocument else { throw Self.tooLong }
     var generation = 0
     var ports: [Port] = []
-    var parameters: [UInt8] = []
-    var reader = JSONReader(document)
+    var parameters = 0..<0
+    var reader = JSONReader(document, start..<document.count, memory: memory)
     try reader.enterObject()
     while let name = try reader.nextMember() {
       if name.equals("generation") {
@@ -34,14 +46,20 @@ extension Configuration {
       }
     }
     try reader.finish()
-    self.init(generation: UInt64(generation), ports: ports, parameters: parameters)
+    // Stages read theirs one after another.
+    self.init(
+      generation: UInt64(generation), ports: ports, text: document, parameters: parameters,
+      memory: reader.memory / 2)
   }
 
   /// Gives one parameter after the other, by `nextMember()`.
   @inline(never)
   func parameterReader() throws(ConfigurationError) -> JSONReader {
-    var reader = JSONReader(
-      parameters.isEmpty ? [0x7b, 0x7d] : parameters, at: [UInt8](Self.place))
+    let place = [UInt8](Self.place)
+    var reader =
+      parameters.isEmpty
+      ? JSONReader([0x7b, 0x7d], 0..<2, memory: memory, at: place)
+      : JSONReader(text, parameters, memory: memory, at: place)
     try reader.enterObject()
     return reader
   }
@@ -79,11 +97,13 @@ extension Configuration.Port {
       } else if name.equals("addresses") {
         try reader.enterArray()
         while try reader.nextElement() {
+          try reader.spend(Configuration.routeMemory)
           port.addresses.append(try reader.prefix())
         }
       } else if name.equals("routes") {
         try reader.enterArray()
         while try reader.nextElement() {
+          try reader.spend(Configuration.routeMemory)
           port.routes.append(try Configuration.Route(from: &reader))
         }
       } else {

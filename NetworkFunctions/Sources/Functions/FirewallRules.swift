@@ -73,6 +73,7 @@ extension FirewallRules {
     try reader.enterArray()
     while try reader.nextElement() {
       guard rules.count < Self.maximum else { throw reader.error("there are more than 1024 rules") }
+      try reader.spend(4 * MemoryLayout<Rule>.stride)
       rules.append(try Rule(from: &reader, configuration))
     }
   }

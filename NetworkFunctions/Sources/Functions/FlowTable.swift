@@ -21,8 +21,8 @@ public enum FlowLifetime: UInt8, Sendable {
 /// senders drives out no others. Where none is like that a new one finds no room.
 ///
 /// A table can count how many of its flows each host has begun, so that none takes all of them
-/// (RFC 6888, REQ-5). It does so by two numbers for each host, which few others share, and of which
-/// the smaller one counts: never too few, and too many where both are shared, which nobody can bring
+/// (RFC 6888, REQ-5). It does so by four numbers for each host, which few others share, and of which
+/// the smallest one counts: never too few, and too many where all are shared, which nobody can bring
 /// about, as a secret decides. So it takes 8 octets a flow, and nothing of what passes afterwards.
 public struct FlowTable<Value>: ~Copyable {
   /// A flow's place; valid until it is forgotten.
@@ -57,7 +57,7 @@ public struct FlowTable<Value>: ~Copyable {
   private var first = InlineArray<4, Int32>(repeating: -1)
   private var last = InlineArray<4, Int32>(repeating: -1)
   private let secret: Secret
-  /// How many flows hosts have begun, in two halves, where ``countsHosts``.
+  /// How many flows hosts have begun, in four parts, where ``countsHosts``.
   private var begun: [Int32] = []
   private let countsHosts: Bool
   /// How many flows a host may have begun, where they are counted.
@@ -114,8 +114,9 @@ public struct FlowTable<Value>: ~Copyable {
   /// Whether a host may begin another flow.
   public func mayBegin(_ host: IPv6Address) -> Bool {
     guard !begun.isEmpty else { return true }
-    let (first, second) = counts(of: host)
-    return min(begun[first], begun[second]) < hostLimit
+    let places = places(of: host)
+    for index in 0..<4 where begun[places[index]] < hostLimit { return true }
+    return false
   }
 
   /// Adds a flow whose keys are not there yet, and which its host may begin.
@@ -268,22 +269,24 @@ public struct FlowTable<Value>: ~Copyable {
 
   // MARK: Hosts
 
-  private func counts(of host: IPv6Address) -> (Int, Int) {
-    let hash = secret.hash(host.high, host.low)
-    let half = begun.count / 2
-    let mask = half - 1
-    return (
-      Int(truncatingIfNeeded: hash) & mask, (Int(truncatingIfNeeded: hash >> 32) & mask) + half
-    )
+  /// Where each of a host's numbers stands.
+  private func places(of host: IPv6Address) -> InlineArray<4, Int> {
+    var hash = secret.hash(host.high, host.low)
+    let part = begun.count / 4
+    var places = InlineArray<4, Int>(repeating: 0)
+    for index in 0..<4 {
+      places[index] = index * part + (Int(hash >> 32) & (part - 1))
+      hash &*= 0x9e37_79b9_7f4a_7c15
+    }
+    return places
   }
 
   private mutating func noteBeginning(of place: Int, _ change: Int32) {
     guard countsHosts else { return }
     let entry = entries[place]
-    let (first, second) = counts(
+    let places = places(
       of: entry.isBegunByAnswers ? entry.answers.source : entry.key.source)
-    begun[first] += change
-    begun[second] += change
+    for index in 0..<4 { begun[places[index]] += change }
   }
 
   // MARK: Slots

@@ -9,7 +9,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   private var fragments = FragmentTable()
   private var outside = 0
 
-  /// Of memory, for all but flows, in octets.
+  /// Of memory, for all but flows and routes, in octets.
   private static var reserve: Int { 16 << 10 }
 
   public init() {}
@@ -28,8 +28,16 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       }
     }
     let settings = try S.read(configuration, outside: outside)
-    // In a machine of its own spent memory would be the end.
-    guard stage.memory(for: settings) <= surroundings.freeMemory - Self.reserve else {
+    // In a machine of its own spent memory would be the end. There are to be as many addresses and
+    // routes in the next document.
+    var routes = 0
+    for port in configuration.ports {
+      routes += (port.addresses.count + port.routes.count) * Configuration.routeMemory
+    }
+    let growth = stage.memory(for: settings)
+    guard
+      growth == 0 || growth <= surroundings.freeMemory - Self.reserve - 2 * routes
+    else {
       throw ConfigurationError(
         "there is no memory for so many flows", at: [UInt8]("parameters.flows" as StaticString))
     }

@@ -3,9 +3,13 @@
 /// member that is `null` is one that is not there.
 struct JSONReader {
   static let maximumDepth = 32
+  static let maximumString = 1024
 
   private let octets: [UInt8]
-  private var position = 0
+  private var position: Int
+  private let end: Int
+  /// How much memory what is read may take, in octets.
+  private(set) var memory: Int
   /// Objects and lists that have begun: how long `place` is without their parts, and how many
   /// elements have come.
   private var open: [(base: Int, count: Int)] = []
@@ -14,10 +18,23 @@ struct JSONReader {
   /// Names and indices of what is being read, such as `ports[1].mac`.
   private var place: [UInt8]
 
-  /// - Parameter place: what the octets are part of.
-  init(_ octets: [UInt8], at place: [UInt8] = []) {
+  /// - Parameters:
+  ///   - range: what of the octets is to be read.
+  ///   - place: what that is part of.
+  init(_ octets: [UInt8], _ range: Range<Int>, memory: Int, at place: [UInt8] = []) {
     self.octets = octets
+    position = range.lowerBound
+    end = range.upperBound
+    self.memory = memory
     self.place = place
+  }
+
+  /// Takes note of what an element that was read will take, in octets, its share of tables and of lists
+  /// that grow included: in a machine of its own spent memory would be the end.
+  @inline(never)
+  mutating func spend(_ octets: Int) throws(ConfigurationError) {
+    guard octets <= memory else { throw error("there is no memory for so many of these") }
+    memory -= octets
   }
 
   /// An error about what is being read.
@@ -79,12 +96,18 @@ struct JSONReader {
   }
 
   /// UTF-8 as it stands; `\u` of half a pair gives the replacement character.
+  ///
+  /// - Parameter isKept: else it is passed over, may have any length, and nothing is given.
   @inline(never)
-  mutating func string() throws(ConfigurationError) -> [UInt8] {
+  mutating func string(isKept: Bool = true) throws(ConfigurationError) -> [UInt8] {
     guard try peek() == 0x22 else { throw error("a string is expected") }
     position += 1
     var result: [UInt8] = []
     while true {
+      if !isKept { result.removeAll(keepingCapacity: true) }
+      guard result.count <= Self.maximumString else {
+        throw error("a string has more than 1024 octets")
+      }
       let octet = try next()
       switch octet {
       case 0x22: return result
@@ -101,7 +124,7 @@ struct JSONReader {
     guard case 0x30...0x39 = try peek() else { throw error("a whole number is expected") }
     let start = position
     var value = 0
-    while position < octets.count, case 0x30...0x39 = octets[position] {
+    while position < end, case 0x30...0x39 = octets[position] {
       let (product, overflows) = value.multipliedReportingOverflow(by: 10)
       let (sum, overflowsToo) = product.addingReportingOverflow(Int(octets[position] - 0x30))
       guard !overflows, !overflowsToo else { throw error("the number is too large") }
@@ -109,7 +132,7 @@ struct JSONReader {
       position += 1
     }
     if position - start > 1, octets[start] == 0x30 { throw malformed }
-    if position < octets.count {
+    if position < end {
       let after = octets[position]
       if after == 0x2e || after | 0x20 == 0x65 { throw error("a whole number is expected") }
     }
@@ -126,7 +149,7 @@ struct JSONReader {
     case 0x5b:
       try enterArray()
       while try nextElement() { try skip() }
-    case 0x22: _ = try string()
+    case 0x22: _ = try string(isKept: false)
     case 0x74: try word("true")
     case 0x66: try word("false")
     case 0x6e: try word("null")
@@ -134,34 +157,34 @@ struct JSONReader {
     }
   }
 
-  /// Passes over a value of any kind and gives its octets.
-  mutating func value() throws(ConfigurationError) -> [UInt8] {
+  /// Passes over a value of any kind and tells where it stands.
+  mutating func value() throws(ConfigurationError) -> Range<Int> {
     skipSpace()
     let start = position
     try skip()
-    return Array(octets[start..<position])
+    return start..<position
   }
 
   /// Only white space may follow.
   mutating func finish() throws(ConfigurationError) {
     skipSpace()
-    guard position == octets.count else { throw malformed }
+    guard position == end else { throw malformed }
   }
 
   private mutating func number() throws(ConfigurationError) {
     if octets[position] == 0x2d { position += 1 }
-    if position < octets.count, octets[position] == 0x30 {
+    if position < end, octets[position] == 0x30 {
       position += 1
     } else {
       try digits()
     }
-    if position < octets.count, octets[position] == 0x2e {
+    if position < end, octets[position] == 0x2e {
       position += 1
       try digits()
     }
-    if position < octets.count, octets[position] | 0x20 == 0x65 {
+    if position < end, octets[position] | 0x20 == 0x65 {
       position += 1
-      if position < octets.count, octets[position] == 0x2b || octets[position] == 0x2d {
+      if position < end, octets[position] == 0x2b || octets[position] == 0x2d {
         position += 1
       }
       try digits()
@@ -170,7 +193,7 @@ struct JSONReader {
 
   private mutating func digits() throws(ConfigurationError) {
     let start = position
-    while position < octets.count, case 0x30...0x39 = octets[position] { position += 1 }
+    while position < end, case 0x30...0x39 = octets[position] { position += 1 }
     guard position > start else { throw malformed }
   }
 
@@ -192,7 +215,7 @@ struct JSONReader {
     case 0x74: result.push(9)
     case 0x75:
       var scalar = try fourDigits()
-      if scalar >> 10 == 0x36, position + 1 < octets.count, octets[position] == 0x5c,
+      if scalar >> 10 == 0x36, position + 1 < end, octets[position] == 0x5c,
         octets[position + 1] == 0x75
       {
         position += 2
@@ -254,7 +277,7 @@ struct JSONReader {
   }
 
   private mutating func skipSpace() {
-    while position < octets.count {
+    while position < end {
       switch octets[position] {
       case 0x20, 0x09, 0x0a, 0x0d: position += 1
       default: return
@@ -266,12 +289,12 @@ struct JSONReader {
   @inline(never)
   mutating func peek() throws(ConfigurationError) -> UInt8 {
     skipSpace()
-    guard position < octets.count else { throw malformed }
+    guard position < end else { throw malformed }
     return octets[position]
   }
 
   private mutating func next() throws(ConfigurationError) -> UInt8 {
-    guard position < octets.count else { throw malformed }
+    guard position < end else { throw malformed }
     defer { position += 1 }
     return octets[position]
   }

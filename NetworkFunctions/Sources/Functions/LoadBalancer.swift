@@ -81,6 +81,7 @@ public struct Balancer: Stage, ~Copyable {
           guard services.count < Self.maximumServices else {
             throw reader.error("there are more than 64 services")
           }
+          try reader.spend(4 * MemoryLayout<Service>.stride)
           services.append(try Service(from: &reader, configuration))
         }
       } else if name.equals("backends") {
@@ -89,6 +90,7 @@ public struct Balancer: Stage, ~Copyable {
           guard backends.count < Self.maximumBackends else {
             throw reader.error("there are more than 255 backends")
           }
+          try reader.spend(8 * MemoryLayout<Backend>.stride)
           backends.append(try Backend(from: &reader))
         }
       } else if name.equals("flows") {

@@ -144,3 +144,79 @@ import Testing
     }
   }
 }
+
+/// Documents that a small machine has no memory for, which would be its end.
+@Suite struct LongDocumentTests {
+  private static let port = #"{"mac": "02:19:50:92:4c:f7", "addresses": ["10.0.0.1/24"#
+
+  private static func ports(_ rest: String) -> String { #"{"ports": [\#(port)"\#(rest)}]"# }
+
+  /// What a firewall with so much memory says to a document; nil where it takes it over.
+  private static func refusal(_ document: String, memory: Int) -> String? {
+    var channel = ControlChannel()
+    var function = Firewall()
+    var surroundings = TestSurroundings()
+    surroundings.freeMemory = memory
+    func give(_ octets: [UInt8]) -> [UInt8] {
+      channel.output = []
+      for octet in octets { channel.receive(octet, for: &function, in: &surroundings) }
+      return channel.output
+    }
+    _ = give(ControlChannelTests.hello)
+    let answer = give(ControlChannelTests.configure(document))
+    // Whatever it was, the next one is answered, and taken over.
+    #expect(give(ControlChannelTests.hello)[12] == 102)
+    let next = give(
+      ControlChannelTests.configure(ports("]") + #", "parameters": {"flows": 1}}"#))
+    #expect(next.count == 14 && next[12] == 101)
+    guard answer.count > 16, answer[12] == 104, answer[4] == 2 else {
+      #expect(answer.count == 14 && answer[12] == 101)
+      return nil
+    }
+    return String(decoding: answer[16...], as: UTF8.self)
+  }
+
+  private static func list(_ element: String, _ count: Int) -> String {
+    Array(repeating: element, count: count).joined(separator: ",")
+  }
+
+  private static let small = 128 << 10
+  private static let large = 8 << 20
+
+  @Test func `what is long is refused before memory is taken for it`() {
+    let long = Self.ports("]") + #", "x": "\#(String(repeating: "x", count: 200_000))"}"#
+    #expect(Self.refusal(long, memory: Self.small) == "there is no memory for so long a document")
+    #expect(Self.refusal(long, memory: Self.large) == nil)
+    let longer = Self.ports("]") + #", "x": "\#(String(repeating: "x", count: 600_000))"}"#
+    #expect(Self.refusal(longer, memory: .max) == "the document is longer than 512 KiB")
+  }
+
+  @Test(arguments: [
+    (
+      ports("," + list(#""::""#, 300) + "]") + "}",
+      "ports[0].addresses[117]: there is no memory for so many of these"
+    ),
+    (
+      ports(#"], "routes": [\#(list(#"{"destination": "::", "via": "::"}"#, 400))]"#) + "}",
+      "ports[0].routes[117]: there is no memory for so many of these"
+    ),
+    (
+      ports("]")
+        + #", "parameters": {"flows": 1, "rules": [\#(list(#"{"action": "drop"}"#, 900))]}}"#,
+      "parameters.rules: there is no memory for so many of these"
+    ),
+  ])
+  func `lists take memory as far as there is some`(document: String, text: String) {
+    let said = Self.refusal(document, memory: Self.small)
+    #expect(said?.replacing(/\[\d+\]:/, with: ":") == text.replacing(/\[\d+\]:/, with: ":"))
+    #expect(Self.refusal(document, memory: Self.large) == nil)
+  }
+
+  @Test func `strings that are kept are short`() {
+    let document =
+      #"{"ports": [{"name": "\#(String(repeating: "x", count: 2000))", "mac": 1}]}"#
+    #expect(
+      Self.refusal(document, memory: .max)
+        == "ports[0].name: a string has more than 1024 octets")
+  }
+}

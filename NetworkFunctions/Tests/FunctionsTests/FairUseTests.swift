@@ -151,7 +151,7 @@ import Testing
     }
   }
 
-  /// Two numbers for each host: those of many others do not become one's own.
+  /// Four numbers for each host: those of many others do not become one's own.
   @Test func manyHostsDoNotMeet() {
     var table = FlowTable<Int>(
       capacity: 4096, secret: Secret(3, 4), idleLimits: (10, 100, 50), countsHosts: true)
