@@ -80,6 +80,7 @@ enum Kind: String, CaseIterable, ExpressibleByArgument, Sendable {
     return Table(
       titles: columns.map(\.title),
       alignedRight: Set(columns.indices.filter { columns[$0].isNumber }),
+      spare: columns.indices.filter { columns[$0].isSpare },
       rows: values.map { value in columns.map { $0.cell(value, now) } })
   }
 }
@@ -89,13 +90,16 @@ struct Column: Sendable {
   var title: String
   var onlyWide = false
   var isNumber = false
+  /// Whether it goes where a terminal is too narrow for all.
+  var isSpare = false
   var cell: @Sendable (JSONValue, _ now: Timestamp) -> Cell
 
   /// What stands at a path.
   static func path(
-    _ title: String, _ keys: String..., onlyWide: Bool = false, isNumber: Bool = false
+    _ title: String, _ keys: String..., onlyWide: Bool = false, isNumber: Bool = false,
+    isSpare: Bool = false
   ) -> Column {
-    Column(title: title, onlyWide: onlyWide, isNumber: isNumber) { value, _ in
+    Column(title: title, onlyWide: onlyWide, isNumber: isNumber, isSpare: isSpare) { value, _ in
       Cell(keys.reduce(value) { $0[$1] }.text)
     }
   }
@@ -137,7 +141,7 @@ extension Kind {
     case .vnf:
       [
         .path("NAME", "vnfInstanceName"), .shortID,
-        Column(title: "PRODUCT") { value, _ in
+        Column(title: "PRODUCT", isSpare: true) { value, _ in
           Cell("\(value["vnfProductName"].text) \(value["vnfSoftwareVersion"].text)")
         },
         Column(title: "STATE") { value, _ in .state(vnfState(value)) },
@@ -158,7 +162,7 @@ extension Kind {
         .shortID, .path("OPERATION", "operation"),
         Column(title: "STATE") { value, _ in .state(value["operationState"].text) },
         Column(title: "VNF") { value, _ in Cell(shortened(value["vnfInstanceId"].text)) },
-        Column(title: "BY") { value, _ in
+        Column(title: "BY", isSpare: true) { value, _ in
           Cell(
             value["isAutomaticInvocation"] == .bool(true)
               ? "martlet" : value["org.martlet", "actor"].text)
@@ -173,9 +177,11 @@ extension Kind {
     case .package:
       [
         .path("PRODUCT", "vnfProductName"), .shortID, .path("VERSION", "vnfSoftwareVersion"),
-        .path("PROVIDER", "vnfProvider"),
+        .path("PROVIDER", "vnfProvider", isSpare: true),
         Column(title: "STATE") { value, _ in .state(value["onboardingState"].text) },
-        Column(title: "OPERATIONAL") { value, _ in .state(value["operationalState"].text) },
+        Column(title: "OPERATIONAL", isSpare: true) { value, _ in
+          .state(value["operationalState"].text)
+        },
         .path("USAGE", "usageState"),
         Column(title: "SIZE", isNumber: true) { value, _ in
           Cell(value["org.martlet", "size"].integer.map { octets($0) } ?? "")
@@ -192,7 +198,7 @@ extension Kind {
         Column(title: "SUBNETS") { value, _ in
           Cell(value["subnets"].elements.map { $0["prefix"].text }.joined(separator: " "))
         },
-        .path("UPLINK", "uplink"), .path("MTU", "mtu", isNumber: true),
+        .path("UPLINK", "uplink"), .path("MTU", "mtu", isNumber: true, isSpare: true),
         .path("PORTS", "ports", isNumber: true),
         Column(title: "ROUTES", onlyWide: true) { value, _ in
           Cell(

@@ -43,6 +43,23 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         防火墙防火墙…  Responder 1.0  network=10.…    3s
 
         """)
+    var spare = table
+    spare.spare = [1, 3]
+    #expect(spare.rendered(width: 67) == whole)
+    #expect(
+      spare.rendered(width: 52) == """
+        NAME            ADDRESSES                        AGE
+        fw              left=10.77.0.1 right=10.78.0.1  1m2s
+        防火墙防火墙防  network=10.77.0.4                 3s
+
+        """)
+    #expect(
+      spare.rendered(width: 40) == """
+        NAME            ADDRESSES
+        fw              left=10.77.0.1 right=10…
+        防火墙防火墙防  network=10.77.0.4
+
+        """)
     // No narrower than its titles.
     #expect(
       table.rendered(width: 10) == """

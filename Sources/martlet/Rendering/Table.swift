@@ -25,21 +25,42 @@ struct Table: Sendable {
   var titles: [String]
   /// Columns of numbers stand to the right.
   var alignedRight: Set<Int> = []
+  /// Columns that go, in this order, where a line is too long.
+  var spare: [Int] = []
   var rows: [[Cell]]
 
-  /// - Parameter width: the columns that a line may take; where it is too long, cells of the widest
-  ///   columns are cut, their ends shown by `…`. nil: as many as it needs.
+  /// - Parameter width: how much of a terminal a line may take; where it is too long, spare columns
+  ///   go, then cells of the widest ones are cut, their ends shown by `…`. nil: as much as it needs.
   func rendered(color: Bool = false, indent: Int = 0, width: Int? = nil) -> String {
     var table = self
-    if let width { table.cut(to: width - indent) }
+    if let width {
+      table.dropSpare(for: width - indent)
+      table.cut(to: width - indent)
+    }
     return table.rendered(color: color, indent: indent)
+  }
+
+  private static func length(_ widths: [Int]) -> Int {
+    widths.reduce(0, +) + 2 * max(0, widths.count - 1)
+  }
+
+  private mutating func dropSpare(for width: Int) {
+    let widths = self.widths
+    var kept = Array(widths.indices)
+    for column in spare where Self.length(kept.map { widths[$0] }) > width {
+      kept.removeAll { $0 == column }
+    }
+    titles = kept.map { titles[$0] }
+    alignedRight = Set(kept.indices.filter { alignedRight.contains(kept[$0]) })
+    rows = rows.map { row in kept.map { row[$0] } }
+    spare = []
   }
 
   /// Always takes from the column that is widest then, of several from the last: names and what is
   /// narrow, such as numbers and ages, stay whole as long as that is possible. A title is never cut.
   private mutating func cut(to width: Int) {
     var widths = self.widths
-    while widths.reduce(0, +) + 2 * (widths.count - 1) > width {
+    while Self.length(widths) > width {
       let cuttable = widths.indices.reversed().filter { widths[$0] > max(titles[$0].columns, 1) }
       guard let widest = cuttable.max(by: { widths[$0] < widths[$1] }) else { break }
       widths[widest] -= 1
