@@ -183,6 +183,16 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
         """)
   }
 
+  @Test func aPausedVnfcIsToldApartFromOneThatRuns() throws {
+    for isPaused in [false, true] {
+      let text = description(
+        of: try json(Samples.vnfJSON), .vnf,
+        usage: [Samples.vnfc: try json(#"{"isPaused":\#(isPaused)}"#)],
+        now: Timestamp(microseconds: 0), color: false)
+      #expect(text.contains("  PAUSED  ") == isPaused && text.contains("  RUNNING  ") != isPaused)
+    }
+  }
+
   @Test func whatFunctionsCountIsATable() throws {
     let counts = #"[{"name":"accepted","value":12},{"name":"refused","value":1099511627776}]"#
     let text = description(
