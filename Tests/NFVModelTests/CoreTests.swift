@@ -4,6 +4,13 @@ import Testing
 
 /// What the core refuses, and with which words; what it gives is the simulator's.
 @Suite struct CoreTests {
+  @Test("What a program did not say is no cause")
+  func errorWithoutCause() {
+    let error = NFVError(.failed, "QEMU ended", cause: "")
+    #expect(error.cause == nil && error.description == "QEMU ended")
+    #expect(NFVError(.failed, "it ended", cause: "why").description == "it ended: why")
+  }
+
   /// A core on a host that does everything at once.
   struct Fixture {
     let store = MemoryStore(id: "s")

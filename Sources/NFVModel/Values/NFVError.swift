@@ -33,13 +33,14 @@ public struct NFVError: Error, Sendable, Hashable, Codable, CustomStringConverti
 
   public var code: Code
   public var message: String
-  /// What lies behind it, such as a system call's error.
+  /// What lies behind it, such as a system call's error or a program's last words; never empty.
   public var cause: String?
 
   public init(_ code: Code, _ message: String, cause: String? = nil) {
     self.code = code
     self.message = message
-    self.cause = cause
+    // A program may have said nothing.
+    self.cause = cause?.isEmpty == true ? nil : cause
   }
 
   public init(_ code: Code, _ message: String, cause: any Error) {
