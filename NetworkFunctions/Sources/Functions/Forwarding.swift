@@ -60,9 +60,11 @@ public struct Forwarding {
 
   public init() {}
 
-  /// Takes over ports and routes; known neighbours stay.
+  /// Takes over ports and routes; known neighbours stay, and what waits as long as its ports do.
   public mutating func configure(_ ports: [Configuration.Port]) {
     self.ports = ports
+    waiting.removeAll { max($0.port, $0.from) >= ports.count }
+    refused.removeAll { $0.port >= ports.count }
     routes = RouteTable()
     for (index, port) in ports.enumerated() {
       for address in port.addresses { routes.set(address, to: Hop(port: index, via: nil)) }

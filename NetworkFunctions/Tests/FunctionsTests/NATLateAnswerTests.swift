@@ -161,6 +161,24 @@ import Testing
     #expect(Array(error[54..<66]) == Array(syn[26..<38]))
   }
 
+  /// What waits for a neighbour there is asked for each second, and told about later.
+  @Test(arguments: [0, 1])
+  func aPortThatGoesTakesWhatWaitsWithIt(from port: Int) throws {
+    var surroundings = TestSurroundings()
+    var router = Router()
+    try router.configure(Sample.configuration, in: &surroundings)
+    let datagram =
+      port == 0
+      ? Sample.udp()
+      : Sample.udp(
+        from: Sample.server, to: Sample.client, ports: (53, 4000), macs: NAT44Tests.back)
+    _ = router.process(datagram, from: port, &surroundings)
+    var configuration = Sample.configuration
+    configuration.ports.removeLast()
+    try router.configure(configuration, in: &surroundings)
+    #expect(Self.wait(10, &router, &surroundings).isEmpty)
+  }
+
   /// Two networks with the same addresses, of which the NAT could not know which is meant.
   @Test(
     "RFC 4787 REQ-7: inside and outside have no addresses in common",
