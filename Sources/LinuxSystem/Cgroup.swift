@@ -5,15 +5,20 @@ internal import SystemPackage
 public struct CgroupLimits: Sendable, Hashable {
   /// Thousandths of a processor, as a quota and as a weight; nil is unlimited.
   public var cpuMillicores: Int?
+  /// What the quota has beyond it, which counts nothing in the weight: for an emulator's own threads
+  /// beside its guest's processors.
+  public var overheadMillicores: Int
   public var memoryBytes: UInt64
   public var maximumProcesses: Int
   /// Devices beside the harmless ones, in the form of version 1's `devices.allow`.
   public var devices: [String]
 
   public init(
-    cpuMillicores: Int?, memoryBytes: UInt64, maximumProcesses: Int, devices: [String] = []
+    cpuMillicores: Int?, overheadMillicores: Int = 0, memoryBytes: UInt64, maximumProcesses: Int,
+    devices: [String] = []
   ) {
     self.cpuMillicores = cpuMillicores
+    self.overheadMillicores = overheadMillicores
     self.memoryBytes = memoryBytes
     self.maximumProcesses = maximumProcesses
     self.devices = devices
@@ -56,7 +61,7 @@ public struct Cgroup: Sendable, Hashable {
       }
     }
     try setMemory(limits.memoryBytes)
-    try setProcessor(limits.cpuMillicores)
+    try setProcessor(limits.cpuMillicores, overhead: limits.overheadMillicores)
     try set(.pids, v1: "pids.max", v2: "pids.max", "\(limits.maximumProcesses)")
     try denyDevices(but: limits.devices)
   }
@@ -221,11 +226,11 @@ public struct Cgroup: Sendable, Hashable {
     } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .permissionDenied {}
   }
 
-  private func setProcessor(_ millicores: Int?) throws(SystemError) {
+  private func setProcessor(_ millicores: Int?, overhead: Int) throws(SystemError) {
     guard let millicores else { return }
     let period = 100_000
     // The kernel takes no quota below 1 ms.
-    let quota = max(1000, millicores * period / 1000)
+    let quota = max(1000, (millicores + overhead) * period / 1000)
     let shares = min(262_144, max(2, millicores * 1024 / 1000))
     guard let cpu = folder(.cpu) else { return }
     if cpu.isUnified {

@@ -44,6 +44,20 @@ import Testing
     #expect(try text("two/martlet/s/cpu.weight") == "10")
   }
 
+  /// An emulator's own threads have a processor beside the guest's, and the guest's weight.
+  @Test func anEmulatorWorksBesideItsGuest() throws {
+    let group = try group(
+      [
+        "two/martlet/s/memory.max": "", "two/martlet/s/pids.max": "", "two/martlet/s/cpu.max": "",
+        "two/martlet/s/cpu.weight": "",
+      ], unified: "two")
+    try group.create(
+      CgroupLimits(
+        cpuMillicores: 250, overheadMillicores: 1000, memoryBytes: 64 << 20, maximumProcesses: 99))
+    #expect(try text("two/martlet/s/cpu.max") == "125000 100000")
+    #expect(try text("two/martlet/s/cpu.weight") == "10")
+  }
+
   @Test func limitsOfVersion1() throws {
     let group = try group(
       [

@@ -182,11 +182,13 @@ private struct RuntimeComplaint: Sendable {
   /// The log goes.
   func take() -> (text: String, code: Int32)? {
     let said = (try? readFile(path, limit: 2048)) ?? []
-    try? removeFile(path)
+    discard()
     guard !said.isEmpty else { return nil }
     let text = String(decoding: said, as: UTF8.self)
     return (text, text.contains("not found") || text.contains("No such file") ? 127 : 126)
   }
+
+  func discard() { try? removeFile(path) }
 }
 
 /// A command in a container: one thread of its own reads its output as it is asked for, another
@@ -291,7 +293,7 @@ private final class ContainerExecSession: ExecSession {
     guard isFirst else { return }
     try? killWithChildren(pid, process.descriptor)
     // Whoever cancels may not read on to the end.
-    _ = complaint.take()
+    complaint.discard()
     try? await hold.release(key: key)
   }
 
