@@ -53,7 +53,7 @@ struct Cards: ~Copyable, Surroundings {
   private var ports = InlineArray<8, Int>(repeating: -1)
   /// The next configuration's.
   private var assigned = InlineArray<8, Int>(repeating: -1)
-  private let clock: Clock
+  private var clock: Clock
   private(set) var now: Instant = 0
   /// An emission failed; told when buffers are free again.
   private(set) var isWaiting = false
@@ -104,7 +104,10 @@ struct Cards: ~Copyable, Surroundings {
 
   mutating func readClock() { now = clock.now }
 
-  func setAlarm(_ deadline: Instant) { clock.setAlarm(deadline, now: clock.now) }
+  /// The time as it is, not as the loop last read it.
+  var time: Instant { clock.now }
+
+  mutating func setAlarm(_ deadline: Instant) { clock.setAlarm(deadline) }
 
   // MARK: The loop's
 

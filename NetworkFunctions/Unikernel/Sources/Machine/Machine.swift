@@ -18,7 +18,6 @@ public enum Machine {
   {
     var function = function
     let devices = findDevices(commandLine: load64(start + 24))
-    let clock = Clock()
     var network: [VirtioDevice] = []
     var control: ControlPort?
     for device in devices where device.isPresent {
@@ -29,11 +28,11 @@ public enum Machine {
       }
     }
     guard var control = control.take() else { halt("there is no control channel") }
-    var cards = Cards(network, clock: clock)
+    var cards = Cards(network, clock: Clock())
     var channel = ControlChannel()
     var deadline = Instant.max
     var idle = 0
-    var rehearsal = clock.now + patience
+    var rehearsal = cards.time + patience
     let isTranslated = Boot_isTranslated() != 0
     Console.write("martlet: ready\n")
     while true {
@@ -66,7 +65,7 @@ public enum Machine {
       idle = 0
       if channel.isConfigured {
         rehearsal = .max
-      } else if clock.now >= rehearsal {
+      } else if cards.time >= rehearsal {
         rehearsal = .max
         rehearse(function, in: &cards)
         continue
