@@ -112,13 +112,15 @@ struct BenchCommand: AsyncParsableCommand {
 
     func run() async throws {
       let settings = Bench.Settings(
-        count: count, slowCount: 1, flavours: flavour.isEmpty ? nil : flavour, peers: [], seed: 0,
-        examples: options.examples)
+        count: count, slowCount: 1, flavours: nil, peers: [], seed: 0, examples: options.examples)
       let functions = BenchedFunction.all.filter {
         function.isEmpty || function.contains($0.name)
       }
       let report = try await options.run(settings) { bench in
-        JSONValue.object(["functions": try await bench.runFunctions(functions)])
+        JSONValue.object([
+          "functions": try await bench.runFunctions(
+            functions, flavours: flavour.isEmpty ? nil : flavour)
+        ])
       }
       try options.show(report, BenchReport(report).rendered())
     }

@@ -123,7 +123,7 @@ struct Bench: Undoable {
 
   /// Every network function in Swift, in every form that this host runs.
   mutating func runFunctions(
-    _ benched: [BenchedFunction] = BenchedFunction.all
+    _ benched: [BenchedFunction] = BenchedFunction.all, flavours: [String]? = nil
   ) async throws -> JSONValue {
     Console.current.note("building the functions' packages")
     let sources = "\(host.state)/functions"
@@ -135,7 +135,7 @@ struct Bench: Undoable {
       }, from: sources, to: host.state
     ) { Console.current.note("  \($0)") }
     var bench = try await begin(functions: packages, [])
-    let forms = try await forms(packages, of: "router")
+    let forms = try await forms(packages, of: "router", flavours)
     let direct = try await direct(to: bench.client)
     progress.expect(FunctionBench.seconds(forms, count: settings.count, of: benched.count))
     var all: [FunctionFigures] = []
@@ -265,29 +265,29 @@ struct Bench: Undoable {
       prefixLength: 20)
     try await functions.remove(try await daemon.resolve(.vnf, "warm"))
     try await Task.sleep(for: .milliseconds(500))
-    return try await self.forms(packages, of: "responder")
+    return try await forms(packages, of: "responder", settings.flavours)
   }
 
   /// The forms of a package that are asked for and that this host runs; which it does not, and why, is
   /// noted.
   private mutating func forms(
-    _ packages: ExamplePackages, of package: String
+    _ packages: ExamplePackages, of package: String, _ flavours: [String]?
   ) async throws -> [Form] {
     let runnable = try await functions.daemon.get("/martlet/v1/info")["technologies"].elements.map(
       \.text)
     var forms: [Form] = []
     for form in packages.forms(of: package)
-    where settings.flavours?.contains(form.flavour) ?? true {
+    where flavours?.contains(form.flavour) ?? true {
       if runnable.contains(form.flavour) {
         forms.append(form)
       } else {
         leaveOut(form.flavour, "QEMU is not installed; `make setup` gets it")
       }
     }
-    if let reason = packages.withoutMachines, settings.flavours?.contains("tinyx") ?? true {
+    if let reason = packages.withoutMachines, flavours?.contains("tinyx") ?? true {
       leaveOut("tinyx", reason)
     }
-    for name in settings.flavours ?? []
+    for name in flavours ?? []
     where !forms.contains(where: { $0.flavour == name })
       && !leftOut.contains(where: { $0.name == name })
     {
