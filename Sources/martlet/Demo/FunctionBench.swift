@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import Glibc
 internal import LinuxSystem
 internal import NFVBenchmark
 internal import NFVClient
@@ -254,5 +255,101 @@ struct FunctionBench: Sendable {
       connections: function.connections(address), function.parameters,
       beyond: function.forwards ? (function.target, BenchedFunction.port) : nil, isKept: isKept
     ).rst
+  }
+}
+
+extension Bench {
+  /// Every network function in Swift, in every form that this host runs.
+  mutating func runFunctions(
+    _ benched: [BenchedFunction] = BenchedFunction.all, flavours: [String]? = nil
+  ) async throws -> JSONValue {
+    Console.current.note("building the functions' packages")
+    let sources = "\(host.state)/functions"
+    try FunctionBench.makeProjects(in: sources)
+    // The router makes the fabric.
+    let packages = try ExamplePackages(
+      BenchedFunction.all.map(\.name).filter { name in
+        name == "router" || benched.contains { $0.name == name }
+      }, from: sources, to: host.state
+    ) { Console.current.note("  \($0)") }
+    var bench = try await begin(functions: packages, [])
+    let forms = try await forms(packages, of: "router", flavours)
+    let direct = try await direct(to: bench.client)
+    progress.expect(FunctionBench.seconds(forms, count: settings.count, of: benched.count))
+    var all: [FunctionFigures] = []
+    for function in benched {
+      for form in forms {
+        all.append(
+          try await bench.measure(function, form, count: settings.count, direct: direct))
+      }
+    }
+    if let unikernel = forms.first(where: { $0.flavour == "unikernel" }) {
+      try await endFunctions(bench)
+      bench = try await begin(functions: packages, ["--pool-size", "2"])
+      for index in all.indices where all[index].form == unikernel.flavour {
+        guard let function = benched.first(where: { $0.name == all[index].name }) else { continue }
+        all[index].pooledRst = try await bench.pooled(function, unikernel, count: settings.count)
+      }
+    }
+    progress.end()
+    try await endFunctions(bench)
+    return .array(all.map(\.json))
+  }
+
+  /// Starts a daemon with two networks, and a client on each.
+  private mutating func begin(
+    functions packages: ExamplePackages, _ options: [String]
+  ) async throws -> FunctionBench {
+    try await host.startDaemon(options, state: "functions-state\(options.count)")
+    functions = Functions(Daemon(Client(.unixSocket(host.socket))))
+    let daemon = functions.daemon
+    for name in packages.imageBytes.keys.sorted() {
+      _ = try await daemon.onboarded(try await daemon.upload(packages.path(of: name)), .seconds(30))
+    }
+    let left = try await functions.network("left", "10.3.1.0/24")
+    let right = try await functions.network("right", "10.3.2.0/24")
+    // The fabric is made with its first ports; from then on it is there.
+    try await functions.instantiate(
+      "warm", "router", as: "container", BenchedFunction.all[4].connections([10, 3, 1, 99]))
+    func join(_ network: String, _ name: String, _ own: [UInt8], _ other: [UInt8], _ via: [UInt8])
+      throws -> ClientNamespace
+    {
+      let namespace = try ClientNamespace(
+        fabric: host.fabric, network: network, name: name, address: own, prefixLength: 24,
+        routes: [
+          .init(destination: other.dropLast() + [0], prefixLength: 24, gateway: via)
+        ])
+      clients.append(namespace)
+      return namespace
+    }
+    let client = try join(
+      left, "mbench-left", BenchedFunction.client, BenchedFunction.sink, BenchedFunction.left)
+    let sink = try join(
+      right, "mbench-right", BenchedFunction.sink, BenchedFunction.client, BenchedFunction.right)
+    try await functions.remove(try await daemon.resolve(.vnf, "warm"))
+    return FunctionBench(
+      functions: functions, packages: packages, client: client, sink: sink,
+      vantage: .init(
+        client: client, source: BenchedFunction.client, network: "left", group: host.group),
+      progress: progress)
+  }
+
+  /// Between two hosts of one network: what a function between two adds to.
+  private func direct(to client: ClientNamespace) async throws -> Double {
+    let left = try await functions.daemon.resolve(.network, "left")
+    let address: [UInt8] = [10, 3, 1, 201]
+    let neighbour = try ClientNamespace(
+      fabric: host.fabric, network: left, name: "mbench-beside", address: address,
+      prefixLength: 24)
+    defer { neighbour.remove() }
+    return try FunctionBench.direct(from: neighbour, to: client)
+  }
+
+  private mutating func endFunctions(_ bench: FunctionBench) async throws {
+    for client in clients { client.remove() }
+    clients = []
+    await functions.removeAll()
+    host.endDaemon(SIGTERM)
+    functions.daemon.client.close()
   }
 }
