@@ -322,9 +322,10 @@ def pseudo(protocol, count, source, target):
             + struct.pack(">BBH", 0, protocol, count))
 
 
-def tcp(source, target, flags, ports=(40000, 81), sequence=1):
-    header = struct.pack(">HHIIBBHHH", *ports, sequence, 0, 0x50, flags, 1000, 0, 0)
-    sum = checksum(pseudo(6, 20, source, target) + header)
+def tcp(source, target, flags, ports=(40000, 81), sequence=1, acknowledgement=0, payload=b""):
+    header = struct.pack(">HHIIBBHHH", *ports, sequence & 0xffffffff, acknowledgement & 0xffffffff,
+                         0x50, flags, 1000, 0, 0) + payload
+    sum = checksum(pseudo(6, len(header), source, target) + header)
     return ipv4(6, header[:16] + struct.pack(">H", sum) + header[18:], source, target)
 
 

@@ -4,7 +4,8 @@ extension Surroundings where Self: ~Copyable {
   /// Tells each port's network where its addresses are now: gratuitous ARP (RFC 5227, section 3) and
   /// unsolicited neighbour advertisements (RFC 4861, section 7.2.6), so that nobody waits for what an
   /// earlier owner said to grow old.
-  public mutating func announce(_ configuration: borrowing Configuration) {
+  public mutating func announce(_ configuration: borrowing Configuration, isRouter: Bool) {
+    let flags = NeighbourMessage.Flag.override | (isRouter ? NeighbourMessage.Flag.router : 0)
     for port in 0..<configuration.ports.count {
       let mac = configuration.ports[port].mac
       for own in configuration.ports[port].addresses {
@@ -29,8 +30,7 @@ extension Surroundings where Self: ~Copyable {
               payload: NeighbourMessage.length, hopLimit: 255
             ).write(to: &frame, at: 14)
             NeighbourMessage(
-              .advertisement, flags: NeighbourMessage.Flag.override, target: address,
-              linkAddress: mac
+              .advertisement, flags: flags, target: address, linkAddress: mac
             ).write(to: &frame, at: start)
             frame.completeICMPv6(
               at: start, count: NeighbourMessage.length, from: address, to: all)

@@ -107,7 +107,7 @@ public struct ControlChannel: ~Copyable {
       document: document, from: start, memory: surroundings.freeMemory - Self.reserve / 2)
     try surroundings.assign(configuration)
     try function.configure(configuration, in: &surroundings)
-    surroundings.adopt(configuration)
+    surroundings.adopt(configuration, isRouter: function.isRouter)
     isConfigured = true
   }
 

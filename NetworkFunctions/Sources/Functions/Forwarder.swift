@@ -8,11 +8,15 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   private var forwarding = Forwarding()
   private var fragments = FragmentTable()
   private var outside = 0
+  /// Of the next IPv4 datagram that is translated and may be in parts.
+  private var identification: UInt16 = 0
 
   /// Of memory, for all but flows and routes, in octets.
   private static var reserve: Int { 16 << 10 }
 
   public init() {}
+
+  public var isRouter: Bool { true }
 
   /// The outside port is that which the parameter `outside` names, else the last one.
   public mutating func configure<Around: Surroundings & ~Copyable>(
@@ -43,11 +47,12 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     }
     stage.take(settings, in: &surroundings)
     self.outside = outside
-    forwarding.configure(configuration.ports)
+    stack.isRouter = true
     stack.ports = configuration.ports
     for own in stage.addresses where own.port < stack.ports.count {
       stack.ports[own.port].addresses.append(Prefix(own.address, length: 128))
     }
+    forwarding.configure(configuration.ports, own: stage.addresses)
   }
 
   @_lifetime(frame: copy frame)
@@ -59,11 +64,25 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       forwarding.learn(from: frame, on: port, in: &surroundings)
     }
     var headers = Headers()
-    let isLocal: Bool
+    var isLocal: Bool
     switch stack.receive(&frame, from: port, into: &headers) {
     case .done(let verdict): return verdict
     case .local: isLocal = true
     case .transit: isLocal = false
+    }
+    // Ports are of no VLAN, and a tag that came from one leads nowhere.
+    guard !headers.ethernet.isTagged else {
+      stack.counters.ignored &+= 1
+      return .drop
+    }
+    var hop = isLocal ? nil : forwarding.hop(to: headers.datagram.destination)
+    // Of another port.
+    if let found = hop, forwarding.isOwn(headers.datagram.destination, by: found) {
+      isLocal = true
+      hop = nil
+      if let verdict = stack.answerEcho(&frame, from: port, headers.ethernet, headers.datagram) {
+        return verdict
+      }
     }
     guard !isLocal || stage.takes(headers.datagram.destination, from: port) else {
       return refuseLocal(&frame, &headers, from: port, in: &surroundings)
@@ -71,7 +90,6 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     if let verdict = forwarding.refuse(&frame, &headers, from: port, in: &surroundings) {
       return verdict
     }
-    let hop = isLocal ? nil : forwarding.hop(to: headers.datagram.destination)
     if stage.isTransparent {
       return forwarding.forward(
         &frame, &headers, to: headers.datagram.destination, by: hop, from: port,
@@ -115,12 +133,18 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       guard
         frame.translate(headers.datagram, isError: packet.kind == .error, from: key, to: packet.key)
       else { return .drop }
+      if frame.mayBeInParts(at: headers.datagram.offset) {
+        identification &+= 1
+        frame.identify(as: identification, at: headers.datagram.offset)
+      }
     }
     let verdict = forwarding.send(
       &frame, &headers, to: destination, by: next, from: port, isTranslated: packet.key != key,
       in: &surroundings)
     if headers.datagram.isFragment {
-      fragments.know(headers.datagram, from: port, packet.key, at: surroundings.now)
+      fragments.know(
+        headers.datagram, from: port, packet.key,
+        identification: packet.key == key ? nil : identification, at: surroundings.now)
       sendHeld(headers.datagram, from: port, in: &surroundings)
     }
     return verdict
@@ -132,9 +156,20 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     in surroundings: inout Around
   ) -> Verdict {
     stack.counters.refused &+= 1
-    guard !stage.isSilent else { return .drop }
-    return forwarding.tell(
-      .portUnreachable, &frame, &headers, on: port, in: &surroundings)
+    let datagram = headers.datagram
+    // What is in parts is for nobody here, and is not put together to be told of.
+    guard !stage.isSilent, !datagram.isFragment else { return .drop }
+    let error: ICMPError
+    switch datagram.protocol {
+    case .tcp, .udp: error = .portUnreachable
+    // Queries that are not answered, answers that nobody asked for, errors (RFC 1122, section 3.2.2;
+    // RFC 4443, section 2.4 (b) and (e)).
+    case .icmp where datagram.version == .ipv4, .icmpv6 where datagram.version == .ipv6,
+      .none where datagram.version == .ipv6:
+      return .drop
+    default: error = .unknownProtocol(at: frame.placeOfProtocol(datagram))
+    }
+    return forwarding.tell(error, &frame, &headers, on: port, in: &surroundings)
   }
 
   // MARK: Fragments
@@ -160,6 +195,9 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     }
     guard let next else { return .drop }
     frame.readdress(headers.datagram, from: way.source, to: way.destination)
+    if let identification = way.identification {
+      frame.identify(as: identification, at: headers.datagram.offset)
+    }
     return forwarding.send(
       &frame, &headers, to: way.destination, by: next, from: port, isTranslated: true,
       in: &surroundings)

@@ -17,6 +17,8 @@ public struct Forwarding {
     var port: Int
     /// nil where the destination itself is the neighbour.
     var via: IPv6Address?
+    /// The destination is an address of the stage's.
+    var isOwn = false
   }
 
   /// A frame whose next hop is being asked for (RFC 1122, section 2.3.2.2: the latest is kept).
@@ -61,7 +63,10 @@ public struct Forwarding {
   public init() {}
 
   /// Takes over ports and routes; known neighbours stay, and what waits as long as its ports do.
-  public mutating func configure(_ ports: [Configuration.Port]) {
+  /// - Parameter own: addresses that are the function's besides its ports'.
+  public mutating func configure(
+    _ ports: [Configuration.Port], own: [(port: Int, address: IPv6Address)] = []
+  ) {
     self.ports = ports
     waiting.removeAll { max($0.port, $0.from) >= ports.count }
     refused.removeAll { $0.port >= ports.count }
@@ -72,6 +77,11 @@ public struct Forwarding {
         routes.set(route.destination, to: Hop(port: index, via: route.via))
       }
     }
+    // After all others, which may be as long. Ports' own are looked at where their network is known
+    // to be meant: another length to look for would take a third more of a packet's time.
+    for (port, address) in own where port < ports.count && !ports[port].owns(address) {
+      routes.set(Prefix(address, length: 128), to: Hop(port: port, via: nil, isOwn: true))
+    }
   }
 
   // MARK: Neighbours
@@ -81,8 +91,11 @@ public struct Forwarding {
     from frame: borrowing Frame, on port: Int, in surroundings: inout S
   ) {
     guard port < ports.count, let ethernet = EthernetHeader(in: frame) else { return }
+    // Another VLAN is another network.
+    guard !ethernet.isTagged else { return }
     let address: IPv6Address
     let mac: MACAddress
+    var overrides = true
     if ethernet.type == .arp {
       guard let packet = ARPPacket(in: frame, at: ethernet.length),
         packet.senderMAC == ethernet.source
@@ -96,13 +109,16 @@ public struct Forwarding {
       datagram.isTransportRight(in: frame)
     {
       guard let link = message.linkAddress else { return }
-      address = message.kind == .advertisement ? message.target : datagram.source
+      let isAdvertisement = message.kind == .advertisement
+      address = isAdvertisement ? message.target : datagram.source
       mac = link
+      overrides = !isAdvertisement || message.flags & NeighbourMessage.Flag.override != 0
     } else {
       return
     }
     guard !ports[port].owns(address),
-      neighbours.learn(address, is: mac, port: port, at: surroundings.now)
+      neighbours.learn(
+        address, is: mac, port: port, at: surroundings.now, overrides: overrides)
     else { return }
     flush(address, port, mac, in: &surroundings)
   }
@@ -125,7 +141,7 @@ public struct Forwarding {
         frame.set(mac, at: 0)
         frame.set(own, at: 6)
         guard let ethernet = EthernetHeader(in: frame) else { return }
-        isTooLong = Self.length(of: frame, ethernet.length) > ports[port].mtu
+        isTooLong = Self.isTooLong(frame, ethernet.length, for: ports[port].mtu)
         if isTooLong { sendInParts(frame, ethernet, to: port, in: &surroundings) }
       }
       if isTooLong { continue }
@@ -201,6 +217,16 @@ public struct Forwarding {
 
   func hop(to destination: IPv6Address) -> Hop? { routes.find(destination) }
 
+  /// Whether a destination to which this hop leads is the function's own (RFC 1812, section 5.2.3).
+  func isOwn(_ destination: IPv6Address, by hop: Hop) -> Bool {
+    guard hop.via == nil else { return false }
+    if hop.isOwn { return true }
+    for own in ports[hop.port].addresses where own.address == destination {
+      return !destination.isLinkLocal
+    }
+    return false
+  }
+
   /// Refuses a datagram that may go nowhere. Here and in ``admit(_:_:_:by:from:in:)`` nothing of it
   /// was changed yet: errors quote what their receiver has sent.
   @_lifetime(frame: copy frame)
@@ -228,7 +254,7 @@ public struct Forwarding {
       return tell(.noRoute, &frame, &headers, on: port, in: &surroundings)
     }
     let mtu = ports[hop.port].mtu
-    guard Self.length(of: frame, headers.ethernet.length) > mtu else { return nil }
+    guard frame.packetLength(headers.datagram) > mtu else { return nil }
     guard
       headers.datagram.version == .ipv6 || frame.u16(at: headers.datagram.offset + 6) & 0x4000 != 0
     else {
@@ -271,7 +297,7 @@ public struct Forwarding {
     }
     frame.set(mac, at: 0)
     frame.set(ports[hop.port].mac, at: 6)
-    if Self.length(of: frame, headers.ethernet.length) > ports[hop.port].mtu {
+    if Self.isTooLong(frame, headers.ethernet.length, for: ports[hop.port].mtu) {
       sendInParts(frame, headers.ethernet, to: hop.port, in: &surroundings)
       return .drop
     }
@@ -415,12 +441,9 @@ public struct Forwarding {
     counters.forwarded &+= 1
   }
 
-  /// Of the IP packet, or of one segment of what the card is to segment, in octets.
-  private static func length(of frame: borrowing Frame, _ start: Int) -> Int {
-    guard frame.offload.segmentation != Offload.Segmentation.none else {
-      return frame.length - start
-    }
-    return Int(frame.offload.headerLength) - start + Int(frame.offload.segmentSize)
+  /// Whether an admitted frame has to go in parts; segments of one fit.
+  private static func isTooLong(_ frame: borrowing Frame, _ start: Int, for mtu: Int) -> Bool {
+    frame.offload.segmentation == Offload.Segmentation.none && frame.length - start > mtu
   }
 
   @_lifetime(frame: copy frame)
@@ -455,6 +478,28 @@ public struct Forwarding {
       Waiting(
         hop: hop, port: port, octets: octets, offload: frame.offload, since: now, from: from,
         isTranslated: isTranslated))
+  }
+}
+
+extension Frame {
+  /// Of the IP packet, or of one segment of what the card is to segment, in octets.
+  ///
+  /// Who sent a segmented frame may have said any length of its headers, which is a hint (Virtual I/O
+  /// Device 1.1, 5.1.6.2): the kernel says how much of a frame is in its first piece of memory, and
+  /// that is all of it below a page. The next card is told the right one.
+  @_lifetime(self: copy self)
+  fileprivate mutating func packetLength(_ datagram: Datagram) -> Int {
+    guard offload.segmentation != Offload.Segmentation.none else { return length - datagram.offset }
+    let header: Int
+    switch datagram.protocol {
+    case .tcp where datagram.present(in: self) >= TCPHeader.minimumLength:
+      header = Int(u8(at: datagram.transport + 12) >> 4) * 4
+    case .udp: header = UDPHeader.length
+    default: return length - datagram.offset
+    }
+    let end = datagram.transport + header
+    offload.headerLength = UInt16(truncatingIfNeeded: end)
+    return end - datagram.offset + Int(offload.segmentSize)
   }
 }
 

@@ -9,6 +9,9 @@ struct FragmentTable {
     /// How much of the datagram the first fragment has, in octets. What a later one says of that is
     /// not what was judged (RFC 3128; RFC 5722).
     var judged: Int
+    /// The datagram's where it is translated: hosts behind one address number theirs each for itself
+    /// (RFC 6864, section 5.3).
+    var identification: UInt16?
   }
 
   struct Held {
@@ -65,11 +68,14 @@ struct FragmentTable {
   }
 
   /// Takes note of a first fragment that went on.
-  mutating func know(_ datagram: Datagram, from port: Int, _ key: FlowKey, at now: Instant) {
+  mutating func know(
+    _ datagram: Datagram, from port: Int, _ key: FlowKey, identification: UInt16?, at now: Instant
+  ) {
     let entry = Known(
       name: Name(datagram, from: port),
       way: Way(
-        source: key.source, destination: key.destination, judged: datagram.fragmentLength),
+        source: key.source, destination: key.destination, judged: datagram.fragmentLength,
+        identification: identification),
       since: now)
     for index in known.indices where known[index].name == entry.name {
       known[index] = entry

@@ -12,9 +12,6 @@ struct Fragmentation {
   /// Payload of each part but the last, in octets.
   private let piece: Int
 
-  /// Buffers have room for so much.
-  static let room = 2048
-
   /// - Parameters:
   ///   - octets: a frame whose checksum, if it is partial, is that of all that follows it.
   ///   - mtu: of an IP packet, in octets.
@@ -26,7 +23,7 @@ struct Fragmentation {
     header = Int(octets[start] & 15) * 4
     end = start + (Int(octets[start + 2]) << 8 | Int(octets[start + 3]))
     flags = UInt16(octets[start + 6]) << 8 | UInt16(octets[start + 7])
-    piece = (min(mtu, Self.room - start) - header) & ~7
+    piece = (min(mtu, OwnFrame.room - start) - header) & ~7
     guard header >= IPv4Header.minimumLength, start + header < end, end <= octets.count, piece > 0
     else { return nil }
     guard offload.isPartial else { return }

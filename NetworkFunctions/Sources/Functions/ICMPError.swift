@@ -20,6 +20,13 @@ public struct ICMPError: Sendable, Hashable {
   public static let prohibited = ICMPError(0x030d_0101)
   public static let timeExceeded = ICMPError(0x0b00_0300)
 
+  /// Protocol unreachable (RFC 1812, section 5.2.7.1), or an unrecognised next header (RFC 4443,
+  /// section 3.4).
+  /// - Parameter place: where its number stands in an IPv6 datagram, in octets; 0 where it is IPv4.
+  static func unknownProtocol(at place: Int) -> ICMPError {
+    ICMPError(0x0302_0401, rest: UInt32(truncatingIfNeeded: place))
+  }
+
   /// - Parameter mtu: what would pass, in octets (RFC 1191, section 4).
   public static func tooBig(mtu: Int) -> ICMPError {
     ICMPError(0x0304_0200, rest: UInt32(truncatingIfNeeded: mtu))
@@ -50,6 +57,19 @@ extension IPv6Address {
 }
 
 extension Frame {
+  /// Where in an IPv6 datagram the number of its transport stands, in octets; 0 where it is IPv4.
+  func placeOfProtocol(_ datagram: Datagram) -> Int {
+    guard datagram.version == .ipv6 else { return 0 }
+    var place = datagram.offset + 6
+    var header = datagram.offset + IPv6Header.length
+    while header < datagram.transport {
+      // A fragment's header has eight octets, of which the second is 0.
+      place = header
+      header += (Int(u8(at: header + 1)) + 1) * 8
+    }
+    return place - datagram.offset
+  }
+
   /// Turns a datagram into an error about it, back to who sent it. It quotes as much as keeps the
   /// answer within 576 octets (RFC 1812, section 4.3.2.3), 1,280 for IPv6 (RFC 4443, section 2.4 (c)).
   ///

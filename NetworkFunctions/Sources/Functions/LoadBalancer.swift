@@ -160,7 +160,8 @@ public struct Balancer: Stage, ~Copyable {
     }
     guard services.contains(where: { $0.fits(key) }) else {
       counters.invalid &+= 1
-      return takes(key.destination, from: packet.port) ? .refuse(.portUnreachable) : .drop
+      return key.protocol != .icmp && takes(key.destination, from: packet.port)
+        ? .refuse(.portUnreachable) : .drop
     }
     guard packet.kind == .opening else {
       // Its flow is not known any more: who sent it is to begin anew.
@@ -168,14 +169,25 @@ public struct Balancer: Stage, ~Copyable {
       return .reset
     }
     // Not by a secret: two balancers are to agree.
-    guard let chosen = table.backend(for: key.hash(Secret(0, 0))) else {
+    guard var chosen = table.backend(for: key.hash(Secret(0, 0))) else {
       counters.refused &+= 1
       return .refuse(.portUnreachable)
     }
-    let backend = backends[chosen].address
-    let answers = FlowKey(
-      source: backend, destination: key.source, sourcePort: key.destinationPort,
-      destinationPort: key.sourcePort, protocol: key.protocol)
+    var answers = answers(to: key, from: chosen)
+    // By another service the client has that port at this backend already: whose an answer is could
+    // not be told.
+    var left = backends.count
+    while flows.find(answers) != nil {
+      repeat {
+        chosen = (chosen + 1) % backends.count
+        left -= 1
+      } while backends[chosen].isDraining && left > 0
+      guard left > 0 else {
+        counters.refused &+= 1
+        return .refuse(.portUnreachable)
+      }
+      answers = self.answers(to: key, from: chosen)
+    }
     var life = FlowLife()
     let lifetime = life.after(packet.segment, isAnswer: false)
     let added = flows.add(key, answers: answers, life, lifetime, at: packet.now) { _, _, _ in }
@@ -183,9 +195,15 @@ public struct Balancer: Stage, ~Copyable {
       counters.refused &+= 1
       return .drop
     }
-    packet.key.destination = backend
+    packet.key.destination = answers.source
     counters.inbound &+= 1
     return .pass
+  }
+
+  private func answers(to key: FlowKey, from backend: Int) -> FlowKey {
+    FlowKey(
+      source: backends[backend].address, destination: key.source, sourcePort: key.destinationPort,
+      destinationPort: key.sourcePort, protocol: key.protocol)
   }
 
   public mutating func expire(at now: UInt32) { flows.expire(at: now) { _, _, _ in } }

@@ -22,6 +22,8 @@ public struct LocalStack: Sendable {
   }
 
   public var ports: [Configuration.Port] = []
+  /// Neighbours are told that it forwards.
+  var isRouter = false
   private var allowance = Allowance.errors
   public var counters = Counters()
 
@@ -138,7 +140,8 @@ public struct LocalStack: Sendable {
     ).write(to: &frame, at: start)
     NeighbourMessage(
       .advertisement,
-      flags: NeighbourMessage.Flag.override | (isProbe ? 0 : NeighbourMessage.Flag.solicited),
+      flags: NeighbourMessage.Flag.override | (isProbe ? 0 : NeighbourMessage.Flag.solicited)
+        | (isRouter ? NeighbourMessage.Flag.router : 0),
       target: message.target, linkAddress: mac
     ).write(to: &frame, at: start + IPv6Header.length)
     frame.completeICMPv6(
@@ -150,7 +153,7 @@ public struct LocalStack: Sendable {
 
   /// nil where it is no ping.
   @_lifetime(frame: copy frame)
-  private mutating func answerEcho(
+  mutating func answerEcho(
     _ frame: inout Frame, from port: Int, _ ethernet: EthernetHeader, _ datagram: Datagram
   ) -> Verdict? {
     let offset = datagram.transport

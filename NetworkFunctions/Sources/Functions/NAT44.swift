@@ -125,9 +125,8 @@ public struct Translator: Stage, ~Copyable {
     translation.hostLimit = settings.hostLimit
   }
 
-  public func takes(_ destination: IPv6Address, from port: Int) -> Bool {
-    port == outside && destination == external
-  }
+  /// Also from inside, from where it turns around.
+  public func takes(_ destination: IPv6Address, from port: Int) -> Bool { destination == external }
 
   public mutating func pass(_ packet: inout Passage) -> Passing {
     if packet.isInward { return takeIn(&packet) }

@@ -20,6 +20,8 @@ public struct NeighbourTable: Sendable {
     var mac: MACAddress
     var heardAt: Instant
     var askedAt: Instant?
+    /// Another MAC was told, which might not take this one's place.
+    var isDoubted = false
   }
 
   private struct Question {
@@ -56,7 +58,7 @@ public struct NeighbourTable: Sendable {
     guard var entry = entries[place], entry.address == address, entry.port == port,
       now - entry.heardAt < Self.knownFor * Self.second
     else { return ask(address, port, at: now) }
-    guard now - entry.heardAt >= Self.freshFor * Self.second,
+    guard entry.isDoubted || now - entry.heardAt >= Self.freshFor * Self.second,
       entry.askedAt.map({ now - $0 >= Self.second }) ?? true
     else { return .known(entry.mac) }
     entry.askedAt = now
@@ -78,10 +80,12 @@ public struct NeighbourTable: Sendable {
   }
 
   /// Takes note of what a neighbour tells of itself.
+  /// - Parameter overrides: another MAC may take the known one's place (RFC 4861, section 7.2.5); else
+  ///   the neighbour is asked for again.
   /// - Returns: false where nobody wanted to know.
   @discardableResult
   public mutating func learn(
-    _ address: IPv6Address, is mac: MACAddress, port: Int, at now: Instant
+    _ address: IPv6Address, is mac: MACAddress, port: Int, at now: Instant, overrides: Bool = true
   ) -> Bool {
     guard !mac.isMulticast else { return false }
     let place = place(of: address, port)
@@ -94,6 +98,11 @@ public struct NeighbourTable: Sendable {
         break
       }
       guard wasAsked else { return false }
+    } else if !overrides, let known = entries[place], known.mac != mac,
+      now - known.heardAt < Self.knownFor * Self.second
+    {
+      entries[place]!.isDoubted = true
+      return false
     }
     entries[place] = Entry(address: address, port: port, mac: mac, heardAt: now)
     return true

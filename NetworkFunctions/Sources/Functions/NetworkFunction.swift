@@ -10,6 +10,12 @@ public enum Verdict: Sendable, Hashable {
   case send(port: Int)
 }
 
+/// Buffers for a function's own frames.
+public enum OwnFrame {
+  /// How much each has room for at least, in octets.
+  public static var room: Int { 2048 }
+}
+
 /// Where a function runs: time, and a way for frames of its own.
 public protocol Surroundings: ~Copyable {
   var now: Instant { get }
@@ -22,17 +28,19 @@ public protocol Surroundings: ~Copyable {
 
   /// Finds the ports of a configuration, before the function is configured.
   ///
-  /// - Throws: where one of them is not there. All is as before in any case, until ``adopt(_:)``.
+  /// - Throws: where one of them is not there. All is as before in any case, until ``adopt(_:isRouter:)``.
   mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError)
 
   /// The function has taken the configuration over: the ports that ``assign(_:)`` found are its own.
-  mutating func adopt(_ configuration: borrowing Configuration)
+  ///
+  /// - Parameter isRouter: it forwards, and says so where it announces its addresses.
+  mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool)
 
   /// Whether the port's card segments TCP and completes partial checksums, up to 64 KiB a frame.
   func segments(port: Int) -> Bool
 
-  /// Sends a frame that `fill` writes into an empty buffer of at least 2,048 octets. Its content is
-  /// undefined; `fill` sets length and offload.
+  /// Sends a frame that `fill` writes into an empty buffer of at least ``OwnFrame/room``. Its content
+  /// is undefined; `fill` sets length and offload.
   ///
   /// - Parameter payload: follows what `fill` wrote, without being copied where the driver can. It
   ///   stays where it is and as it is for the program's life.
@@ -61,6 +69,9 @@ public protocol NetworkFunction: ~Copyable {
   mutating func configure<S: Surroundings & ~Copyable>(
     _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError)
+
+  /// Whether it forwards what is not for itself (RFC 4861, section 6.2.2).
+  var isRouter: Bool { get }
 
   /// Decides on a frame that came from a port, and may change it in place.
   @_lifetime(frame: copy frame)

@@ -10,6 +10,8 @@ public struct Pipeline: NetworkFunction, ~Copyable {
 
   public init() {}
 
+  public var isRouter: Bool { !isResponder }
+
   public mutating func configure<S: Surroundings & ~Copyable>(
     _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {

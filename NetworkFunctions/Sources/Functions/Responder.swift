@@ -9,6 +9,8 @@ public struct Responder: NetworkFunction, ~Copyable {
 
   public init() {}
 
+  public var isRouter: Bool { false }
+
   public mutating func configure<S: Surroundings & ~Copyable>(
     _ configuration: borrowing Configuration, in surroundings: inout S
   ) throws(ConfigurationError) {

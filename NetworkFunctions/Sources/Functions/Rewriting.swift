@@ -57,6 +57,17 @@ extension Frame {
       at: datagram.offset, transport: datagram.transport, present: 0, isQuoted: false)
   }
 
+  /// Whether an IPv4 datagram is in parts, or may come to be.
+  func mayBeInParts(at offset: Int) -> Bool { u16(at: offset + 6) & 0x7fff != 0x4000 }
+
+  /// Gives an IPv4 datagram another number.
+  @_lifetime(self: copy self)
+  mutating func identify(as number: UInt16, at offset: Int) {
+    let checksum = offset + IPv4Header.checksumOffset
+    set(Checksum.update(u16(at: checksum), from: u16(at: offset + 4), to: number), at: checksum)
+    set(number, at: offset + 4)
+  }
+
   /// Checksums follow incrementally (RFC 1624; RFC 3022, section 4.2), also those that a card is to
   /// complete.
   ///
@@ -98,7 +109,8 @@ extension Frame {
       let checksumOffset = transport + (isUDP ? 6 : TCPHeader.checksumOffset)
       guard checksumOffset + 2 <= transport + present else { return }
       let checksum = u16(at: checksumOffset)
-      if offload.isPartial && !isQuoted {
+      // A tunnel's card may be asked for the inner packet's checksum only.
+      if !isQuoted, offload.isPartial, Int(offload.checksumStart) == transport {
         set(addresses.appliedToPartial(checksum), at: checksumOffset)
         return
       }

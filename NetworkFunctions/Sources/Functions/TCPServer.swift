@@ -19,102 +19,6 @@ public enum TCPService: Sendable, Hashable {
   }
 }
 
-/// One end of a connection, as RFC 9293, section 3.3.1 names its variables. Of a class, as copies of
-/// all of it would be a tenth of the smallest image.
-final class TCPConnection {
-  enum State: Sendable {
-    case synReceived
-    case established
-    /// The peer has closed; what is left is sent, then our FIN.
-    case closing
-    /// Our FIN was sent.
-    case lastAck
-  }
-
-  var port: Int
-  var peer: MACAddress
-  var own: MACAddress
-  var tag: UInt16?
-  var service: TCPService
-  var state = State.synReceived
-  /// RCV.NXT
-  var expected: UInt32
-  /// The first sequence number.
-  var initial: UInt32
-  /// SND.UNA, SND.NXT, and the highest that was ever sent.
-  var unacknowledged: UInt32
-  var next: UInt32
-  var highest: UInt32
-  /// SND.WND in octets, and what shifts it.
-  var window: UInt32 = 0
-  var windowShift: UInt8
-  /// Whether the peer understood our own shift.
-  var shiftsOwn: Bool
-  /// Payload of a segment.
-  var segment: Int
-  var congestionWindow: UInt32
-  var threshold: UInt32 = .max
-  var duplicates: UInt8 = 0
-  /// When the oldest octet is sent again.
-  var retransmission = Instant.max
-  /// How often it was.
-  var retries: UInt8 = 0
-  /// What came beyond ``expected`` and is not wanted again, without its octets.
-  var ahead: (start: UInt32, end: UInt32)?
-  /// What echo has taken and not yet had acknowledged; the first is `unacknowledged`'s.
-  var stored: [UInt8] = []
-
-  init(
-    port: Int, to peer: MACAddress, from own: MACAddress, tag: UInt16?, _ service: TCPService,
-    expected: UInt32, initial: UInt32, options: TCPOptions, segment: Int, window: UInt16
-  ) {
-    self.port = port
-    self.peer = peer
-    self.own = own
-    self.tag = tag
-    self.service = service
-    self.expected = expected
-    self.initial = initial
-    unacknowledged = initial
-    next = initial &+ 1
-    highest = initial &+ 1
-    windowShift = options.windowScale ?? 0
-    shiftsOwn = options.windowScale != nil
-    self.segment = segment
-    self.window = UInt32(window)
-    congestionWindow = UInt32(10 * segment)
-  }
-
-  var inFlight: UInt32 { next &- unacknowledged }
-}
-
-extension TCPConnection {
-  /// One range is remembered: two processors of a host that send one flow in turn change the order
-  /// of what lies between them, and a sender would repeat it all.
-  func noteAhead(_ start: UInt32, _ end: UInt32) {
-    guard let known = ahead else {
-      ahead = (start, end)
-      return
-    }
-    guard Int32(bitPattern: start &- known.end) <= 0, Int32(bitPattern: known.start &- end) <= 0
-    else { return }
-    if Int32(bitPattern: start &- known.start) < 0 { ahead!.start = start }
-    if Int32(bitPattern: end &- known.end) > 0 { ahead!.end = end }
-  }
-
-  /// Where the hole before it is filled, counts what came ahead as received.
-  ///
-  /// - Returns: how many octets that were.
-  func takeAhead() -> Int {
-    guard let known = ahead, Int32(bitPattern: known.start &- expected) <= 0 else { return 0 }
-    ahead = nil
-    let count = Int32(bitPattern: known.end &- expected)
-    guard count > 0 else { return 0 }
-    expected = known.end
-    return Int(count)
-  }
-}
-
 /// A small TCP server (RFC 9293) for bulk one way: segmented frames both ways, Reno's windows
 /// (RFC 5681), retransmission from the oldest octet. What comes out of order is asked for again.
 struct TCPServer: ~Copyable {
@@ -134,10 +38,14 @@ struct TCPServer: ~Copyable {
   /// the octets are read from there. Of what came beyond it a peer learned by its timer alone.
   private static let storage = 3840
   private static let timeout: Instant = 200_000_000
+  /// Of a SYN and ACK, at first (RFC 6298, section 2.1).
+  private static let openingTimeout: Instant = 1_000_000_000
   /// Of connections, in seconds: not yet established, and others.
   private static let idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32) =
     (5, 300, 300)
   private static let maximumRetries: UInt8 = 8
+  /// Of a SYN and ACK: who gives another one's address sends him no more than three of them.
+  private static let maximumOpeningRetries: UInt8 = 2
   /// Letters over and over, and one largest payload more: any part of any length is in it.
   private static let period = 26
   private static let largestPayload = 65_000
@@ -153,8 +61,10 @@ struct TCPServer: ~Copyable {
   private var connections = FlowTable<TCPConnection>(
     capacity: 0, secret: Secret(0, 0), idleLimits: Self.idleLimits)
   private var secret: Secret?
-  /// Connections that send or wait for an acknowledgement.
-  private var active: [FlowKey] = []
+  /// Connections that send or wait for an acknowledgement, and some that are gone.
+  private var active: [TCPConnection] = []
+  /// When one of them is due at the earliest.
+  private var due = Instant.max
   /// A frame could not be emitted.
   private var isBlocked = false
 
@@ -189,12 +99,17 @@ struct TCPServer: ~Copyable {
       source: datagram.source, destination: datagram.destination, sourcePort: header.source,
       destinationPort: header.destination, protocol: .tcp)
     let opens = header.flags.intersection([.syn, .ack, .rst, .fin]) == .syn
-    // A SYN sent again is answered as the first was.
     if let (index, _) = connections.find(key) {
-      guard opens, connections[index].state == .synReceived else {
+      let connection = connections[index]
+      guard opens, connection.state == .synReceived else {
         return receive(&frame, ethernet, datagram, header, key, in: &surroundings)
       }
-      connections.remove(index)
+      // A SYN sent again is answered as the first was, which may be on its way yet.
+      if header.sequence &+ 1 == connection.expected {
+        writeOpening(of: connection, to: &frame)
+        return .send(port: connection.port)
+      }
+      remove(index)
     }
     guard opens, let service = TCPService(port: header.destination) else {
       return refuse(&frame, ethernet, datagram, header, from: port)
@@ -236,32 +151,41 @@ struct TCPServer: ~Copyable {
     let headers = (datagram.version == .ipv4 ? 20 : 40) + TCPHeader.minimumLength
     // RFC 9293, section 3.7.1: what is assumed where nothing is said.
     let offered = Int(options.maximumSegment ?? (datagram.version == .ipv4 ? 536 : 1220))
-    let segment = max(64, min(offered, mtu - headers))
+    let segment = max(64, min(offered, mtu - headers, Self.largestPayload))
     guard let secret else { return .drop }
     let initial = Self.initialSequence(of: key, secret, at: surroundings.now)
     let connection = TCPConnection(
-      port: port, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, service,
+      key, port: port, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag, service,
       expected: header.sequence &+ 1, initial: initial, options: options, segment: segment,
-      window: header.window)
-    connections.expire(at: surroundings.seconds) { (_, _, _) in }
+      ownSegment: UInt16(truncatingIfNeeded: mtu - headers), window: header.window)
+    connections.expire(at: surroundings.seconds) { _, _, gone in gone.state = .closed }
     guard
       connections.add(
         key, answers: key.reversed, connection, .transitory, at: surroundings.seconds,
-        forgotten: { (_, _, _) in }) != nil
+        forgotten: { _, _, gone in gone.state = .closed }) != nil
     else { return refuse(&frame, ethernet, datagram, header, from: port) }
     counters.accepted &+= 1
-    var reply = TCPHeader(
-      source: header.destination, destination: header.source, sequence: initial,
-      acknowledgement: header.sequence &+ 1, flags: [.syn, .ack],
-      window: UInt16(min(windowSize(connection), 0xffff)))
-    let answer = TCPOptions(
-      maximumSegment: UInt16(truncatingIfNeeded: mtu - headers),
-      windowScale: connection.shiftsOwn ? Self.ownShift : nil)
-    reply.headerLength += answer.length
-    frame.writeSegment(
-      reply, to: ethernet.source, from: ethernet.destination, tag: ethernet.tag,
-      datagram.destination, datagram.source, payload: 0, options: answer, isComplete: true)
+    connection.retransmission = surroundings.now + Self.openingTimeout
+    activate(connection)
+    writeOpening(of: connection, to: &frame)
     return .send(port: port)
+  }
+
+  /// SYN and ACK.
+  @_lifetime(frame: copy frame)
+  private func writeOpening(of connection: TCPConnection, to frame: inout Frame) {
+    let key = connection.key
+    var header = TCPHeader(
+      source: key.destinationPort, destination: key.sourcePort, sequence: connection.initial,
+      acknowledgement: connection.expected, flags: [.syn, .ack],
+      window: UInt16(min(windowSize(connection), 0xffff)))
+    let options = TCPOptions(
+      maximumSegment: connection.ownSegment,
+      windowScale: connection.shiftsOwn ? Self.ownShift : nil)
+    header.headerLength += options.length
+    frame.writeSegment(
+      header, to: connection.peer, from: connection.own, tag: connection.tag, key.destination,
+      key.source, payload: 0, options: options, isComplete: true)
   }
 
   @_lifetime(frame: copy frame)
@@ -273,23 +197,28 @@ struct TCPServer: ~Copyable {
     let connection = connections[index]
     if header.flags.contains(.rst) {
       // RFC 5961, section 3.2: only the exact number is believed.
-      if header.sequence == connection.expected { connections.remove(index) }
+      if header.sequence == connection.expected { remove(index) }
       return .drop
     }
     if header.flags.contains(.syn) {
       // RFC 5961, section 4.2.
       return acknowledge(&frame, ethernet, datagram, header, connection)
     }
-    guard header.flags.contains(.ack),
-      Int32(bitPattern: header.acknowledgement &- connection.unacknowledged) >= 0,
+    guard header.flags.contains(.ack) else { return .drop }
+    let isOpening = connection.state == .synReceived
+    guard
+      Int32(bitPattern: header.acknowledgement &- connection.unacknowledged) >= (isOpening ? 1 : 0),
       Int32(bitPattern: header.acknowledgement &- connection.highest) <= 0
-    else { return .drop }
+    else {
+      // RFC 9293, section 3.10.7.4: what does not acknowledge our SYN is of another connection.
+      return isOpening ? refuse(&frame, ethernet, datagram, header, from: connection.port) : .drop
+    }
 
     let payload = datagram.transportLength - header.headerLength
     let before = windowSize(connection)
     takeAcknowledgement(connection, header, payload: payload, at: surroundings.now)
     if connection.state == .lastAck, connection.unacknowledged == connection.highest {
-      connections.remove(index)
+      remove(index)
       return .drop
     }
     // A window that opens is told, or the peer would have to probe it; and a probe, which is an old
@@ -299,9 +228,7 @@ struct TCPServer: ~Copyable {
       answers = true
       takePayload(connection, frame, datagram, header, payload: payload)
     }
-    if connection.state != .synReceived {
-      connections.use(index, .established, at: surroundings.seconds)
-    }
+    connections.use(index, .established, at: surroundings.seconds)
     let sent = pump(key, in: &surroundings)
     // Every segment that went out has acknowledged.
     guard answers, !sent else { return .drop }
@@ -311,9 +238,11 @@ struct TCPServer: ~Copyable {
   private func takeAcknowledgement(
     _ connection: TCPConnection, _ header: TCPHeader, payload: Int, at now: Instant
   ) {
-    if connection.state == .synReceived, header.acknowledgement != connection.initial {
+    if connection.state == .synReceived {
       connection.state = .established
       connection.unacknowledged = connection.initial &+ 1
+      connection.retransmission = .max
+      connection.retries = 0
     }
     let window = UInt32(header.window) << UInt32(connection.windowShift)
     let advanced = header.acknowledgement &- connection.unacknowledged
@@ -414,7 +343,11 @@ struct TCPServer: ~Copyable {
     }
     let connection = connections[index]
     let now = surroundings.now
-    let segments = surroundings.segments(port: connection.port)
+    let isEcho = connection.service == .echo
+    // What echo sends is copied into the frame.
+    let segment = isEcho ? min(connection.segment, connection.room) : connection.segment
+    let limit =
+      !isEcho && surroundings.segments(port: connection.port) ? Self.largestPayload : segment
     var sent = false
     while true {
       let flight = connection.inFlight
@@ -428,17 +361,16 @@ struct TCPServer: ~Copyable {
         let unsent = Int(Int32(bitPattern: connection.highest &- connection.next))
         available =
           switch connection.state {
-          case .synReceived: 0
+          case .synReceived, .closed: 0
           case .established: Int.max
           case .closing: unsent
           case .lastAck: max(0, unsent - 1)
           }
       }
-      let limit = segments && connection.service != .echo ? Self.largestPayload : connection.segment
       var count = max(0, min(available, room, limit))
-      if count > connection.segment { count -= count % connection.segment }
+      if count > segment { count -= count % segment }
       // Small pieces wait until more fits (RFC 9293, section 3.8.6.2.1).
-      if count < connection.segment, count < available, flight > 0 { break }
+      if count < segment, count < available, flight > 0 { break }
       let ends = available - count <= 0 && isAtEnd(connection)
       guard count > 0 || ends else { break }
       guard emit(connection, key, count: count, ends: ends, in: &surroundings) else {
@@ -464,7 +396,7 @@ struct TCPServer: ~Copyable {
     if connection.window == 0, connection.service == .generate, connection.retransmission == .max {
       connection.retransmission = now + Self.timeout
     }
-    if connection.service != .discard || connection.state != .established { activate(key) }
+    if Self.isWatched(connection) { activate(connection) }
     return sent
   }
 
@@ -518,42 +450,75 @@ struct TCPServer: ~Copyable {
 
   // MARK: Time
 
-  private mutating func activate(_ key: FlowKey) {
-    for other in active where other == key { return }
-    active.append(key)
+  private mutating func remove(_ index: FlowTable<TCPConnection>.Index) {
+    connections[index].state = .closed
+    connections.remove(index)
+  }
+
+  /// One that only receives waits for nothing.
+  private static func isWatched(_ connection: TCPConnection) -> Bool {
+    switch connection.state {
+    case .closed: false
+    case .established: connection.service != .discard
+    default: true
+    }
+  }
+
+  private mutating func activate(_ connection: TCPConnection) {
+    due = min(due, connection.retransmission)
+    guard !connection.isActive else { return }
+    // Those that are gone take no more memory than a few of the others.
+    if active.count >= Self.capacity + Self.capacity / 8 {
+      active.removeAll { $0.state == .closed }
+    }
+    connection.isActive = true
+    active.append(connection)
   }
 
   mutating func advance<S: Surroundings & ~Copyable>(in surroundings: inout S) -> Instant {
     let now = surroundings.now
     let wasBlocked = isBlocked
+    guard wasBlocked || now >= due else { return due }
     isBlocked = false
-    var earliest = Instant.max
+    due = .max
     var kept = 0
     for position in 0..<active.count {
-      let key = active[position]
-      guard let (index, _) = connections.find(key) else { continue }
-      let connection = connections[index]
+      let connection = active[position]
+      guard Self.isWatched(connection) else {
+        connection.isActive = false
+        continue
+      }
       var isDue = wasBlocked
       if connection.retransmission <= now {
-        guard connection.retries < Self.maximumRetries else {
-          connections.remove(index)
+        let isOpening = connection.state == .synReceived
+        guard connection.retries < (isOpening ? Self.maximumOpeningRetries : Self.maximumRetries)
+        else {
+          if let (index, _) = connections.find(connection.key) { remove(index) }
           continue
         }
         connection.retries &+= 1
-        // An answer of any kind opens the window; the octet counts as sent.
-        if connection.window == 0 { connection.window = 1 }
-        back(connection)
-        connection.congestionWindow = UInt32(connection.segment)
-        connection.retransmission = now + Self.timeout << Instant(min(connection.retries, 6))
-        isDue = true
+        if isOpening {
+          connection.retransmission = now + Self.openingTimeout << Instant(connection.retries)
+          counters.retransmissions &+= 1
+          _ = surroundings.emit(on: connection.port, payload: nil) { frame in
+            writeOpening(of: connection, to: &frame)
+          }
+        } else {
+          // An answer of any kind opens the window; the octet counts as sent.
+          if connection.window == 0 { connection.window = 1 }
+          back(connection)
+          connection.congestionWindow = UInt32(connection.segment)
+          connection.retransmission = now + Self.timeout << Instant(min(connection.retries, 6))
+          isDue = true
+        }
       }
-      active[kept] = key
+      active[kept] = connection
       kept += 1
-      if isDue { _ = pump(key, in: &surroundings) }
-      earliest = min(earliest, connections[index].retransmission)
+      if isDue { _ = pump(connection.key, in: &surroundings) }
+      due = min(due, connection.retransmission)
     }
     active.removeLast(active.count - kept)
-    return earliest
+    return due
   }
 }
 

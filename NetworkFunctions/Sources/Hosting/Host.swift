@@ -195,7 +195,7 @@ struct Host: ~Copyable, Surroundings {
     if let failure { throw failure }
   }
 
-  mutating func adopt(_ configuration: borrowing Configuration) {
+  mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {
     flush()
     socketOf = assigned
     portOf = InlineArray(repeating: -1)
@@ -204,7 +204,7 @@ struct Host: ~Copyable, Surroundings {
       (sockets + index).deinitialize(count: 1)
       isOpen[index] = false
     }
-    announce(configuration)
+    announce(configuration, isRouter: isRouter)
     flush()
   }
 

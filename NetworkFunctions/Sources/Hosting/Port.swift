@@ -18,7 +18,7 @@ struct HostedPort: ~Copyable {
   /// Frames that wait to be sent; of them so many of our own.
   private static let maximumMessages = 256
   private static let maximumOwn = 64
-  private static let ownSize = 2048 + offloadHeader
+  private static let ownSize = OwnFrame.room + offloadHeader
 
   /// Interfaces have names of up to 15 octets.
   let interface: [UInt8]
@@ -113,8 +113,8 @@ struct HostedPort: ~Copyable {
         let type = status & UInt32(TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : 0x8100
         start = Self.insert(tag: header.tp_vlan_tci, type: type, at: start)
         length += 4
-        if offload.isPartial { offload.checksumStart += 4 }
-        if offload.segmentation != 0 { offload.headerLength += 4 }
+        if offload.isPartial { offload.checksumStart &+= 4 }
+        if offload.segmentation != 0 { offload.headerLength &+= 4 }
       }
       return (
         UnsafeMutableRawBufferPointer(start: start, count: room - (start - slot)), length, offload

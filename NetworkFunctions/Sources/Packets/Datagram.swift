@@ -171,7 +171,7 @@ public struct Datagram: Sendable, Hashable {
   /// Whether the transport's checksum is right, or was found so; false also where not all of it is
   /// in the frame's head.
   public func isTransportRight(in frame: borrowing Frame) -> Bool {
-    if frame.offload.isTrusted { return true }
+    if frame.offload.trusts(transport) { return true }
     guard present(in: frame) == transportLength else { return false }
     var sum = frame.sum(from: transport, count: transportLength)
     if `protocol` != .icmp {

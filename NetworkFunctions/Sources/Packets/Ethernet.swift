@@ -52,6 +52,10 @@ public struct EthernetHeader: Sendable, Hashable {
   @inlinable
   public var vlan: UInt16? { tag.map { $0 & 0xfff } }
 
+  /// Whether it is of a VLAN; one of number 0 tells a priority only (IEEE 802.1Q, 9.6).
+  @inlinable
+  public var isTagged: Bool { (tag ?? 0) & 0xfff != 0 }
+
   @inlinable @_lifetime(frame: copy frame)
   public func write(to frame: inout Frame) {
     frame.set(destination, at: 0)

@@ -170,9 +170,12 @@ public struct Offload: Sendable, Hashable {
     return offload
   }
 
-  /// Whether a transport's checksum need not be verified.
+  /// Whether the checksum of a transport that begins there need not be verified: the card has done so,
+  /// or is to complete it, and not that of a packet within this one.
   @inlinable
-  public var isTrusted: Bool { flags & (Self.needsChecksum | Self.checksumIsValid) != 0 }
+  public func trusts(_ transport: Int) -> Bool {
+    flags & Self.checksumIsValid != 0 || isPartial && Int(checksumStart) == transport
+  }
 
   @inlinable
   public var isPartial: Bool { flags & Self.needsChecksum != 0 }

@@ -113,6 +113,12 @@ public struct NeighbourMessage: Sendable, Hashable {
       if frame.u8(at: option) == wanted { linkAddress = frame.mac(at: option + 2) }
       option += length
     }
+    // Section 7.1.1: who has no address yet tells none of his link, and asks the address's group.
+    if kind == .solicitation, datagram.source == .unspecified,
+      linkAddress != nil || datagram.destination != target.solicitedNode
+    {
+      return nil
+    }
   }
 
   /// Without checksum; 24 octets, 32 with a link address.

@@ -9,6 +9,8 @@ public struct IPProtocol: Sendable, Hashable {
   public static let tcp = IPProtocol(6)
   public static let udp = IPProtocol(17)
   public static let icmpv6 = IPProtocol(58)
+  /// Nothing follows (RFC 8200, section 4.7).
+  public static let none = IPProtocol(59)
 }
 
 /// RFC 791, section 3.1. Options are kept where they stand; ``headerLength`` counts them.

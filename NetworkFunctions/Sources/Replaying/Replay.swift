@@ -127,7 +127,7 @@ public struct Replay: Surroundings, ~Copyable {
 
   public func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {}
 
-  public func adopt(_ configuration: borrowing Configuration) {}
+  public func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {}
 
   public func segments(port: Int) -> Bool { false }
 

@@ -157,4 +157,37 @@ import Testing
     #expect(firewall.process(segment(1), from: 0, &surroundings).verdict == .drop)
     #expect(firewall.process(segment(3), from: 0, &surroundings).verdict == .send(port: 1))
   }
+
+  @Test("RFC 6864 5.3: hosts behind one address number their datagrams each for itself")
+  func numbers() throws {
+    var surroundings = TestSurroundings()
+    var nat = try NAT44Tests.nat(&surroundings)
+    let own = Self.fragments(7)
+    let others = Self.fragments(7).map { part in
+      withFrame(part) { frame in
+        var header = IPv4Header(in: frame, at: 14)!
+        header.source = NAT44Tests.neighbour
+        header.write(to: &frame, at: 14)
+        // Its UDP checksum is wrong now, which is nobody's business here.
+      }
+    }
+    var seen: [[UInt8]] = []
+    for octets in [own[0], others[0], others[1], own[1]] {
+      let (verdict, out) = nat.process(octets, from: 0, &surroundings)
+      #expect(verdict == .send(port: 1))
+      #expect(Seen(out)?.source == IPv6Address(Sample.right))
+      seen.append(Array(out[18..<20]))
+    }
+    #expect(seen[0] == seen[3])
+    #expect(seen[1] == seen[2])
+    #expect(seen[0] != seen[1])
+    // What is not in parts yet, and what never will be.
+    for (fragment, isNumbered) in [(0, true), (0x4000, false)] as [(UInt16, Bool)] {
+      let numbers = [Sample.client, NAT44Tests.neighbour].map { source in
+        nat.process(Sample.udp(from: source, fragment: fragment), from: 0, &surroundings)
+          .octets[18..<20]
+      }
+      #expect((numbers[0] != numbers[1]) == isNumbered)
+    }
+  }
 }

@@ -49,6 +49,8 @@ import Testing
     },
   ]
 
+  static let mtus = [576, 1280, 1500, 9000, 65_535]
+
   /// A seed with some octets changed, cut off, or followed by others; sometimes with its checksum
   /// set right, so that what is behind it is reached.
   static func frame(_ numbers: inout Numbers) -> [UInt8] {
@@ -83,8 +85,14 @@ import Testing
   ) throws {
     var numbers = Numbers(state: seed)
     var surroundings = TestSurroundings()
-    try function.configure(Sample.configuration(parameters), in: &surroundings)
     for step in 0..<count {
+      if step % 1024 == 0 {
+        var configuration = Sample.configuration(parameters)
+        for port in configuration.ports.indices {
+          configuration.ports[port].mtu = mtus.randomElement(using: &numbers)!
+        }
+        try function.configure(configuration, in: &surroundings)
+      }
       let octets = frame(&numbers)
       var offload = Offload()
       if step % 5 == 0 {
@@ -93,7 +101,7 @@ import Testing
           offset: Int.random(in: 0...40, using: &numbers))
         offload.segmentation = UInt8.random(in: 0...4, using: &numbers)
         offload.segmentSize = UInt16.random(in: 0...1500, using: &numbers)
-        offload.headerLength = UInt16.random(in: 0...100, using: &numbers)
+        offload.headerLength = UInt16.random(in: 0...UInt16.max, using: &numbers)
       }
       // The last port is none.
       let port = Int.random(in: 0...2, using: &numbers)

@@ -143,4 +143,47 @@ import Testing
     #expect(Seen(octets)?.first == 3)
     #expect(Seen(octets)?.second == 3)
   }
+
+  /// Two services, one port of the client's: a backend could not tell the two flows apart, and who
+  /// gets its answers would be chance.
+  @Test func flowsOfTwoServicesHaveDifferentBackends() throws {
+    var surroundings = TestSurroundings()
+    var balancer = try Self.balancer(&surroundings)
+    let addresses = [Sample.left, IPv4Address(10, 0, 1, 80), IPv4Address(10, 0, 1, 81)]
+    func settings(_ backends: String) -> Configuration {
+      Sample.configuration(
+        """
+        {"flows": 4096, "services": [{}, {"address": "10.0.1.80"}, {"address": "10.0.1.81"}],
+         "backends": [\(backends)]}
+        """)
+    }
+    try balancer.configure(
+      settings(
+        """
+        {"address": "10.0.2.2"}, {"address": "10.0.2.3"}, {"address": "10.0.2.4"},
+        {"address": "10.0.2.5", "state": "drain"}
+        """), in: &surroundings)
+    for number in 1000..<1100 as Range<UInt16> {
+      var ways: [IPv4Address: IPv4Address] = [:]
+      for address in addresses {
+        let datagram = Sample.udp(to: address, ports: (number, 53))
+        let (verdict, octets) = balancer.process(datagram, from: 0, &surroundings)
+        #expect(verdict == .send(port: 1))
+        ways[try #require(Self.backend(of: octets))] = address
+      }
+      #expect(ways.count == 3)
+      for (backend, address) in ways {
+        let back = balancer.process(Self.answer(backend, number), from: 1, &surroundings)
+        #expect(Seen(back.octets)?.source == IPv6Address(address))
+      }
+    }
+    // Where there is no other backend the second one is refused.
+    try balancer.configure(
+      settings(#"{"address": "10.0.2.2"}, {"address": "10.0.2.3", "state": "drain"}"#),
+      in: &surroundings)
+    let verdicts = addresses.prefix(2).map {
+      balancer.process(Sample.udp(to: $0, ports: (2000, 53)), from: 0, &surroundings).verdict
+    }
+    #expect(verdicts == [.send(port: 1), .send(port: 0)])
+  }
 }

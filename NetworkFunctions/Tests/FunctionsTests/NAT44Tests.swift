@@ -105,6 +105,24 @@ import Testing
     #expect(Seen(completed)?.source == IPv6Address(Sample.right))
   }
 
+  /// A tunnel's datagram, of whose inner packet the card is to complete the checksum: its own has
+  /// nothing to do with that.
+  @Test func theInnerPartialChecksumIsNotTheOuterOne() throws {
+    var surroundings = TestSurroundings()
+    var nat = try Self.nat(&surroundings)
+    let tunnelled = Sample.udp(payload: [UInt8](repeating: 9, count: 60))
+    let inner = Offload.partial(start: 70, offset: 16)
+    let out = nat.process(tunnelled, from: 0, &surroundings, offload: inner)
+    #expect(out.verdict == .send(port: 1))
+    #expect(Seen(out.octets)?.isRight == true)
+    var without = tunnelled
+    without[40] = 0
+    without[41] = 0
+    let none = nat.process(without, from: 0, &surroundings, offload: inner)
+    #expect(none.verdict == .send(port: 1))
+    #expect(Array(none.octets[40..<42]) == [0, 0])
+  }
+
   @Test("RFC 5508 REQ-1: echoes")
   func echoes() throws {
     var surroundings = TestSurroundings()

@@ -4,18 +4,22 @@ import TestFrames
 import Testing
 
 @Suite struct ResponderTests {
-  private func responder() throws -> Responder {
+  private func responder(mtu: Int = 1500) throws -> Responder {
     var responder = Responder()
     var surroundings = TestSurroundings()
-    try responder.configure(Sample.configuration, in: &surroundings)
+    var configuration = Sample.configuration
+    configuration.ports[0].mtu = mtu
+    try responder.configure(configuration, in: &surroundings)
     return responder
   }
 
   private func segment(
     _ flags: TCPHeader.Flags, to port: UInt16, sequence: UInt32, acknowledgement: UInt32 = 0,
-    payload: Int = 0
+    payload: Int = 0, maximumSegment: UInt16? = nil
   ) -> [UInt8] {
-    withFrame([]) { frame in
+    let header = maximumSegment == nil ? 20 : 24
+    return withFrame([], capacity: 4096) { frame in
+      let payload = payload + header - 20
       frame.setLength(54 + payload)
       EthernetHeader(destination: Sample.leftMAC, source: Sample.clientMAC, type: .ipv4)
         .write(to: &frame)
@@ -24,8 +28,9 @@ import Testing
       ).write(to: &frame, at: 14)
       TCPHeader(
         source: 40000, destination: port, sequence: sequence, acknowledgement: acknowledgement,
-        flags: flags, window: 65535
+        flags: flags, window: 65535, headerLength: header
       ).write(to: &frame, at: 34)
+      TCPOptions(maximumSegment: maximumSegment).write(to: &frame, at: 34)
       var sum = frame.sum(from: 34, count: 20 + payload)
       sum.add(
         Checksum.pseudoHeader(
@@ -146,5 +151,124 @@ import Testing
     // With Ethernet's header and a tag, IPv6's, TCP's with all options, and virtio-net's.
     let headers = 18 + 40 + 60 + 12
     #expect(Int(opened.window) + headers <= 4096)
+  }
+
+  /// A segment of 8,960 octets, as a network of jumbo frames has it, fits into no frame of our own.
+  @Test(arguments: [UInt16(7), 19]) func `segments are no longer than their buffer`(
+    port: UInt16
+  ) throws {
+    var responder = try responder(mtu: 9000)
+    var surroundings = TestSurroundings()
+    let opened = try header(
+      responder.process(
+        segment(.syn, to: port, sequence: 99, maximumSegment: 8960), from: 0, &surroundings
+      ).octets)
+    let own = opened.sequence &+ 1
+    var sequence: UInt32 = 100
+    var acknowledged = own
+    for _ in 0..<3 {
+      surroundings.emitted = []
+      let payload = port == 7 ? 3800 : 0
+      _ = responder.process(
+        segment(
+          .ack, to: port, sequence: sequence, acknowledgement: acknowledged, payload: payload),
+        from: 0, &surroundings)
+      sequence &+= UInt32(payload)
+      var octets = 0
+      for emitted in surroundings.emitted {
+        let sent = try header(emitted.octets)
+        #expect(sent.sequence == acknowledged &+ UInt32(octets))
+        octets += emitted.octets.count - 54
+      }
+      // All of it is on its way at once.
+      if port == 7 { #expect(octets == payload) } else { #expect(octets >= 8960) }
+      acknowledged &+= UInt32(octets)
+    }
+  }
+
+  @Test("RFC 9293 3.8.1, 3.10.7.4: a SYN sent again is answered by the same number")
+  func repeatedOpenings() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    let syn = segment(.syn, to: 9, sequence: 99, maximumSegment: 1460)
+    let first = responder.process(syn, from: 0, &surroundings).octets
+    surroundings.now = 500_000_000
+    #expect(responder.process(syn, from: 0, &surroundings).octets == first)
+    // The answer to the first one opens the connection.
+    let own = try header(first).sequence &+ 1
+    let data = segment(.ack, to: 9, sequence: 100, acknowledgement: own, payload: 10)
+    let taken = try header(responder.process(data, from: 0, &surroundings).octets)
+    #expect(taken.flags == .ack)
+    #expect(taken.acknowledgement == 110)
+  }
+
+  @Test("RFC 9293 3.10.7.4: SYN-RECEIVED, an unacceptable acknowledgement is reset")
+  func wrongAcknowledgements() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    let opened = try header(
+      responder.process(segment(.syn, to: 9, sequence: 99), from: 0, &surroundings).octets)
+    let own = opened.sequence &+ 1
+    for wrong in [own &- 1, own &+ 1, own &+ 70_000] {
+      let answer = try header(
+        responder.process(
+          segment(.ack, to: 9, sequence: 100, acknowledgement: wrong), from: 0, &surroundings
+        ).octets)
+      #expect(answer.flags == .rst)
+      #expect(answer.sequence == wrong)
+    }
+    let data = segment(.ack, to: 9, sequence: 100, acknowledgement: own, payload: 10)
+    #expect(try header(responder.process(data, from: 0, &surroundings).octets).flags == .ack)
+  }
+
+  @Test("RFC 6298 2.1, 5: SYN and ACK are sent again, twice, and the connection is forgotten")
+  func lostOpenings() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    let first = responder.process(
+      segment(.syn, to: 9, sequence: 99, maximumSegment: 1460), from: 0, &surroundings
+    ).octets
+    var times: [Instant] = []
+    for tenth in 1...300 as ClosedRange<Instant> {
+      surroundings.now = tenth * 100_000_000
+      _ = responder.advance(in: &surroundings)
+      for emitted in surroundings.emitted {
+        #expect(emitted.octets == first)
+        times.append(tenth)
+      }
+      surroundings.emitted = []
+    }
+    #expect(times == [10, 30])
+    let late = segment(
+      .ack, to: 9, sequence: 100, acknowledgement: try header(first).sequence &+ 1)
+    #expect(try header(responder.process(late, from: 0, &surroundings).octets).flags == .rst)
+  }
+
+  /// One that was opened is not answered again, and those that came and went leave nothing.
+  @Test func `a flood of SYNs is sent again twice at most and ends`() throws {
+    var responder = try responder()
+    var surroundings = TestSurroundings()
+    for number in 0..<20_000 as Range<UInt32> {
+      var octets = segment(.syn, to: 9, sequence: number)
+      octets = withFrame(octets) { frame in
+        let port = UInt16(1024 + number % 60_000)
+        frame.set(
+          Checksum.update(frame.u16(at: 50), from: frame.u16(at: 34), to: port), at: 50)
+        frame.set(port, at: 34)
+      }
+      _ = responder.process(octets, from: 0, &surroundings)
+      surroundings.now += 100_000
+      _ = responder.advance(in: &surroundings)
+    }
+    for _ in 0..<200 {
+      surroundings.now += 100_000_000
+      _ = responder.advance(in: &surroundings)
+    }
+    // The table has 512 places.
+    #expect(surroundings.emitted.count <= 2 * 512 * 3)
+    let before = surroundings.emitted.count
+    surroundings.now += 100_000_000_000
+    #expect(responder.advance(in: &surroundings) == .max)
+    #expect(surroundings.emitted.count == before)
   }
 }

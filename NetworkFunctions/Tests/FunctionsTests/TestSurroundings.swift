@@ -21,14 +21,16 @@ struct TestSurroundings: Surroundings, ~Copyable {
   }
 
   func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {}
-  func adopt(_ configuration: borrowing Configuration) {}
+  mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {
+    announce(configuration, isRouter: isRouter)
+  }
 
   func segments(port: Int) -> Bool { segmentsTCP }
 
   mutating func emit(
     on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
   ) -> Bool {
-    var octets = withFrame([]) { frame in fill(&frame) }
+    var octets = withFrame([], capacity: OwnFrame.room) { frame in fill(&frame) }
     if let payload { octets += payload }
     emitted.append((port, octets))
     return true

@@ -11,7 +11,7 @@ struct Cards: ~Copyable, Surroundings {
   private static let header = 12
   /// Frames of our own that wait to be sent, of a card; each has a second descriptor for a payload.
   private static let own = 32
-  private static let ownSize = 2048 + header
+  private static let ownSize = OwnFrame.room + header
   private static let none: UInt8 = 255
 
   private struct Feature {
@@ -339,11 +339,11 @@ struct Cards: ~Copyable, Surroundings {
     assigned = found
   }
 
-  mutating func adopt(_ configuration: borrowing Configuration) {
+  mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {
     ports = assigned
     for index in 0..<count { cards[index].port = -1 }
     for port in 0..<configuration.ports.count { cards[ports[port]].port = port }
-    announce(configuration)
+    announce(configuration, isRouter: isRouter)
   }
 
   func segments(port: Int) -> Bool {

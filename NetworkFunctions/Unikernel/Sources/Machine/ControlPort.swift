@@ -9,6 +9,8 @@ struct ControlPort: ~Copyable {
   // SAFETY: `buffers` to receive and one to send, of `size` octets each, never freed.
   private let memory: UInt64
   private var isSending = false
+  /// More is to be sent when the device is done with what was sent last, and tells so.
+  private var isWaiting = false
 
   init(_ device: VirtioDevice) {
     self.device = device
@@ -27,9 +29,12 @@ struct ControlPort: ~Copyable {
     receiving.announce()
   }
 
-  var hasWork: Bool { receiving.hasUsed }
+  var hasWork: Bool { receiving.hasUsed || isWaiting && sending.hasUsed }
 
-  func setInterrupts(_ isOn: Bool) { receiving.setInterrupts(isOn) }
+  func setInterrupts(_ isOn: Bool) {
+    receiving.setInterrupts(isOn)
+    sending.setInterrupts(isOn && isWaiting)
+  }
 
   mutating func receive(_ body: (UInt8) -> Void) {
     while let (number, length) = receiving.take() {
@@ -45,13 +50,17 @@ struct ControlPort: ~Copyable {
   /// Sends the beginning of `octets` and takes it away, once the last was sent.
   mutating func send(_ octets: inout [UInt8]) {
     if sending.take() != nil { isSending = false }
-    guard !isSending, !octets.isEmpty else { return }
+    guard !isSending, !octets.isEmpty else {
+      isWaiting = !octets.isEmpty
+      return
+    }
     let count = min(octets.count, Self.size)
     let start = Self.buffers * Self.size
     for offset in 0..<count {
       octet(start + offset).storeBytes(of: octets[offset], as: UInt8.self)
     }
     octets.removeFirst(count)
+    isWaiting = !octets.isEmpty
     sending.describe(
       0, address: memory + UInt64(start), length: count, next: nil, isWritten: false)
     sending.offer(0)
