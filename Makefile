@@ -48,12 +48,14 @@ test: setup functions
 	swift test --skip-build --no-parallel
 	swift test --package-path NetworkFunctions
 
-# Format, undeclared imports, who owns which package, nothing put off without a reason.
+# Format, undeclared imports, who owns which package, nothing put off without a reason, no file that
+# somebody left: what a program dumps has megabytes.
 check: setup
 	swift format lint --strict --recursive Sources Tests NetworkFunctions/Sources NetworkFunctions/Tests \
 	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/pack \
 	  NetworkFunctions/Unikernel/Package.swift Package.swift NetworkFunctions/Package.swift
 	scripts/check-imports
+	@git ls-files -z | xargs -0 -r sh -c 'find "$$@" -size +1000k -printf "%p has %s octets, which no file of ours has: git rm it\n"' sh | { ! grep .; }
 	swift build --explicit-target-dependency-import-check error
 
 bench: build functions

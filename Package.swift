@@ -41,6 +41,8 @@ let package = Package(
   products: [
     .executable(name: "martletd", targets: ["martletd"]),
     .executable(name: "martlet-hold", targets: ["martlet-hold"]),
+    // Loaded into programs that the hold forks, from its own folder.
+    .library(name: "martlet-zygote", type: .dynamic, targets: ["CZygote"]),
     .executable(name: "martlet-unpack", targets: ["martlet-unpack"]),
     .executable(name: "martlet-init", targets: ["martlet-init"]),
     .executable(name: "martlet", targets: ["martlet"]),
@@ -62,6 +64,8 @@ let package = Package(
   targets: [
     // The host.
     .target(name: "CLinux"),
+    // Without the Swift runtime: see the end of zygote.c.
+    .target(name: "CZygote", linkerSettings: [.unsafeFlags(["-nostartfiles"])]),
     module("LinuxSystem", ["CLinux", system]),
     module("Wire", []),
     module("HoldProtocol", ["LinuxSystem", "Wire", system]),
@@ -171,7 +175,7 @@ let package = Package(
       "NFVAPITests",
       [
         "NFVAPI", "NFVLifecycle", "NFVDrivers", "NFVStore", "NFVModel", "NFVPackages", "NFVImages",
-        "NFVClient", "Archive", "LinuxSystem", logging, serviceLifecycle,
+        "NFVClient", "Archive", "LinuxSystem", logging, serviceLifecycle, system,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "NIOCore", package: "swift-nio"),
@@ -184,6 +188,7 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
+    tests("MartletdTests", ["martletd", "NFVModel", logging]),
     tests("NFVBenchmarkTests", ["NFVBenchmark", "LinuxSystem"]),
     tests("IntegrationTests", ["NFVBenchmark", "NFVClient", "LinuxSystem", system]),
   ]

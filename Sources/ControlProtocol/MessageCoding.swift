@@ -172,7 +172,10 @@ extension ControlMessage {
       guard let stream = ControlEvent.Stream(rawValue: tag) else {
         throw .unknownTag(what: "stream", tag: UInt16(tag))
       }
-      self = .event(.output(session: session, stream, try reader.getBlock()))
+      let data = try reader.getBlock()
+      // Who could send as many as it likes is not bounded by the window of octets.
+      guard !data.isEmpty else { throw .truncated }
+      self = .event(.output(session: session, stream, data))
     case (203, 0):
       let session = try reader.get(UInt64.self)
       self = .event(.exited(session: session, try GuestExit(from: &reader)))

@@ -9,7 +9,7 @@ public import LinuxSystem
 /// a newer daemon can talk to an older hold and then ask it to replace itself.
 public enum HoldProtocol {
   /// Raised when a message changes its form; kinds may be added without.
-  public static let version: UInt16 = 2
+  public static let version: UInt16 = 3
   /// A longer message is refused and its connection closed.
   public static let maximumMessageSize = 64 * 1024
   /// More descriptors beside one message are refused.

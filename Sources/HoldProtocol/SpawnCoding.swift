@@ -235,6 +235,7 @@ extension SpawnRequest: WireValue {
     writer.put(waitForExit)
     writer.put(optional: adoptPidFile) { $0.put($1) }
     writer.put(timeoutMilliseconds)
+    writer.put(usesZygote)
   }
 
   public init(from reader: inout WireReader) throws(WireError) {
@@ -265,7 +266,8 @@ extension SpawnRequest: WireValue {
       adoptPidFile: try reader.getOptional { (reader) throws(WireError) in
         try reader.getString()
       },
-      timeoutMilliseconds: try reader.get())
+      timeoutMilliseconds: try reader.get(),
+      usesZygote: try reader.getBool())
   }
 }
 

@@ -91,6 +91,8 @@ public func answersEcho(_ address: [UInt8], timeout: Duration) throws(SystemErro
   let deadline = ContinuousClock.now + timeout
   while true {
     let left = deadline - ContinuousClock.now
+    // Others' packets may come without a pause.
+    if left <= .zero { return false }
     var state = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
     let ready = try systemCall("poll") { poll(&state, 1, milliseconds(left)) }
     guard ready == 1 else { return false }

@@ -99,10 +99,25 @@ public final class ConsoleSocket: Sendable {
     try? removeFile(path)
   }
 
-  /// Waits for the terminal's master, the caller's to close.
+  /// Waits for the terminal's master, the caller's to close. On a thread of its own: a runtime that
+  /// hangs holds nobody up.
   /// - Parameter process: a pidfd of the runtime; where it ends first there will be no terminal.
   /// - Returns: nil then, and where the time has passed.
   public func receive(
+    unlessEnded process: FileDescriptor, milliseconds: Int32
+  ) async throws(SystemError) -> FileDescriptor? {
+    try await withCheckedContinuation {
+      (continuation: CheckedContinuation<Result<FileDescriptor?, SystemError>, Never>) in
+      startThread(name: "martlet-console") {
+        continuation.resume(
+          returning: Result { () throws(SystemError) in
+            try self.wait(unlessEnded: process, milliseconds: milliseconds)
+          })
+      }
+    }.get()
+  }
+
+  private func wait(
     unlessEnded process: FileDescriptor, milliseconds: Int32
   ) throws(SystemError) -> FileDescriptor? {
     let ready = try waitReadable(anyOf: [listener, process], milliseconds: milliseconds)

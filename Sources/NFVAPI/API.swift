@@ -15,7 +15,8 @@ public struct API: Sendable {
   private let streams: Streams
   private let operations: OperationCounts
   /// Where the store and the host are read: their calls block.
-  private let threads = BlockingExecutor(threads: 2, name: "martlet-read")
+  private let threads: BlockingExecutor
+  private let pauses: Pauses
 
   /// - Parameter version: the daemon's, as it tells it.
   public init(lifecycle: Lifecycle, catalogue: Catalogue, version: String, logger: Logger) {
@@ -32,6 +33,8 @@ public struct API: Sendable {
     self.catalogue = catalogue
     self.version = version
     self.logger = logger
+    threads = BlockingExecutor(threads: 2, name: "martlet-read")
+    pauses = Pauses(lifecycle: lifecycle, threads: threads)
     operations = OperationCounts(lifecycle)
   }
 
@@ -62,9 +65,9 @@ public struct API: Sendable {
 
   private func register(on routes: inout Routes) {
     VnfPackages(lifecycle: lifecycle, catalogue: catalogue).register(on: &routes)
-    VnfInstances(lifecycle: lifecycle).register(on: &routes)
+    VnfInstances(lifecycle: lifecycle, pauses: pauses).register(on: &routes)
     VnfLcmOpOccs(lifecycle: lifecycle, threads: threads).register(on: &routes)
-    Vnfcs(lifecycle: lifecycle, streams: streams).register(on: &routes)
+    Vnfcs(lifecycle: lifecycle, streams: streams, pauses: pauses).register(on: &routes)
     Networks(lifecycle: lifecycle).register(on: &routes)
     Events(lifecycle: lifecycle, streams: streams, threads: threads).register(on: &routes)
     let usage = Usage(lifecycle: lifecycle, threads: threads)

@@ -33,8 +33,10 @@ final class OperationCounts: Service, Sendable {
 
   func run() async throws {
     let start = try lifecycle.store.lastSequence()
-    for try await entry in lifecycle.notifications(after: start).cancelOnGracefulShutdown() {
-      count(entry.notification)
+    try await cancelWhenGracefulShutdown {
+      for try await entry in self.lifecycle.notifications(after: start) {
+        self.count(entry.notification)
+      }
     }
   }
 

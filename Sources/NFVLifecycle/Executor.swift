@@ -24,7 +24,7 @@ extension Lifecycle {
     case .ensureNetwork(let network): try await host.network.ensure(network)
     case .removeNetwork(let network, let tenant):
       try await host.network.remove(network, of: tenant)
-      if core.withLock({ core in !core.state.networks.values.contains { $0.tenant == tenant } }) {
+      if committed.withLock({ state in !state.networks.values.contains { $0.tenant == tenant } }) {
         // The tenant's fabric has gone, and with it the links of what waits for the tenant.
         drainPools { (owner, _) in owner == tenant }
       }
@@ -81,24 +81,29 @@ extension Lifecycle {
         case .running: true
         case .network(let check):
           try await host.network.probe(
-            check, of: run.attachments, at: point, timeout: max(interval, .milliseconds(100)))
+            check, of: run.attachments, at: point, timeout: Self.probeLimit)
         case .command(let arguments):
           try await succeeds(arguments, in: id, of: run.driver, until: deadline)
         }
       if isReady { return }
-      if core.withLock({ !$0.state.isAlive(id) }) {
-        throw NFVError(.failed, "the workload ended before it was ready")
-      }
       if Clock.now >= deadline {
         throw NFVError(
           .timeout,
           "the VDU \(run.vdu.id) was not ready within \(readiness.timeoutMilliseconds) ms; look at "
             + "its output: martlet logs")
       }
-      try? await Task.sleep(for: interval)
-      if Task.isCancelled { throw NFVError(.unavailable, "the daemon ends") }
+      let next = Clock.now + interval
+      repeat {
+        // It has ended, or shall end: then its readiness is nobody's question any more.
+        guard committed.withLock({ $0.awaitsReadiness(id) }) else { return }
+        try? await Task.sleep(for: min(max(next - Clock.now, .zero), Self.probeLimit))
+        if Task.isCancelled { throw NFVError(.unavailable, "the daemon ends") }
+      } while Clock.now < next
     }
   }
+
+  /// How long one probe may block its thread, of which there are few.
+  private static let probeLimit = Duration.milliseconds(100)
 
   /// A command that has not ended at `deadline`, or when the daemon does, is killed.
   private func succeeds(
@@ -136,10 +141,10 @@ extension Lifecycle {
   }
 
   private func run(_ id: WorkloadID) async throws(NFVError) -> Run {
-    let found = core.withLock { core -> (Vnfc, VnfInstance, VnfPackage.Content, Vdu)? in
-      guard let vnfc = core.state.vnfcs[id.vnfc],
-        let instance = core.state.instances[vnfc.instance],
-        let content = core.state.packages[instance.package]?.content,
+    let found = committed.withLock { state -> (Vnfc, VnfInstance, VnfPackage.Content, Vdu)? in
+      guard let vnfc = state.vnfcs[id.vnfc],
+        let instance = state.instances[vnfc.instance],
+        let content = state.packages[instance.package]?.content,
         let vdu = content.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)
       else { return nil }
       return (vnfc, instance, content, vdu)
@@ -198,9 +203,9 @@ extension Lifecycle {
   }
 
   private func attachments(of id: WorkloadID) -> [Attachment] {
-    core.withLock { core in
-      guard let vnfc = core.state.vnfcs[id.vnfc] else { return [] }
-      let package = core.state.instances[vnfc.instance].flatMap { core.state.packages[$0.package] }
+    committed.withLock { state in
+      guard let vnfc = state.vnfcs[id.vnfc] else { return [] }
+      let package = state.instances[vnfc.instance].flatMap { state.packages[$0.package] }
       let vdu = package?.content?.descriptor.flavour(vnfc.flavour)?.vdu(vnfc.vdu)
       let owner = vdu?.addressOwner ?? .kernel
       return vnfc.ports.map { Attachment(port: $0, workload: id, addressOwner: owner) }

@@ -39,7 +39,11 @@ public struct Host: Sendable {
 public final class Lifecycle: Service, Sendable {
   public let store: any Store
   public let host: Host
-  let core: Mutex<Core>
+  /// The serial loop's own; it holds what is not committed yet.
+  private let core: Mutex<Core>
+  /// The state as of the last commit, for everybody else. It is a copy that shares all that the
+  /// commits since have not changed.
+  let committed: Mutex<State>
   let logger: Logger
   private let inbox = BlockingQueue<Event>()
   private let pending = Mutex<Pending>(Pending())
@@ -67,6 +71,7 @@ public final class Lifecycle: Service, Sendable {
   }
 
   private let bounds: Bounds
+  private let sweepsStrays: Bool
 
   /// Who waits: callers by token, and readers of the outbox.
   private struct Pending {
@@ -80,25 +85,28 @@ public final class Lifecycle: Service, Sendable {
     var isReady = false
   }
 
-  /// - Parameter sweepsStrays: false leaves alone what is on the host and not in the store.
-  /// - Throws: what the store throws where it cannot be read.
+  /// - Parameters:
+  ///   - stored: what the store holds.
+  ///   - sweepsStrays: false leaves alone what is on the host and not in the store.
   public init(
-    store: any Store, host: Host, identifiers: IdentifierSource = .system,
+    store: any Store, stored: StoredState, host: Host, identifiers: IdentifierSource = .system,
     policy: Core.RestartPolicy = .init(), sweepsStrays: Bool = true, bounds: Bounds = Bounds(),
     logger: Logger,
     render:
       @escaping @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError)
       -> String
-  ) throws(NFVError) {
+  ) {
     self.store = store
     self.host = host
     self.logger = logger
     self.bounds = bounds
     self.render = render
-    core = Mutex(
-      Core(
-        try store.load(), identifiers: identifiers, policy: policy,
-        capabilities: host.capabilities, sweepsStrays: sweepsStrays))
+    let core = Core(
+      stored, identifiers: identifiers, policy: policy,
+      capabilities: host.capabilities, sweepsStrays: sweepsStrays)
+    self.sweepsStrays = sweepsStrays
+    self.core = Mutex(core)
+    committed = Mutex(core.state)
   }
 
   // MARK: For callers
@@ -147,7 +155,7 @@ public final class Lifecycle: Service, Sendable {
   public func read<Value: Sendable>(
     _ body: (borrowing State) throws(NFVError) -> Value
   ) throws(NFVError) -> Value {
-    try core.withLock { core throws(NFVError) in try body(core.state) }
+    try committed.withLock { state throws(NFVError) in try body(state) }
   }
 
   /// Whether the host was observed and requests are carried out.
@@ -217,7 +225,7 @@ public final class Lifecycle: Service, Sendable {
   }
 
   private func observe() async throws(NFVError) -> HostObservation {
-    let store = core.withLock { $0.state.store }
+    let store = committed.withLock(\.store)
     // The host before the store: what starts meanwhile is in the store already.
     var observation = HostObservation()
     for (index, driver) in host.workloads.enumerated() {
@@ -229,7 +237,7 @@ public final class Lifecycle: Service, Sendable {
       }
     }
     observation.networks = try await host.network.observe()
-    guard core.withLock({ $0.sweepsStrays }) else { return observation }
+    guard sweepsStrays else { return observation }
     let known = Set(observation.workloads.map(\.id))
     for link in observation.networks.links
     where !known.contains(link.workload) && link.workload.store == store {
@@ -242,7 +250,13 @@ public final class Lifecycle: Service, Sendable {
   private func loop(_ group: inout DiscardingTaskGroup) {
     defer { stop() }
     var timeout: Duration?
-    while let events = inbox.next(limit: 512, timeout: timeout) {
+    /// What the host told and the store did not take.
+    var untaken: [Event] = []
+    /// When it was said last that the store takes nothing; nil where it takes what it is given.
+    var complained: Timestamp?
+    while let new = inbox.next(limit: 512, timeout: untaken.isEmpty ? timeout : .zero) {
+      let events = untaken + new
+      untaken = []
       let now = Clock.now
       var changes: [Change] = []
       var answers: [(token: UInt64, Result<Response, NFVError>)] = []
@@ -267,13 +281,25 @@ public final class Lifecycle: Service, Sendable {
       do throws(NFVError) {
         if !changes.isEmpty { news = try store.commit(changes) }
       } catch {
-        logger.critical("the store did not take a commit", metadata: ["error": "\(error)"])
+        if complained.map({ now - $0 >= .seconds(60) }) ?? true {
+          complained = now
+          logger.critical(
+            "the store does not take a commit; requests are refused until it does",
+            metadata: ["error": "\(error)"])
+        }
         // Nothing of this batch happened: requests are refused, what the host told is told again.
         core.withLock { $0 = backup }
-        refuse(events, error)
-        timeout = .seconds(1)
+        untaken = refuse(events, error)
+        sleepThread(milliseconds: 1000)
         continue
       }
+      if !changes.isEmpty, complained != nil {
+        complained = nil
+        logger.notice("the store takes commits again")
+      }
+      // Before anybody hears of it. What only the old state had goes outside of the lock.
+      var state = core.withLock { $0.state }
+      committed.withLock { swap(&$0, &state) }
       // What follows an action counts as soon as that no longer does.
       let ended = events.count { if case .actionEnded = $0 { true } else { false } }
       pending.withLock { $0.actions += actions.count - ended }
@@ -290,13 +316,12 @@ public final class Lifecycle: Service, Sendable {
     }
   }
 
-  private func refuse(_ events: [Event], _ error: NFVError) {
-    for event in events {
-      if case .request(_, _, _, let token) = event {
-        answer([(token, .failure(error))])
-      } else {
-        inbox.append(event)
-      }
+  /// Refuses the requests among the events; gives back the others.
+  private func refuse(_ events: [Event], _ error: NFVError) -> [Event] {
+    events.filter { event in
+      guard case .request(_, _, _, let token) = event else { return true }
+      answer([(token, .failure(error))])
+      return false
     }
   }
 

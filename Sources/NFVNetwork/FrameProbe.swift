@@ -1,21 +1,31 @@
 internal import LinuxSystem
 internal import NFVModel
 
+/// Where whole Ethernet frames are sent and received.
+protocol FrameSocket {
+  func send(_ frame: [UInt8]) throws(SystemError)
+  /// - Returns: nil when the time was up.
+  func receive(timeout: Duration) throws(SystemError) -> [UInt8]?
+}
+
+extension LinkSocket: FrameSocket {}
+
 /// Asks a guest behind a tap, or a function that owns its addresses behind a veth, whether it answers,
 /// by frames of our own on the fabric's end: the fabric has no address on the guest's networks, and
 /// what is parked is on none.
 ///
 /// It speaks with the last free address of the port's subnet: the guest may take that for ours until
 /// its neighbour table ages.
-struct FrameProbe {
-  private let socket: LinkSocket
+struct FrameProbe<Socket: FrameSocket> {
+  private let socket: Socket
   private let guest: (mac: [UInt8], address: [UInt8])
   private let own: (mac: [UInt8], address: [UInt8])
 
-  /// Opened in the calling thread's network namespace.
-  /// - Parameter address: IPv4.
-  init(interface: String, mac: MACAddress, address: IPPrefix) throws(SystemError) {
-    socket = try LinkSocket(interface: interface)
+  /// - Parameters:
+  ///   - socket: on the fabric's end `interface`.
+  ///   - address: IPv4.
+  init(on socket: Socket, interface: String, mac: MACAddress, address: IPPrefix) {
+    self.socket = socket
     guest = (mac.octets, address.address.octets)
     // The last address of a prefix is its broadcast; of /31 and /32 there is none.
     var own = address.last.value - (address.length < 31 ? 1 : 0)
@@ -34,13 +44,17 @@ struct FrameProbe {
       if now >= deadline { return false }
       try send(check)
       let next = min(deadline, now + .milliseconds(10))
-      while let frame = try socket.receive(timeout: max(next - ContinuousClock.now, .zero)) {
+      // A guest may send without a pause: then there is always a frame more.
+      repeat {
+        guard let frame = try socket.receive(timeout: max(next - ContinuousClock.now, .zero)) else {
+          break
+        }
         if isQuestionForOwnAddress(frame) {
           try socket.send(answer(to: frame))
         } else if let isPositive = answer(in: frame, to: check) {
           return isPositive
         }
-      }
+      } while ContinuousClock.now < next
     }
   }
 

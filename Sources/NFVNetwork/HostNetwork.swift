@@ -372,8 +372,10 @@ public final class HostNetwork: NetworkDriver, Sendable {
     return try wrap("the readiness check of \(address.address)") { () throws(SystemError) in
       let fabric = try self.fabric(of: attachment.workload.tenant)
       return try fabric.namespace.run { () throws(SystemError) in
-        try FrameProbe(
-          interface: attachment.interfaceName, mac: attachment.port.mac, address: address
+        let name = attachment.interfaceName
+        return try FrameProbe(
+          on: try LinkSocket(interface: name), interface: name, mac: attachment.port.mac,
+          address: address
         ).answers(check, timeout: timeout)
       }
     }

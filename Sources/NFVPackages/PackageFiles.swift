@@ -4,7 +4,7 @@ internal import FoundationEssentials
 
 /// A package's files: those of an archive, or of a folder that shall become one.
 ///
-/// Small files are held; of all, the digests are known.
+/// Small files are held, within a bound for all of them together; of all, the digests are known.
 public struct PackageFiles: Sendable {
   struct File: Sendable {
     /// nil where the file is larger than what is held.
@@ -21,7 +21,10 @@ public struct PackageFiles: Sendable {
   private(set) var files: [String: File] = [:]
 
   /// Descriptors, templates and scripts are small; images are read where they lie.
-  private static let heldBytes: UInt64 = 1 << 20
+  private static let smallFile = 1 << 20
+  /// How much of one package is held in memory: its small files together, in octets.
+  public static let heldLimit = 32 << 20
+  private var held = 0
 
   /// Reads an archive once.
   /// - Throws: where it is damaged, holds a path that climbs out, names a file twice, or unpacks to
@@ -48,7 +51,7 @@ public struct PackageFiles: Sendable {
         guard files[name] == nil else {
           throw ArchiveError(archive: path, entry: name, message: "it is in the archive twice")
         }
-        files[name] = try Self.file { try reader.read() }
+        try add(name) { () throws(ArchiveError) in try reader.read() }
       }
       if files.isEmpty { throw ArchiveError(archive: path, message: "it holds no file") }
     } catch {
@@ -79,7 +82,7 @@ public struct PackageFiles: Sendable {
       }
       for name in walk {
         let handle = try FileContent(path: "\(path)/\(name)")
-        files[name] = try Self.file { try handle.next() }
+        try add(name) { () throws(ArchiveError) in try handle.next() }
       }
     } catch let error as PackageError {
       throw error
@@ -90,7 +93,9 @@ public struct PackageFiles: Sendable {
     }
   }
 
-  private static func file(_ next: () throws -> [UInt8]) throws -> File {
+  private mutating func add(
+    _ name: String, _ next: () throws(ArchiveError) -> [UInt8]
+  ) throws(ArchiveError) {
     var short = SHA256()
     var long = SHA512()
     var content: [UInt8] = []
@@ -101,11 +106,19 @@ public struct PackageFiles: Sendable {
       short.update(data: piece)
       long.update(data: piece)
       size += UInt64(piece.count)
-      if size <= heldBytes { content += piece }
+      if size <= Self.smallFile { content += piece } else { content = [] }
     }
-    return File(
-      content: size <= heldBytes ? content : nil, size: size, sha256: hexadecimal(short.finalize()),
-      sha512: hexadecimal(long.finalize()))
+    held += content.count
+    guard held <= Self.heldLimit else {
+      throw ArchiveError(
+        archive: path, entry: name,
+        message: "the package's files of at most 1 MiB have together more than "
+          + "\(Self.heldLimit >> 20) MiB, which is the limit; put those that are no descriptors, "
+          + "templates or scripts into one archive")
+    }
+    files[name] = File(
+      content: size <= Self.smallFile ? content : nil, size: size,
+      sha256: hexadecimal(short.finalize()), sha512: hexadecimal(long.finalize()))
   }
 
   func text(_ name: String) -> String? {

@@ -37,8 +37,9 @@ struct ToscaNode {
   private let node: Node
 
   /// Parses a document.
+  /// - Parameter nodes: how many a package's documents may yet have; those of this one are taken.
   /// - Throws: a diagnostic where it is no YAML, or its aliases unfold to more than a descriptor has.
-  init(file: String, text: String) throws(PackageError) {
+  init(file: String, text: String, nodes: inout Int) throws(PackageError) {
     self.file = file
     guard !Self.mayUnfoldInKeys(text) else {
       throw PackageError([
@@ -75,12 +76,13 @@ struct ToscaNode {
       ])
     }
     node = found
-    var budget = 50_000
-    guard Self.isBounded(found, depth: 0, &budget) else {
+    guard Self.isBounded(found, depth: 0, &nodes) else {
       throw PackageError([
         PackageDiagnostic(
           .error, file: file,
-          message: "its aliases unfold to more than 50,000 nodes or 64 levels; write them out")
+          message:
+            "the descriptor has more than 100,000 nodes, its aliases written out, or more than "
+            + "64 levels; make it smaller")
       ])
     }
   }

@@ -6,6 +6,8 @@ struct ToscaTemplates {
   private var parents: [String: String] = [:]
   private(set) var nodeTypes: [String: ToscaNode] = [:]
   private(set) var dataTypes: [String: ToscaNode] = [:]
+  /// Of all documents together.
+  private var nodesLeft = 100_000
   private let files: PackageFiles
   private let findings: Findings
 
@@ -32,7 +34,7 @@ struct ToscaTemplates {
     }
     let root: ToscaNode
     do throws(PackageError) {
-      root = try ToscaNode(file: path, text: text)
+      root = try ToscaNode(file: path, text: text, nodes: &nodesLeft)
     } catch {
       return findings.add(error.diagnostics)
     }

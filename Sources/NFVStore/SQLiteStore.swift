@@ -14,14 +14,21 @@ public final class SQLiteStore: Store, Sendable {
   /// How many outbox entries are kept at least.
   private let retention: Int64
   private let sinceTrim = Mutex<Int64>(0)
+  private let noteGeneration: @Sendable (Int) -> Void
 
   /// Opens the database, or makes it; only the owner may read it.
   /// - Parameters:
   ///   - path: the database's file; its folder must exist.
   ///   - retention: how many notifications the outbox keeps.
+  ///   - noteGeneration: is told each new ``StoredState/generation`` when it is on disk, before the
+  ///     commit that raised it returns.
   /// - Throws: `failed` where it is no database of ours or of a newer Martlet.
-  public init(path: String, retention: Int = 100_000) throws(NFVError) {
+  public init(
+    path: String, retention: Int = 100_000,
+    noteGeneration: @escaping @Sendable (Int) -> Void = { _ in }
+  ) throws(NFVError) {
     self.path = path
+    self.noteGeneration = noteGeneration
     self.retention = Int64(retention)
     var configuration = Configuration()
     configuration.journalMode = .wal
@@ -47,8 +54,7 @@ public final class SQLiteStore: Store, Sendable {
   }
 
   public func load() throws(NFVError) -> StoredState {
-    try write { database in
-      try database.execute(sql: "UPDATE store SET generation = generation + 1")
+    try read { database in
       guard let row = try Row.fetchOne(database, sql: "SELECT id, generation FROM store") else {
         throw NFVError(.failed, "the store \(self.path) has no identity; restore a backup")
       }
@@ -64,15 +70,20 @@ public final class SQLiteStore: Store, Sendable {
   }
 
   public func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry] {
-    try write { database in
+    let (entries, generation) = try write { database in
       let encoder = JSONEncoder()
       var entries: [OutboxEntry] = []
+      var isRaised = false
       for change in changes {
-        if let entry = try Self.apply(change, database, encoder) { entries.append(entry) }
+        if let entry = try Self.apply(change, database, encoder, &isRaised) {
+          entries.append(entry)
+        }
       }
       if let last = entries.last { try self.trim(database, upTo: last.sequence, entries.count) }
-      return entries
+      return (entries, isRaised ? try Self.raiseGeneration(database) : nil)
     }
+    if let generation { noteGeneration(generation) }
+    return entries
   }
 
   public func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
@@ -135,7 +146,7 @@ public final class SQLiteStore: Store, Sendable {
   // MARK: Statements
 
   private static func apply(
-    _ change: Change, _ database: Database, _ encoder: JSONEncoder
+    _ change: Change, _ database: Database, _ encoder: JSONEncoder, _ isRaised: inout Bool
   ) throws -> OutboxEntry? {
     func document(_ value: some Encodable) throws -> String {
       String(decoding: try encoder.encode(value), as: UTF8.self)
@@ -162,10 +173,11 @@ public final class SQLiteStore: Store, Sendable {
     case .removeInstance(let id):
       try run("DELETE FROM vnf_instance WHERE id = ?", [id.rawValue])
     case .putVnfc(let vnfc):
-      try put(vnfc, document(vnfc), database)
+      if try put(vnfc, document(vnfc), database) { isRaised = true }
     case .removeVnfc(let id):
       try run("DELETE FROM vnfc WHERE id = ?", [id.rawValue])
     case .putNetwork(let network):
+      isRaised = true
       try run(
         """
         INSERT INTO network (id, tenant_id, host_id, name, document) VALUES (?, ?, ?, ?, ?)
@@ -195,11 +207,19 @@ public final class SQLiteStore: Store, Sendable {
     return nil
   }
 
-  private static func put(_ vnfc: Vnfc, _ document: String, _ database: Database) throws {
-    let isNew =
-      try database.cachedStatement(
-        sql: "SELECT 1 FROM vnfc WHERE id = ?"
-      ).isEmptyResult([vnfc.id.rawValue])
+  private static func raiseGeneration(_ database: Database) throws -> Int? {
+    try Int.fetchOne(
+      database.cachedStatement(
+        sql: "UPDATE store SET generation = generation + 1 RETURNING generation"))
+  }
+
+  /// - Returns: whether it is new, or has another incarnation.
+  private static func put(
+    _ vnfc: Vnfc, _ document: String, _ database: Database
+  ) throws -> Bool {
+    let known = try Int.fetchOne(
+      database.cachedStatement(sql: "SELECT incarnation FROM vnfc WHERE id = ?"),
+      arguments: [vnfc.id.rawValue])
     try database.cachedStatement(
       sql: """
         INSERT INTO vnfc (id, tenant_id, host_id, vnf_instance_id, incarnation, document)
@@ -212,7 +232,7 @@ public final class SQLiteStore: Store, Sendable {
       vnfc.incarnation, document,
     ])
     // Ports never change after their Vnfc was made.
-    guard isNew else { return }
+    if let known { return known != vnfc.incarnation }
     for port in vnfc.ports {
       try database.cachedStatement(
         sql: """
@@ -230,6 +250,7 @@ public final class SQLiteStore: Store, Sendable {
         ])
       }
     }
+    return true
   }
 
   /// Drops the oldest entries, not at every commit: a tenth more than promised may be kept.
@@ -297,11 +318,5 @@ public final class SQLiteStore: Store, Sendable {
       return NFVError(.conflict, "the store refuses a change", cause: error)
     default: return NFVError(.failed, "the store \(path) failed", cause: error)
     }
-  }
-}
-
-extension Statement {
-  fileprivate func isEmptyResult(_ arguments: StatementArguments) throws -> Bool {
-    try Row.fetchOne(self, arguments: arguments) == nil
   }
 }

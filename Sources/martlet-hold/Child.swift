@@ -147,7 +147,7 @@ extension MountOperation {
 
 extension NamespaceSet {
   /// What unshare(2) makes; a pid namespace is made by clone, for the child itself to be in.
-  fileprivate var cloneFlags: CloneFlags {
+  var cloneFlags: CloneFlags {
     var flags: CloneFlags = []
     if contains(.network) { flags.insert(.newNetwork) }
     if contains(.ipc) { flags.insert(.newIPC) }

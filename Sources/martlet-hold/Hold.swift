@@ -41,8 +41,14 @@ final class Hold {
   var connections: [UInt64: Connection] = [:]
   var lastConnection: UInt64 = 0
   var finished = false
+  /// When to look for connections again, in milliseconds of the boot clock; nil: it is done.
+  private var listeningAgain: UInt64?
   /// Namespaces for whoever asks next; nil before anybody has.
   var spares: [UnmappedNamespaces]?
+  var zygotes: [Zygote.Kind: Zygote] = [:]
+  /// One that a request has missed.
+  var wantedZygote: Zygote.Kind?
+  var failedZygotes = 0
 
   init(
     listener: Listener, descriptorLimit: (soft: UInt64, hard: UInt64)
@@ -81,11 +87,14 @@ final class Hold {
   func run() throws(SystemError) {
     while !finished {
       let events = try epoll.wait(milliseconds: timeout())
-      if events.isEmpty, isStockLow { fillStock() }
+      if events.isEmpty {
+        startZygote()
+        if isStockLow { fillStock() }
+      }
       for ready in events {
         guard let source = sources[ready.descriptor.rawValue] else { continue }
         switch source {
-        case .listener: try acceptConnections()
+        case .listener: acceptConnections()
         case .childSignals: try reap()
         case .connection(let id): serve(id)
         case .launch(let key): launched(key)
@@ -101,7 +110,8 @@ final class Hold {
   private func timeout() -> Int32 {
     var next = deadlines.values.min()
     if !files.isEmpty { next = min(next ?? .max, nextBounding) }
-    let idle = isStockLow ? Self.idleTime : -1
+    if let listeningAgain { next = min(next ?? .max, listeningAgain) }
+    let idle = isStockLow || wantedZygote != nil ? Self.idleTime : -1
     guard let next else { return idle }
     let now = monotonicMilliseconds()
     let due = next <= now ? 0 : Int32(clamping: next - now)
@@ -110,8 +120,16 @@ final class Hold {
 
   /// What time brings: processes that take too long, files that have grown.
   private func tick() {
-    guard !deadlines.isEmpty || !files.isEmpty else { return }
+    guard !deadlines.isEmpty || !files.isEmpty || listeningAgain != nil else { return }
     let now = monotonicMilliseconds()
+    if let again = listeningAgain, again <= now {
+      listeningAgain = nil
+      do throws(SystemError) {
+        try watch(listener.socket, .listener)
+      } catch {
+        pauseListening(error)
+      }
+    }
     for (key, deadline) in deadlines where deadline <= now {
       deadlines[key] = nil
       guard case .process(var record)? = kept[key], record.exit == nil else { continue }
@@ -137,18 +155,37 @@ final class Hold {
 
   // MARK: Connections
 
-  private func acceptConnections() throws(SystemError) {
-    while let socket = try PacketSocket.accept(listener.socket) {
+  private func acceptConnections() {
+    do throws(SystemError) {
+      while let socket = try PacketSocket.accept(listener.socket) { greet(socket) }
+    } catch {
+      pauseListening(error)
+    }
+  }
+
+  private func greet(_ socket: FileDescriptor) {
+    do throws(SystemError) {
       let peer = try PacketSocket.peer(of: socket)
       guard peer.uid == 0 || peer.uid == ProcessAttributes.effectiveUser else {
         complain("a connection of uid \(peer.uid) was refused")
         try? socket.close()
-        continue
+        return
       }
+      try watch(socket, .connection(lastConnection + 1))
       lastConnection += 1
       connections[lastConnection] = Connection(socket: socket)
-      try watch(socket, .connection(lastConnection))
+    } catch {
+      complain("a connection is closed: \(error)")
+      try? socket.close()
     }
+  }
+
+  /// Who connects waits until there is a descriptor or memory for it: a listener from which
+  /// nobody can be taken stays ready, and the loop would never sleep.
+  private func pauseListening(_ error: SystemError) {
+    complain("no connection can be taken for 1 s: \(error)")
+    unwatch(listener.socket)
+    listeningAgain = monotonicMilliseconds() + 1000
   }
 
   private func serve(_ id: UInt64) {

@@ -7,11 +7,11 @@ import SystemPackage
 ///
 /// A map can still be written when the process that had it is gone: its open file keeps the
 /// namespace (user_namespaces(7); the kernel's `proc_id_map_open`).
-struct UnmappedNamespaces {
-  private var user: FileDescriptor
-  private var network: FileDescriptor?
-  private var userMap: FileDescriptor
-  private var groupMap: FileDescriptor
+final class UnmappedNamespaces {
+  private let userMap: FileDescriptor
+  private let groupMap: FileDescriptor
+  /// The namespaces' own; none once they are somebody's.
+  private var own: (user: FileDescriptor, network: FileDescriptor?)?
 
   init(network: Bool) throws(SystemError) {
     let (pid, pidfd) = try startSleeper(in: network ? [.newUser, .newNetwork] : .newUser)
@@ -29,26 +29,24 @@ struct UnmappedNamespaces {
       for descriptor in opened { try? descriptor.close() }
       throw error
     }
-    (user, userMap, groupMap) = (opened[0], opened[1], opened[2])
-    self.network = network ? opened[3] : nil
+    (userMap, groupMap) = (opened[1], opened[2])
+    own = (opened[0], network ? opened[3] : nil)
   }
 
-  /// Maps ids, which can be done once; where it fails, the namespaces are gone.
-  consuming func mapped(to users: UserRange) throws(SystemError) -> Kept {
-    defer {
-      try? userMap.close()
-      try? groupMap.close()
-    }
-    do throws(SystemError) {
-      let map = Array("0 \(users.hostStart) \(users.count)".utf8)
-      try writeAll(map, to: userMap, "uid_map")
-      try writeAll(map, to: groupMap, "gid_map")
-    } catch {
-      try? user.close()
-      try? network?.close()
-      throw error
-    }
-    return .namespaces(user: user, network: network)
+  deinit {
+    try? userMap.close()
+    try? groupMap.close()
+    try? own?.user.close()
+    try? own?.network?.close()
+  }
+
+  /// Maps ids, which can be done once, and gives the namespaces away.
+  func mapped(to users: UserRange) throws(SystemError) -> Kept {
+    let map = Array("0 \(users.hostStart) \(users.count)".utf8)
+    try writeAll(map, to: userMap, "uid_map")
+    try writeAll(map, to: groupMap, "gid_map")
+    defer { own = nil }
+    return .namespaces(user: own?.user, network: own?.network)
   }
 }
 

@@ -79,9 +79,17 @@ extension Hold {
     }
     if let cgroup { opened.append(cgroup) }
 
-    let side = try system { () throws(SystemError) in
-      try cloneProcess(request.unshare.contains(.pid) ? .newPID : [], cgroup: cgroup)
-    }
+    let copy = fork(
+      request, streams: streams, descriptors: descriptors, cgroup: cgroup, cgroups: own,
+      errorPipe: pipe.write)
+    let side =
+      if let copy {
+        CloneSide.parent(pid: copy.pid, pidfd: copy.pidfd)
+      } else {
+        try system { () throws(SystemError) in
+          try cloneProcess(request.unshare.contains(.pid) ? .newPID : [], cgroup: cgroup)
+        }
+      }
     guard case .parent(let pid, let pidfd) = side else {
       ChildPlan(
         request: request, streams: streams, descriptors: descriptors, join: join,

@@ -123,7 +123,7 @@ func tone(ofState state: String) -> Tone? {
   switch state {
   case "COMPLETED", "ONBOARDED", "ENABLED", "RUNNING", "STARTED": .good
   case "STARTING", "PROCESSING", "ROLLING_BACK", "BACKING_OFF", "UPLOADING", "CREATED",
-    "INSTANTIATING":
+    "INSTANTIATING", "PAUSED":
     .busy
   case "FAILED", "FAILED_TEMP", "ERROR", "DISABLED": .bad
   case "NOT_INSTANTIATED", "STOPPED", "ROLLED_BACK": .quiet
@@ -212,11 +212,18 @@ extension Kind {
   }
 }
 
-/// The state in one word: ETSI's two states, and what an open operation is about to change.
+/// The state in one word: ETSI's two states, what an open operation is about to change, and that nothing
+/// of it runs because it is paused.
 func vnfState(_ value: JSONValue) -> String {
   let isInstantiated = value["instantiationState"].text == "INSTANTIATED"
   let isBusy = !value["org.martlet", "openOperation"].text.isEmpty
-  if isInstantiated { return value["instantiatedVnfInfo", "vnfState"].text }
+  if isInstantiated {
+    let states = Set(
+      value["instantiatedVnfInfo", "vnfcResourceInfo"].elements.map { $0["metadata", "state"].text }
+    )
+    if states.contains("PAUSED"), !states.contains("RUNNING") { return "PAUSED" }
+    return value["instantiatedVnfInfo", "vnfState"].text
+  }
   return isBusy ? "INSTANTIATING" : "NOT_INSTANTIATED"
 }
 

@@ -37,14 +37,14 @@ struct ConnectionOptions: ParsableArguments {
     var endpoint = Endpoint.standard
     if let socket {
       endpoint = .unixSocket(socket)
-    } else if let url = url ?? environment["MARTLET_URL"], environment["MARTLET_SOCKET"] == nil {
+    } else if url == nil, let socket = environment["MARTLET_SOCKET"] {
+      endpoint = .unixSocket(socket)
+    } else if let url = url ?? environment["MARTLET_URL"] {
       guard let parsed = Endpoint(url: url) else {
         throw Failure(
           .refused, "MARTLET_URL is '\(url)'", advice: "it is http://HOST:PORT")
       }
       endpoint = parsed
-    } else if let socket = environment["MARTLET_SOCKET"] {
-      endpoint = .unixSocket(socket)
     }
     var token: String?
     if case .tcp = endpoint, let path = tokenFile ?? environment["MARTLET_TOKEN_FILE"] {

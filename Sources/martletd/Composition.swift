@@ -31,21 +31,23 @@ struct Composition {
     favor =
       options.host == .local && options.favordynmods
       ? Self.favorDynamicModifications(logger) : nil
-    let store = try SQLiteStore(path: "\(options.state)/martlet.db")
+    let generation = HostGeneration(stateFolder: options.state, runFolder: options.runFolder)
+    let store = try SQLiteStore(
+      path: "\(options.state)/martlet.db", noteGeneration: generation.note)
+    let stored = try store.load()
     let host: NFVLifecycle.Host
     var sweepsStrays = true
     switch options.host {
     case .local:
-      let stored = try store.load()
-      sweepsStrays = try HostGeneration(runFolder: options.runFolder)
-        .allowsSweeping(of: stored, isAccepted: options.acceptStore, logger)
+      sweepsStrays = try generation.allowsSweeping(
+        of: stored, isAccepted: options.acceptStore, logger)
       host = try await Self.localHost(options, store: stored.store, logger)
     case .simulated:
       let simulated = SimulatedHost()
       host = NFVLifecycle.Host(workloads: [simulated], network: simulated, images: simulated)
     }
-    lifecycle = try Lifecycle(
-      store: store, host: host, sweepsStrays: sweepsStrays, logger: logger
+    lifecycle = Lifecycle(
+      store: store, stored: stored, host: host, sweepsStrays: sweepsStrays, logger: logger
     ) {
       (template, document) throws(NFVError) in try PackageReader.render(template, document)
     }

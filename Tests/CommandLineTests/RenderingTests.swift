@@ -185,11 +185,14 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
 
   @Test func aPausedVnfcIsToldApartFromOneThatRuns() throws {
     for isPaused in [false, true] {
+      let vnf = try json(
+        isPaused ? Samples.vnfJSON.replacing("RUNNING", with: "PAUSED") : Samples.vnfJSON)
       let text = description(
-        of: try json(Samples.vnfJSON), .vnf,
-        usage: [Samples.vnfc: try json(#"{"isPaused":\#(isPaused)}"#)],
-        now: Timestamp(microseconds: 0), color: false)
+        of: vnf, .vnf, usage: [:], now: Timestamp(microseconds: 0), color: false)
       #expect(text.contains("  PAUSED  ") == isPaused && text.contains("  RUNNING  ") != isPaused)
+      let list = Kind.vnf.table([vnf], wide: false, now: Timestamp(microseconds: 0))
+      #expect(list.rows[0].map(\.text).contains("PAUSED") == isPaused)
+      #expect(list.rows[0].map(\.text).contains(isPaused ? "0/1" : "1/1"))
     }
   }
 

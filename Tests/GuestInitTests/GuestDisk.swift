@@ -19,7 +19,7 @@ enum GuestDisk {
     "bash", "sh", "cat", "chown", "cp", "date", "env", "find", "grep", "head", "id", "iperf",
     "iperf3", "ldd", "ls", "mkdir", "mount", "ping", "rm", "sleep", "stty", "tail", "touch", "true",
     "umount", "unshare", "crun", "runc", "nft",
-    "apparmor_parser",
+    "apparmor_parser", "prlimit",
   ]
   private static let products = [
     "martlet", "martletd", "martlet-hold", "martlet-init", "martlet-unpack",

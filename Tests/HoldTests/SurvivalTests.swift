@@ -143,6 +143,58 @@ struct SurvivalTests {
     }
   }
 
+  /// Who connects while there are no descriptors is served when there are, and nobody else notices.
+  @Test func aHoldWithoutDescriptorsGoesOn() throws {
+    try withHold { fixture, client in
+      func ticks() throws -> Int {
+        let stat = String(
+          decoding: try readFile("/proc/\(fixture.pid)/stat", limit: 4096), as: UTF8.self)
+        let fields = stat.split(separator: ")").last?.split(separator: " ") ?? []
+        return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
+      }
+      try limitDescriptors(of: fixture.pid, to: 0)
+      let socket = try PacketSocket.connect(fixture.socket)
+      defer { try? socket.close() }
+      _ = try PacketSocket.send(
+        HoldRequest.hello(version: HoldProtocol.version).encoded(id: 1), on: socket)
+      let before = try ticks()
+      #expect(try !waitReadable(socket, milliseconds: 500))
+      #expect(try client.status().pid == fixture.pid)
+      #expect(try ticks() - before < 20)
+      try limitDescriptors(of: fixture.pid, to: 1024)
+      #expect(try waitReadable(socket, milliseconds: 5000))
+      guard
+        case .packet = try PacketSocket.receive(on: socket, limit: 65_536, descriptorLimit: 8)
+      else {
+        Issue.record("the hold closed the connection")
+        return
+      }
+    }
+  }
+
+  @Test func aStockOfNamespacesThatIsGivenUpIsClosed() throws {
+    try withHold { fixture, client in
+      func descriptors() throws -> [Int] {
+        try listFolder("/proc/\(fixture.pid)/fd").compactMap { Int($0) }
+      }
+      func make(_ key: String) throws {
+        let users = UserRange(hostStart: 500_000, count: 10)
+        let (_, copies) = try client.request(
+          .makeNamespaces(key: key, users: users, network: true))
+        for copy in copies { try copy.close() }
+      }
+      let none = try descriptors().count
+      try make("a")
+      // Two of the pair, and four of each pair in stock.
+      for _ in 0..<500 where try descriptors().count < none + 2 + 16 { usleep(10_000) }
+      #expect(try descriptors().count == none + 2 + 16)
+      try limitDescriptors(of: fixture.pid, to: try descriptors().max()! + 1)
+      try make("b")
+      for _ in 0..<500 where try descriptors().count > none + 4 { usleep(10_000) }
+      #expect(try descriptors().count == none + 4)
+    }
+  }
+
   @Test func orphansAreReaped() throws {
     try withHold { fixture, client in
       let result = try client.spawn(.shell("a", "(sleep 0.1 & echo $! >&2)"))

@@ -7,7 +7,7 @@ import Wire
 @Suite struct WireTests {
   /// 2: a spawn's mounts may be `processes`, of which a hold of version 1 makes nothing.
   @Test func version() throws {
-    #expect(HoldProtocol.version == 2)
+    #expect(HoldProtocol.version == 3)
     let request = HoldRequest.spawn(
       SpawnRequest(
         key: "k", executable: "/x", arguments: [], environment: [],
@@ -60,6 +60,7 @@ import Wire
     spawn.waitForExit = true
     spawn.adoptPidFile = "/p"
     spawn.timeoutMilliseconds = 1000
+    spawn.usesZygote = true
     let bytes: [UInt8] = [
       9, 0, 0, 0, 0, 0, 0, 0,  // id 9
       4, 0,  // kind: spawn
@@ -84,6 +85,7 @@ import Wire
       1,  // wait for the exit
       1, 2, 0, 0x2f, 0x70,  // pid file "/p"
       0xe8, 3, 0, 0,  // 1,000 ms
+      1,  // by a zygote
     ]
     #expect(try HoldRequest.spawn(spawn).encoded(id: 9) == bytes)
     #expect(try HoldRequest(packet: bytes) == .spawn(spawn))

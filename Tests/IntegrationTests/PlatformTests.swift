@@ -149,6 +149,25 @@ struct PlatformTests {
     }
   }
 
+  @Test func aFunctionIsRestoredAfterTheHoldDiedUnderALivingDaemon() async throws {
+    try await withPlatform { platform in
+      try await platform.runResponder("rs", "network=lan,10.9.0.10")
+      let before = try platform.instance("rs")
+      let hold = try #require(platform.hold)
+      kill(hold, SIGKILL)
+      try await eventually("another hold is there", within: .seconds(5)) {
+        platform.hold.map { $0 != hold } ?? false
+      }
+      #expect(try platform.instance("rs").workloads == before.workloads)
+      kill(try #require(platform.processes(of: before.workloads[0]).first), SIGKILL)
+      try await eventually("a successor is there", within: .seconds(10)) {
+        try platform.instance("rs").workloads != before.workloads
+      }
+      #expect(try platform.connects(to: 10))
+      #expect(try platform.instance("rs").addresses == before.addresses)
+    }
+  }
+
   @Test(arguments: [0, 1, 3, 6, 12, 25])
   func anAcknowledgedInstantiationSurvivesAKill(afterMilliseconds delay: Int) async throws {
     try await withPlatform { platform in

@@ -1,9 +1,12 @@
 import Glibc
 import HTTPTypes
+import Hummingbird
 import LinuxSystem
+import Logging
 import NFVLifecycle
 import NFVModel
 import NFVStore
+import NIOCore
 import Synchronization
 import TestSupport
 import Testing
@@ -197,8 +200,10 @@ import Testing
     }
   }
 
-  /// A store with a VNF that an earlier daemon ran, on a host with less.
-  @Test func aStartOrHealOfWhatTheHostLacksIsRefused() async throws {
+  /// A VNF that an earlier daemon ran, on a host with less.
+  private func onBareHost(
+    isStopped: Bool, _ body: @escaping @Sendable (Fixture, String) async throws -> Void
+  ) async throws {
     let store = MemoryStore(id: "test")
     let path = Mutex("")
     try await Fixture.run(store: store) { fixture in
@@ -207,18 +212,73 @@ import Testing
       path.withLock { $0 = made }
       try await fixture.completed(
         try await fixture.call(.post, "\(made)/instantiate", Self.connection))
-      try await fixture.completed(
-        try await fixture.call(.post, "\(made)/operate", #"{"changeStateTo":"STOPPED"}"#))
+      if isStopped {
+        try await fixture.completed(
+          try await fixture.call(.post, "\(made)/operate", #"{"changeStateTo":"STOPPED"}"#))
+      }
     }
     let bare = FakeHost()
     bare.hasRuntime.withLock { $0 = false }
     try await Fixture.run(fake: bare, store: store) { fixture in
-      let path = path.withLock(\.self)
+      try await body(fixture, path.withLock(\.self))
+    }
+  }
+
+  @Test func aStartOfWhatTheHostLacksIsRefused() async throws {
+    try await onBareHost(isStopped: true) { fixture, path in
       let start = try await fixture.call(.post, "\(path)/operate", #"{"changeStateTo":"STARTED"}"#)
       #expect(start.status == 422 && start.detail.contains("cannot run container"), "\(start.text)")
       try await fixture.completed(
         try await fixture.call(.post, "\(path)/terminate", #"{"terminationType":"FORCEFUL"}"#))
     }
+  }
+
+  @Test func aHealOfWhatTheHostLacksIsRefused() async throws {
+    try await onBareHost(isStopped: false) { fixture, path in
+      let before = try await all(fixture)
+      let heal = try await fixture.call(.post, "\(path)/heal", "{}")
+      #expect(heal.status == 422 && heal.detail.contains("cannot run container"), "\(heal.text)")
+      #expect(try await all(fixture) == before)
+    }
+  }
+
+  /// A host that is not ready, or has too much to do, is no failure of the daemon's.
+  @Test(arguments: [
+    (EventsTests.events, 503, Logger.Level.notice), (VnfPackagesTests.packages, 500, .error),
+  ])
+  func whatIsRefusedForNowIsNoError(path: String, status: Int, level: Logger.Level) async throws {
+    try await Fixture.run(streams: 0) { fixture in
+      var path = path
+      // Its archive is missing.
+      if status == 500 { path += "/\(try await fixture.onboard())/manifest" }
+      let log = LevelLog()
+      let context = CallContext(logger: Logger(label: "test") { _ in log })
+      let reply = try await fixture.responder.respond(
+        to: Hummingbird.Request(
+          head: HTTPRequest(method: .get, scheme: "http", authority: "localhost", path: path),
+          body: RequestBody(buffer: ByteBuffer())), context: context)
+      #expect(reply.status.code == status)
+      #expect(log.levels.withLock { $0 } == [level])
+    }
+  }
+
+  /// Keeps the levels of what is logged.
+  private final class LevelLog: LogHandler, Sendable {
+    let levels = Mutex<[Logger.Level]>([])
+    var metadata: Logger.Metadata {
+      get { [:] }
+      set {}
+    }
+    var logLevel: Logger.Level {
+      get { .trace }
+      set {}
+    }
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { nil }
+      set {}
+    }
+
+    func log(event: LogEvent) { levels.withLock { $0.append(event.level) } }
   }
 
   /// What went away since the daemon began.

@@ -2,6 +2,8 @@ import HTTPTypes
 import Hummingbird
 import NFVLifecycle
 import NFVModel
+import NIOCore
+import Synchronization
 import Testing
 
 @testable import NFVAPI
@@ -86,6 +88,46 @@ import Testing
       #expect(reply.detail.contains("go on from 11"), "\(reply.text)")
       for bad in ["x", "-1"] {
         #expect(try await fixture.call(.get, "\(Self.events)?since=\(bad)").status == 400)
+      }
+    }
+  }
+
+  /// Takes nothing until it is let.
+  private final class SlowReader: ResponseBodyWriter, Sendable {
+    let collector = Collector()
+    let isLet = Mutex(false)
+
+    func write(_ buffer: ByteBuffer) async throws {
+      while !isLet.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(2)) }
+      try await collector.write(buffer)
+    }
+
+    func finish(_ trailingHeaders: HTTPFields?) async throws {
+      try await collector.finish(trailingHeaders)
+    }
+  }
+
+  @Test(.timeLimit(.minutes(1))) func whoReadsSlowlyGetsAll() async throws {
+    try await Fixture.run { fixture in
+      let notification = NFVModel.Notification(
+        kind: .packageChange, tenant: .default, time: Timestamp(microseconds: 0))
+      let count = 6_000
+      _ = try fixture.store.commit(Array(repeating: .notify(notification), count: count))
+      let reply = try await fixture.send(
+        Hummingbird.Request(
+          head: HTTPRequest(
+            method: .get, scheme: "http", authority: "localhost", path: "\(Self.events)?since=0"),
+          body: RequestBody(buffer: .init())))
+      let reader = SlowReader()
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try? await reply.body.write(reader) }
+        // Time enough to read the store ahead.
+        try await Task.sleep(for: .seconds(1))
+        #expect(!reader.collector.isEnded)
+        reader.isLet.withLock { $0 = true }
+        try await reader.collector.wait(for: "id: \(count)\n")
+        #expect(!reader.collector.isEnded)
+        group.cancelAll()
       }
     }
   }

@@ -1,3 +1,4 @@
+import Glibc
 import NFVLifecycle
 import NFVModel
 import Synchronization
@@ -15,8 +16,14 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   let functionCounters = Mutex<[FunctionCounter]?>([])
   /// Those that are paused; nil where it cannot be done.
   let paused = Mutex<Set<WorkloadID>?>(nil)
+  /// Pausing blocks its thread as long as this is set.
+  let isPauseHeld = Mutex(false)
   /// Starts do not end as long as this is set.
   let isStartHeld = Mutex(false)
+  /// Nor do deletions.
+  let isDeletionHeld = Mutex(false)
+  /// Whether functions answer when they are asked over the network.
+  let answersProbes = Mutex(true)
 
   init() {
     (exits, exitContinuation) = AsyncStream.makeStream(of: WorkloadExit.self)
@@ -60,7 +67,9 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   }
 
   func stop(_ workload: WorkloadID, grace: Duration) async throws(NFVError) {}
-  func delete(_ workload: WorkloadID) async throws(NFVError) {}
+  func delete(_ workload: WorkloadID) async throws(NFVError) {
+    while isDeletionHeld.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(2)) }
+  }
   func observe() async throws(NFVError) -> [ObservedWorkload] { [] }
 
   func attachmentPoint(of workload: WorkloadID) async throws(NFVError) -> AttachmentPoint {
@@ -89,6 +98,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   }
 
   func pause(_ workload: WorkloadID) async throws(NFVError) {
+    // As a control group's freezer does.
+    while isPauseHeld.withLock({ $0 }) { usleep(2000) }
     _ = paused.withLock { $0?.insert(workload) }
   }
   func resume(_ workload: WorkloadID) async throws(NFVError) {
@@ -125,7 +136,7 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   func probe(
     _ check: NetworkCheck, of attachments: [Attachment], at point: AttachmentPoint,
     timeout: Duration
-  ) async throws(NFVError) -> Bool { true }
+  ) async throws(NFVError) -> Bool { answersProbes.withLock { $0 } }
   func counters(
     of attachments: [Attachment]
   ) async throws(NFVError) -> [PortID: PortCounters] {

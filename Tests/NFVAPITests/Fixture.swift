@@ -29,18 +29,19 @@ struct Fixture: Sendable {
   ///   - streams: how many streams may be open.
   ///   - fake: the host, as it is when the daemon starts.
   ///   - store: another one than an empty one in memory.
+  ///   - logger: another one than one that nobody reads.
   ///   - images: where archives are read as the daemon does, and their images imported; nil: their
   ///     text says what stands in for them.
   static func run(
     _ access: Access = .open, retention: Int = 10_000, packageBound: UInt64 = 1 << 20,
     bounds: Lifecycle.Bounds = .init(), streams: Int = 256, fake: FakeHost = FakeHost(),
     store: (any Store)? = nil, images: (any ImageStore)? = nil,
+    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     _ body: @Sendable @escaping (Fixture) async throws -> Void
   ) async throws {
     let store = store ?? MemoryStore(id: "test", retention: retention)
-    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let lifecycle = try Lifecycle(
-      store: store, host: fake.host, bounds: bounds, logger: logger
+    let lifecycle = Lifecycle(
+      store: store, stored: try store.load(), host: fake.host, bounds: bounds, logger: logger
     ) {
       (template, _) throws(NFVError) in template
     }

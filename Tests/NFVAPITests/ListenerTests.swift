@@ -1,3 +1,4 @@
+import Archive
 import Glibc
 import HTTPTypes
 import LinuxSystem
@@ -7,6 +8,8 @@ import NFVClient
 import NFVLifecycle
 import NFVModel
 import ServiceLifecycle
+import Synchronization
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -204,6 +207,60 @@ private typealias ClientRequest = NFVClient.HTTPRequest
   private func residentBytes() throws -> Int {
     let text = try String(decoding: readFile("/proc/self/statm", limit: 256), as: UTF8.self)
     return (Int(text.split(separator: " ")[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
+  }
+
+  /// The archive is a pipe here, which opens when there is a writer: all that reads it waits.
+  @Test func othersAreAnsweredWhileAnArchiveIsRead() async throws {
+    try await run { fixture, client, _, _ in
+      let id = try await fixture.onboard()
+      let archive = "\(fixture.folder)/archive.tar"
+      let writer = try ArchiveWriter(path: archive, format: .tar)
+      try writer.add(file: "Files/a", content: Array("content".utf8))
+      try writer.finish()
+      let bytes = try readFile(archive, limit: 1 << 20)
+      let pipe = "\(fixture.folder)/packages/\(id).csar"
+      #expect(mkfifo(pipe, 0o600) == 0)
+      // Its writer comes when somebody reads.
+      @Sendable func feed() async throws {
+        var end: FileDescriptor?
+        try await eventually("the archive is opened") {
+          end = try? openFile(pipe, .writeNonBlocking)
+          return end != nil
+        }
+        try writeAll(bytes, to: end!)
+        try end!.close()
+      }
+      async let answer = client.send(
+        ClientRequest(.get, "/vnfpkgm/v2/vnf_packages/\(id)/artifacts/Files/a"))
+      // First it is looked whether it is there, then it is sent.
+      for _ in 0..<2 {
+        try await Task.sleep(for: .milliseconds(100))
+        let other = Client(
+          .unixSocket("\(fixture.folder)/s"), limits: .init(answer: .seconds(5)))
+        defer { other.close() }
+        let reply = try? await other.send(ClientRequest(.get, "/livez"))
+        #expect(reply?.status == 200)
+        try await feed()
+      }
+      #expect(try await answer.body == Array("content".utf8))
+    }
+  }
+
+  @Test func othersAreAnsweredWhileAFunctionIsPaused() async throws {
+    try await run { fixture, client, socket, _ in
+      let (id, vnfc) = try await instance(fixture)
+      fixture.fake.paused.withLock { $0 = [] }
+      fixture.fake.isPauseHeld.withLock { $0 = true }
+      async let paused = client.send(
+        ClientRequest(.post, "/martlet/v1/vnf_instances/\(id)/vnfcs/\(vnfc)/pause"))
+      try await Task.sleep(for: .milliseconds(100))
+      let other = Client(.unixSocket(socket), limits: .init(answer: .seconds(5)))
+      defer { other.close() }
+      let reply = try? await other.send(ClientRequest(.get, "/livez"))
+      #expect(reply?.status == 200)
+      fixture.fake.isPauseHeld.withLock { $0 = false }
+      #expect(try await paused.status == 204)
+    }
   }
 
   @Test func largeHeadersAreRefused() async throws {

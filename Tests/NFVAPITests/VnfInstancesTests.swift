@@ -282,6 +282,40 @@ import Testing
     }
   }
 
+  @Test func whatWasScaledInIsNoPartOfTheInstance() async throws {
+    try await run { fixture in
+      let path = "\(Self.instances)/\(try await fixture.instantiated())"
+      func vnfcs() async throws -> Int {
+        try await fixture.call(.get, path).json.at("instantiatedVnfInfo/vnfcResourceInfo").items
+          .count
+      }
+      func scale(_ type: String) async throws {
+        let body = #"{"type":"\#(type)","aspectId":"workers"}"#
+        try await fixture.completed(fixture.call(.post, "\(path)/scale", body))
+      }
+      try await scale("SCALE_OUT")
+      #expect(try await vnfcs() == 2)
+      fixture.fake.isDeletionHeld.withLock { $0 = true }
+      defer { fixture.fake.isDeletionHeld.withLock { $0 = false } }
+      try await scale("SCALE_IN")
+      #expect(try await vnfcs() == 1)
+    }
+  }
+
+  @Test func whatCannotBeRolledBackHasNoLinkForIt() async throws {
+    try await run { fixture in
+      let path = "\(Self.instances)/\(try await fixture.instantiated())"
+      fixture.fake.startFailure.withLock { $0 = NFVError(.failed, "it does not start") }
+      let accepted = try await fixture.call(.post, "\(path)/heal", "{}")
+      try await fixture.completed(accepted, "FAILED_TEMP")
+      let occurrence = try #require(accepted.headers[.location])
+      let links = try await fixture.call(.get, occurrence).json.member("_links").names
+      #expect(links == ["self", "vnfInstance", "retry", "fail"])
+      #expect(try await fixture.call(.post, "\(occurrence)/rollback").status == 409)
+      #expect(try await fixture.call(.post, "\(occurrence)/fail").status == 200)
+    }
+  }
+
   @Test func failedOperationIsRetriedRolledBackOrFailed() async throws {
     try await run { fixture in
       fixture.fake.startFailure.withLock { $0 = NFVError(.failed, "it does not start", cause: "x") }
@@ -330,6 +364,30 @@ import Testing
       let brief = try await fixture.call(.get, "/vnflcm/v2/vnf_lcm_op_occs").json
       #expect(brief.items.allSatisfy { !$0.names.contains("operationParams") })
       #expect(try await fixture.call(.get, "/vnflcm/v2/vnf_lcm_op_occs/none").status == 404)
+    }
+  }
+
+  /// A page ends where many occurrences were read, whether or not it has found anything.
+  @Test func aPageOfOccurrencesReadsSoManyOnly() async throws {
+    try await Fixture.run { fixture in
+      func occurrence(_ index: Int, _ operation: LcmOperationType) -> Change {
+        .putOperation(
+          VnfLcmOpOcc(
+            id: VnfLcmOpOccID("o\(index)"), tenant: .default, instance: "i", operation: operation,
+            state: .completed, startTime: Timestamp(microseconds: Int64(index)), actor: "t"))
+      }
+      _ = try fixture.store.commit(
+        [occurrence(0, .heal)] + (1...2_500).map { occurrence($0, .operate) })
+      let occurrences = "/vnflcm/v2/vnf_lcm_op_occs"
+      let first = try await fixture.call(.get, "\(occurrences)?filter=(eq,operation,HEAL)")
+      #expect(try first.status == 200 && first.json.items.isEmpty)
+      let link = try #require(first.headers[.link])
+      let path = String(link.dropFirst().prefix { $0 != ">" })
+      let second = try await fixture.call(.get, path)
+      #expect(try second.json.items.map { try $0.member("id").text } == ["o0"], "\(second.text)")
+      #expect(second.headers[.link] == nil)
+      let unknown = try await fixture.call(.get, "\(occurrences)?nextpage_opaque_marker=o9999")
+      #expect(unknown.status == 400 && unknown.detail.contains("o9999"), "\(unknown.text)")
     }
   }
 }

@@ -1,8 +1,10 @@
 import Archive
 import Glibc
 import HTTPTypes
+import Hummingbird
 import Logging
 import NFVModel
+import NIOCore
 import ServiceLifecycle
 import TestSupport
 import Testing
@@ -178,6 +180,129 @@ import Testing
         _ = try await wait(fixture, path, for: "ONBOARDED")
         group.cancelAll()
       }
+    }
+  }
+
+  /// A catalogue that starts in the place of a daemon which went, with archives that this one left.
+  private func restarted(
+    _ fixture: Fixture, _ body: (Catalogue) async throws -> Void
+  ) async throws {
+    let next = try Catalogue(
+      directory: "\(fixture.folder)/packages", lifecycle: fixture.lifecycle,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    ) { path throws(NFVError) in
+      // That reading was begun is known to whoever comes next.
+      let attempts = path.replacing(".csar", with: ".attempts")
+      guard access(attempts, F_OK) == 0 else { throw NFVError(.failed, "\(attempts) is missing") }
+      return try await Fixture.content(of: path)
+    }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await next.run() }
+      try await body(next)
+      group.cancelAll()
+    }
+  }
+
+  private func write(_ fixture: Fixture, _ name: String, _ text: String) throws {
+    let file = try #require(fopen("\(fixture.folder)/packages/\(name)", "w"))
+    fputs(text, file)
+    fclose(file)
+  }
+
+  @Test func archiveSentAgainSurvivesTheDaemon() async throws {
+    try await Fixture.run { fixture in
+      let path = try await create(fixture)
+      let id = try #require(path.split(separator: "/").last)
+      #expect(try await upload(fixture, path, "rubbish").status == 202)
+      _ = try await wait(fixture, path, for: "ERROR")
+      try write(fixture, "\(id).csar", "vnfd one")
+      try await restarted(fixture) { _ in _ = try await wait(fixture, path, for: "ONBOARDED") }
+    }
+  }
+
+  /// More than the queue takes.
+  @Test func allUnreadArchivesAreReadAtTheStart() async throws {
+    try await Fixture.run { fixture in
+      var paths: [String] = []
+      for index in 0..<70 {
+        let path = try await create(fixture)
+        let id = try #require(path.split(separator: "/").last)
+        try write(fixture, "\(id).csar", "vnfd \(index)")
+        paths.append(path)
+      }
+      try await restarted(fixture) { next in
+        for path in paths { _ = try await wait(fixture, path, for: "ONBOARDED") }
+        let id = try #require(paths.last?.split(separator: "/").last)
+        try await eventually("nothing is processed") {
+          next.progress(of: VnfPackageID(String(id))) == nil
+        }
+      }
+    }
+  }
+
+  @Test func archiveThatEndedTheDaemonTwiceIsRefused() async throws {
+    try await Fixture.run { fixture in
+      var paths: [String] = []
+      for (index, attempts) in ["", "1", "12"].enumerated() {
+        let path = try await create(fixture)
+        let id = try #require(path.split(separator: "/").last)
+        try write(fixture, "\(id).csar", "vnfd \(index)")
+        if !attempts.isEmpty { try write(fixture, "\(id).attempts", attempts) }
+        paths.append(path)
+      }
+      try write(fixture, "deleted.attempts", "1")
+      try await restarted(fixture) { _ in
+        for path in paths.prefix(2) { _ = try await wait(fixture, path, for: "ONBOARDED") }
+        let refused = try await wait(fixture, paths[2], for: "ERROR")
+        #expect(
+          try refused.at("onboardingFailureDetails/detail").text.contains("ended twice"),
+          "\(refused)")
+        try await eventually("only what was onboarded is left: \(fixture.archives)") {
+          fixture.archives.count == 2
+        }
+        #expect(fixture.archives.allSatisfy { $0.hasSuffix(".csar") })
+        // It can be sent again, and is read once more.
+      }
+      #expect(try await upload(fixture, paths[2], "vnfd 2").status == 202)
+      _ = try await wait(fixture, paths[2], for: "ONBOARDED")
+    }
+  }
+
+  /// Nobody reads here: an upload that finds no place leaves the package as it was.
+  @Test func uploadThatFindsNoPlaceCanBeSentAgain() async throws {
+    try await Fixture.run { fixture in
+      let folder = "\(fixture.folder)/others"
+      let idle = try Catalogue(
+        directory: folder, lifecycle: fixture.lifecycle, logger: Logger(label: "test")
+      ) { path throws(NFVError) in try await Fixture.content(of: path) }
+      func receive(_ id: String) async throws {
+        try await idle.receive(
+          RequestBody(buffer: ByteBuffer(string: "vnfd \(id)")),
+          for: VnfPackage(
+            id: VnfPackageID(id), tenant: "default", createdAt: Timestamp(microseconds: 0)))
+      }
+      for index in 0..<64 { try await receive("\(index)") }
+      let error = await #expect(throws: NFVError.self) { try await receive("64") }
+      #expect(error?.code == .overloaded)
+      #expect(idle.progress(of: "63") == .processing && idle.progress(of: "64") == nil)
+      #expect(access(idle.path(of: "63"), F_OK) == 0 && access(idle.path(of: "64"), F_OK) != 0)
+    }
+  }
+
+  @Test(arguments: ["vnfd", "manifest"])
+  func contentsThatAreTooLargeAreRefused(what: String) async throws {
+    try await Fixture.run { fixture in
+      let id = try await fixture.onboard()
+      let writer = try ArchiveWriter(
+        path: "\(fixture.folder)/packages/\(id).csar", format: .tar)
+      for index in 0..<33 {
+        try writer.add(
+          file: "\(index).\(what == "vnfd" ? "yaml" : "mf")",
+          content: [UInt8](repeating: 0x20, count: 1 << 20))
+      }
+      try writer.finish()
+      let reply = try await fixture.call(.get, "\(Self.packages)/\(id)/\(what)")
+      #expect(reply.status == 413 && reply.detail.contains("32 MiB"), "\(reply.detail)")
     }
   }
 

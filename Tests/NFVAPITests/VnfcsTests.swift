@@ -6,6 +6,8 @@ import NIOCore
 import Synchronization
 import Testing
 
+import class LinuxSystem.BlockingExecutor
+
 @testable import NFVAPI
 
 @Suite struct VnfcsTests {
@@ -232,6 +234,33 @@ import Testing
       #expect(try await fixture.call(.post, "\(path)/continue").status == 204)
       let start = frame(0x01, #"{"arguments":["cat"]}"#.utf8)
       #expect(try await exec(fixture, path, start).last?.type == 0x13)
+    }
+  }
+
+  @Test func aPausedOneIsShownSo() async throws {
+    try await run { fixture, path, workload in
+      fixture.fake.paused.withLock { $0 = [] }
+      func states() async throws -> [String] {
+        let id = try #require(path.split(separator: "/").dropFirst(3).first)
+        let list = try await fixture.call(.get, "\(VnfInstancesTests.instances)?all_fields")
+        let one = try await fixture.call(.get, "\(VnfInstancesTests.instances)/\(id)").json
+        let state = "instantiatedVnfInfo/vnfcResourceInfo/0/metadata/state"
+        return [try list.json.at("0/" + state).text, try one.at(state).text]
+      }
+      let before = try await states()
+      #expect(before == ["RUNNING", "RUNNING"])
+      #expect(try await fixture.call(.post, "\(path)/pause").status == 204)
+      #expect(try await states() == ["PAUSED", "PAUSED"])
+      #expect(try await fixture.call(.post, "\(path)/continue").status == 204)
+      #expect(try await states() == ["RUNNING", "RUNNING"])
+      // The next daemon asks, once.
+      fixture.fake.paused.withLock { $0 = [workload] }
+      let pauses = Pauses(
+        lifecycle: fixture.lifecycle, threads: BlockingExecutor(threads: 1, name: "pauses"))
+      for _ in 0..<2 {
+        #expect(await pauses.paused(among: [(workload, fixture.fake)]) == [workload])
+        fixture.fake.paused.withLock { $0 = [] }
+      }
     }
   }
 

@@ -1,11 +1,12 @@
 import Glibc
 import HoldProtocol
 import LinuxSystem
-import NFVDrivers
 import NFVModel
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import NFVDrivers
 
 @Suite(
   .serialized, .timeLimit(.minutes(3 * slowness)), .needs(.root, .crun))
@@ -263,6 +264,28 @@ struct ContainerDriverTests {
     }
   }
 
+  @Test("Who takes time to end holds up no thread")
+  func gracesPassTogether() async throws {
+    let thread = BlockingExecutor(threads: 1, name: "martlet-test")
+    try await withContainers { fixture in
+      var ids: [WorkloadID] = []
+      for name in ["a", "b", "c"] {
+        ids.append(try await fixture.run(name, "trap '' TERM; exec sleep 1000"))
+      }
+      let start = ContinuousClock.now
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for id in ids {
+          group.addTask(executorPreference: thread) {
+            try await fixture.driver.stop(id, grace: .seconds(2))
+          }
+        }
+        try await group.waitForAll()
+      }
+      let time = ContinuousClock.now - start
+      #expect(time > .seconds(2) && time < .seconds(5))
+    }
+  }
+
   @Test("A new daemon finds what the last one started")
   func newDaemon() async throws {
     try await withContainers { fixture in
@@ -282,6 +305,41 @@ struct ContainerDriverTests {
       let session = try await driver.execute(
         ExecRequest(arguments: ["/bin/cat", "/proc/self/uid_map"]), in: id)
       #expect(try await collect(session).output != map)
+    }
+  }
+
+  @Test("Containers whose hold was killed are the next one's, who tells their ends")
+  func newHold() async throws {
+    try await withContainers { fixture in
+      let staying = try await fixture.run("stays", "sleep 1000")
+      let going = try await fixture.run("goes", "sleep 1000")
+      var exits = fixture.driver.exits.makeAsyncIterator()
+      try await fixture.host.killHold()
+      try fixture.driver.group(going).kill()
+      let first = await exits.next()
+      #expect(first?.id == going)
+      let kept = try await fixture.hold.list().map(\.key)
+      #expect(kept.contains("workload:\(staying)"))
+      try fixture.driver.group(staying).kill()
+      let second = await exits.next()
+      #expect(second?.id == staying)
+    }
+  }
+
+  @Test("A container that a hold could not adopt is not taken for dead")
+  func cannotBeAdopted() async throws {
+    try await withContainers { fixture in
+      let id = try await fixture.run("stays", "sleep 1000")
+      try await fixture.host.killHold()
+      try await fixture.host.untilHoldAnswers()
+      let hold = try await fixture.hold.status().pid
+      try limitDescriptors(of: hold, to: 0)
+      await #expect(throws: NFVError.self) { _ = try await fixture.driver.observe() }
+      try limitDescriptors(of: hold, to: 1024)
+      #expect(
+        try await fixture.driver.observe() == [
+          ObservedWorkload(id: id, phase: .running, generation: 1)
+        ])
     }
   }
 

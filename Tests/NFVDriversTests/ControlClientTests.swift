@@ -173,6 +173,48 @@ final class StubGuest: Sendable {
     try await eventually("all is acknowledged") { acknowledged.withLock { $0 } == 6 }
   }
 
+  /// It would count for nothing, and there could be any number of it.
+  @Test("Output without an octet makes no sense")
+  func emptyOutput() async throws {
+    let guest = try StubGuest { connection in
+      connection.greet()
+      connection.send(.event(.output(session: 1, .output, [])))
+      while connection.next() != nil {}
+    }
+    let client = try await connect(guest)
+    await #expect {
+      _ = try await client.request(.counters, timeout: .seconds(5))
+    } throws: { error in
+      if case MachineError.malformed? = error as? MachineError { true } else { false }
+    }
+  }
+
+  @Test("Octets that come one by one are kept as few pieces, each stream's in order")
+  func smallPieces() async throws {
+    let queue = OutputQueue()
+    let count = 100_000
+    for index in 0..<count {
+      let octet = [UInt8(truncatingIfNeeded: index / 2)]
+      queue.append(index % 2 == 0 ? .standardOutput(octet) : .standardError(octet))
+    }
+    #expect(queue.octets == count)
+    queue.end(.exited(code: 0))
+    var output: [UInt8] = []
+    var error: [UInt8] = []
+    var pieces = 0
+    while let piece = await queue.next() {
+      pieces += 1
+      switch piece {
+      case .standardOutput(let octets): output += octets
+      case .standardError(let octets): error += octets
+      case .exited(let status): #expect(status == .exited(code: 0))
+      }
+    }
+    let all = (0..<count / 2).map { UInt8(truncatingIfNeeded: $0) }
+    #expect(output == all && error == all)
+    #expect(pieces <= OutputQueue.maximumPieces + 1 && queue.octets == 0)
+  }
+
   @Test("Output that was not asked for ends the connection; its sessions end with it")
   func floods() async throws {
     let guest = try StubGuest { connection in

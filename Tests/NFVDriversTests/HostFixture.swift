@@ -52,6 +52,14 @@ final class HostFixture: Sendable {
     }
   }
 
+  /// Kills the hold and waits until it is gone; its client starts another.
+  func killHold() async throws {
+    let process = try openPidfd(try await hold.status().pid)
+    defer { try? process.close() }
+    try sendSignal(SIGKILL, to: process)
+    _ = try waitReadable(process, milliseconds: 5000)
+  }
+
   /// Another connection to the hold.
   func connect() async throws -> HoldClient { try await Self.connect(folder) }
 

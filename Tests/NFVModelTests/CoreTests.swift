@@ -96,6 +96,109 @@ import Testing
     #expect(outcome.actions == [.ensureNetwork(network)])
   }
 
+  /// A descriptor of one VDU, of which there are so many at first and as many more by each step.
+  private func many(_ initial: Int, more: Int = 0, id: String = "sim") -> VnfPackage.Content {
+    let vdu = Vdu(
+      id: "v", name: "v", technology: .container, imagePath: "a", cpds: [VduCpd(id: "out")],
+      initialInstances: initial, maximumInstances: 100_000)
+    let flavour = DeploymentFlavour(
+      id: "container", vdus: [vdu],
+      externalCpds: [ExternalCpd(id: "out", exposes: .vduCpd(vdu: "v", cpd: "out"))],
+      scalingAspects: [
+        ScalingAspect(id: "width", name: "width", maximumLevel: 100_000, deltas: ["v": [more]])
+      ])
+    return VnfPackage.Content(
+      descriptor: VnfDescriptor(
+        id: id, provider: "p", productName: "n", softwareVersion: "1", descriptorVersion: "1",
+        flavours: [flavour]),
+      digest: "sha256:0", size: 0, images: ["a": "sha256:1"], templates: [:])
+  }
+
+  @Test func parametersThatNobodyDeclaresAreRefused() throws {
+    var content = many(1)
+    content.descriptor.parameters = ["q": .init(default: .integer(0))]
+    var fixture = try Fixture()
+    let id = try fixture.instance(of: content)
+    var request = connected
+    request.parameters = ["q": .integer(1), "typo": .integer(2)]
+    let refused = refusal(&fixture, .instantiate(id, request))
+    #expect(refused?.code == .unprocessable)
+    #expect(refused?.message.contains("no parameter typo; it has q") == true)
+    // A descriptor without a data type for them takes what its functions know.
+    var open = try Fixture()
+    let other = try open.instance(of: many(1))
+    #expect(refusal(&open, .instantiate(other, request)) == nil)
+  }
+
+  @Test func aVnfHasSoManyVnfcsAtMost() throws {
+    var fixture = try Fixture()
+    let id = try fixture.instance(of: many(1_001))
+    let refused = refusal(&fixture, .instantiate(id, connected))
+    #expect(refused?.code == .unprocessable && refused?.message.contains("1001 Vnfcs") == true)
+    var other = try Fixture()
+    let scaled = try other.instance(of: many(2, more: 998))
+    _ = try other.ask(.instantiate(scaled, connected))
+    let wide = ScaleVnfRequest(direction: .out, aspect: "width", steps: 2)
+    #expect(refusal(&other, .scale(scaled, wide))?.message.contains("1998 Vnfcs") == true)
+    #expect(other.core.state.vnfcs.count == 2)
+  }
+
+  @Test func aHostHasSoManyVnfcsAtMost() throws {
+    let store = MemoryStore(id: "s")
+    // One that does not know its host only notes what shall be.
+    var core = Core(try store.load(), identifiers: .system)
+    func ask(_ request: Request) throws(NFVError) -> Response {
+      let event = Event.request(request, tenant: .default, actor: "t", token: 1)
+      return try core.step(event, at: Timestamp(microseconds: 1)).answers[0].1.get()
+    }
+    guard case .package(let package) = try ask(.createPackage(userDefinedData: [:])) else {
+      fatalError("no package")
+    }
+    _ = try ask(.onboardPackage(package.id, many(1_000)))
+    _ = try ask(
+      .createNetwork(
+        NetworkRequest(name: "outside", subnets: [.init(prefix: IPPrefix("10.0.0.0/8")!)])))
+    for index in 0...10 {
+      guard
+        case .instance(let instance) = try ask(
+          .createInstance(CreateVnfRequest(vnfd: "sim", name: "\(index)")))
+      else { fatalError("no instance") }
+      do throws(NFVError) {
+        _ = try ask(.instantiate(instance.id, connected))
+        #expect(index < 10)
+      } catch {
+        #expect(index == 10 && error.code == .unprocessable, "\(index): \(error)")
+        #expect(error.message.contains("10000 of at most 10000"))
+      }
+    }
+    let ordinals = core.state.vnfcs.values.filter {
+      $0.instance == core.state.vnfcs.values.first?.instance
+    }
+    .map(\.ordinal)
+    #expect(ordinals.sorted() == Array(0..<1_000))
+  }
+
+  /// The lowest free ones, without looking at all of them for each.
+  @Test(.timeLimit(.minutes(1))) func manyAddressesAreGivenSoon() throws {
+    var fixture = try Fixture()
+    guard
+      case .network(let network) = try fixture.ask(
+        .createNetwork(
+          NetworkRequest(name: "wide", subnets: [.init(prefix: IPPrefix("10.0.0.0/8")!)])))
+    else { fatalError("no network") }
+    var allocation = AddressAllocation(fixture.core.state, new: [])
+    let fixed = IPAddress("10.0.0.2")!
+    #expect(try allocation.allocate(on: network, fixed: [fixed], for: "x")[0].address == fixed)
+    let start = ContinuousClock.now
+    var given: Set<IPAddress> = [fixed]
+    for _ in 0..<20_000 {
+      given.insert(try allocation.allocate(on: network, fixed: [], for: "x")[0].address)
+    }
+    #expect(given.count == 20_001)
+    #expect(given.map(\.value).max()! - given.map(\.value).min()! == 20_000)
+    #expect(ContinuousClock.now - start < .seconds(10))
+  }
+
   @Test func wrongStatesAreConflicts() throws {
     var fixture = try Fixture()
     let id = try fixture.instance()

@@ -240,7 +240,12 @@ struct Simulation {
     }
     for action in outcome.actions {
       record("-> \(action)")
-      if inFlight.contains(where: { $0.subject == action.subject }) {
+      // A workload may be retired while its readiness is awaited.
+      let isRun = if case .awaitReady = action { true } else { false }
+      if inFlight.contains(where: { other in
+        if case .awaitReady = other, !isRun { return false }
+        return other.subject == action.subject
+      }) {
         throw Violation(description: "two actions at once on \(action.subject)")
       }
       inFlight.append(action)

@@ -136,6 +136,17 @@ import Testing
     #expect(flavour.vdu("server")?.readiness.check == .network(.tcp(5001)))
   }
 
+  /// The rules as the firewall's recipe gives them to nft.
+  private func loaded(_ rules: String) throws -> String {
+    let recipe = try String(
+      contentsOfFile: examples + "/firewall/Files/firewall.yaml", encoding: .utf8)
+    let script = try #require(recipe.firstMatch(of: /sed -E '(.*)' \/etc\/firewall.nft \| nft/)).1
+    let folder = try TemporaryFolder()
+    try folder.write("rules", rules)
+    #expect(system("sed -E '\(script)' \(folder.path)/rules > \(folder.path)/loaded") == 0)
+    return String(decoding: try folder.read("loaded"), as: UTF8.self)
+  }
+
   @Test func templatesAreRenderedWithTheDocument() throws {
     let package = try read(examples + "/firewall")
     let template = try #require(package.templates["Files/firewall.nft"])
@@ -156,18 +167,23 @@ import Testing
           ]),
           .object(["protocol": .string("icmp"), "action": .string("reject")]),
           .object(["destination": .string("10.1.0.1"), "action": .string("drop")]),
+          .object([
+            "source": .string("2001:db8::/32"), "destination": .string("fd00::1"),
+            "action": .string("accept"),
+          ]),
         ])
       ], generation: 1)
     let text = try PackageReader.render(template, document)
     #expect(text.contains("define from_left = \"eth0\"\n"))
     // What a rule does not name is not taken from the document around it, such as its `ports`.
-    let rules = text.split(separator: "\n").map { $0.drop { $0 == " " } }.filter {
+    let rules = try loaded(text).split(separator: "\n").map { $0.drop { $0 == " " } }.filter {
       $0.contains("goto")
     }
     #expect(
       rules == [
         "iifname $from_left meta l4proto $is_tcp ip saddr 10.0.0.0/8 th dport 80-90 goto on_accept",
         "meta l4proto $is_icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
+        "ip6 saddr 2001:db8::/32 ip6 daddr fd00::1 goto on_accept",
       ])
     #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
   }

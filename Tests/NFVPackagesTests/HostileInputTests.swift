@@ -152,6 +152,37 @@ import Testing
     #expect(refused > 50)
   }
 
+  /// Small files are held, but not however many there are.
+  @Test(arguments: [(31, true), (33, false)])
+  func heldFilesAreBoundedTogether(count: Int, isTaken: Bool) throws {
+    let path = "\(folder.path)/many.csar"
+    let writer = try ArchiveWriter(path: path, format: .tar)
+    let zeros = [UInt8](repeating: 0, count: 1 << 20)
+    for index in 0..<count { try writer.add(file: "Files/\(index)", content: zeros) }
+    // What is too large to be held does not count.
+    try writer.add(file: "Files/image", content: zeros + zeros)
+    try writer.finish()
+    do throws(PackageError) {
+      _ = try PackageFiles(archive: path)
+      #expect(isTaken)
+    } catch {
+      #expect(!isTaken && error.problem.message.contains("32 MiB"), "\(error)")
+    }
+  }
+
+  /// Each document may have many nodes, but not many such documents.
+  @Test func nodesAreBoundedTogether() throws {
+    let nodes = "x: [" + String(repeating: "a,", count: 30_000) + "a]\n"
+    let version = "tosca_definitions_version: tosca_simple_yaml_1_3\n"
+    for name in ["b", "c", "d"] {
+      try folder.write("hello/Definitions/\(name).yaml", version + nodes)
+    }
+    let found = try errors(version + "imports: [b.yaml, c.yaml, d.yaml]\n" + nodes)
+    #expect(
+      found.contains { $0.file == "Definitions/d.yaml" && $0.message.contains("100,000 nodes") },
+      "\(found)")
+  }
+
   /// Published packages list hashes in TOSCA.meta that were taken before a last line end was added:
   /// that is said, and any other difference is refused.
   @Test func metadataHashToleratesALastLineEndOnly() throws {

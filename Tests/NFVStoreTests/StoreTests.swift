@@ -2,6 +2,7 @@ import FoundationEssentials
 import GRDB
 import NFVModel
 import NFVStore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -85,11 +86,54 @@ import Testing
       .putOperation(operation("o", .completed)),
     ])
     let empty = try store.load()
-    #expect(empty.generation > stored.generation)
     #expect(
       empty.packages.isEmpty && empty.instances.isEmpty && empty.networks.isEmpty
         && empty.vnfcs.isEmpty && empty.openOperations.isEmpty)
     #expect(try store.operation("o")?.state == .completed)
+  }
+
+  @Test(arguments: Kind.allCases)
+  func theGenerationRisesWithWhatTheHostMayGet(kind: Kind) throws {
+    let fixture = try Fixture(kind)
+    var last = try fixture.store.load().generation
+    func rises(_ change: Change) throws -> Bool {
+      _ = try fixture.store.commit([change])
+      let generation = try fixture.reopened().load().generation
+      defer { last = generation }
+      return generation > last
+    }
+    let network = Network(
+      id: "n", tenant: .default, name: "net",
+      subnets: [.init(prefix: try #require(IPPrefix("10.0.0.0/24")))], uplink: .none)
+    #expect(try rises(.putNetwork(network)))
+    var component = try vnfc("v")
+    #expect(try rises(.putVnfc(component)))
+    component.incarnation = 1
+    #expect(try rises(.putVnfc(component)))
+    component.restart = Vnfc.Restart(
+      failures: 1, notBefore: now, lastExit: nil, outageSince: now, isExhausted: false)
+    #expect(try !rises(.putVnfc(component)))
+    #expect(try !rises(.putOperation(operation("o"))))
+    #expect(try !rises(.removeVnfc("v")))
+  }
+
+  @Test func aGenerationIsNotedWhenItIsOnDisk() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/store.sqlite"
+    final class Noted: Sendable {
+      let generations = Mutex<[Int]>([])
+    }
+    let noted = Noted()
+    let store = try SQLiteStore(path: path) { generation in
+      let stored = try? SQLiteStore(path: path).load().generation
+      noted.generations.withLock { $0 += [generation, stored ?? -1] }
+    }
+    var component = try vnfc("v")
+    _ = try store.commit([.putVnfc(component)])
+    _ = try store.commit([.putOperation(operation("o"))])
+    component.incarnation = 1
+    _ = try store.commit([.putVnfc(component)])
+    #expect(noted.generations.withLock { $0 } == [1, 1, 2, 2])
   }
 
   @Test(arguments: Kind.allCases) func operationsArePaged(kind: Kind) throws {

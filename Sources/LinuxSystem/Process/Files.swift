@@ -175,6 +175,32 @@ public func fileSize(
   return (UInt64(status.st_size), UInt64(status.st_blocks) * 512)
 }
 
+/// Which file a path names, and since when it is as it is (`stat(2)`): another one, or one that was
+/// written, is not equal.
+public struct FileIdentity: Sendable, Hashable {
+  private var device, inode: UInt64
+  private var seconds, nanoseconds: Int
+
+  public init(_ path: String) throws(SystemError) {
+    var status = stat()
+    try systemCall("stat", path) { stat(path, &status) }
+    (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
+    (seconds, nanoseconds) = (status.st_ctim.tv_sec, status.st_ctim.tv_nsec)
+  }
+}
+
+/// Where a symbolic link points to (`readlink(2)`), at most 4,095 octets.
+public func readLink(_ path: String) throws(SystemError) -> String {
+  var octets = [UInt8](repeating: 0, count: 4096)
+  let count = try systemCall("readlink", path) {
+    octets.withUnsafeMutableBytes {
+      // SAFETY: readlink(2) writes at most as many octets as the buffer has.
+      readlink(path, $0.baseAddress!, $0.count)
+    }
+  }
+  return String(decoding: octets[..<count], as: UTF8.self)
+}
+
 /// Frees the file's bytes before `offset`; its length and all offsets stay (`fallocate(2)`,
 /// FALLOC_FL_PUNCH_HOLE). EOPNOTSUPP on file systems that can't.
 public func punchHead(

@@ -53,6 +53,23 @@ public enum PacketSocket {
     return descriptor
   }
 
+  /// Two that are connected: ours does not block, theirs does.
+  public static func pair() throws(SystemError) -> (ours: FileDescriptor, theirs: FileDescriptor) {
+    var numbers: (Int32, Int32) = (-1, -1)
+    let type = Int32(SOCK_SEQPACKET.rawValue) | O_CLOEXEC
+    try systemCall("socketpair") {
+      withUnsafeMutableBytes(of: &numbers) {
+        // SAFETY: socketpair(2) writes two descriptors' numbers, which is what the tuple holds.
+        socketpair(AF_UNIX, type, 0, $0.baseAddress!.assumingMemoryBound(to: Int32.self))
+      }
+    }
+    let pair = (
+      ours: FileDescriptor(rawValue: numbers.0), theirs: FileDescriptor(rawValue: numbers.1)
+    )
+    try setWaiting(false, pair.ours)
+    return pair
+  }
+
   /// The next waiting connection, non-blocking; nil where none waits.
   public static func accept(_ listener: FileDescriptor) throws(SystemError) -> FileDescriptor? {
     do throws(SystemError) {

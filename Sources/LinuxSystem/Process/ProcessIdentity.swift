@@ -30,7 +30,13 @@ public struct ProcessIdentity: Sendable, Hashable {
   public func open() throws(SystemError) -> FileDescriptor {
     let gone = SystemError(call: "pidfd_open", errno: .noSuchProcess, subject: "pid \(pid)")
     guard handle.count > 4, handle.count <= 4 + 128 else {
-      let pidfd = try openPidfd(pid)
+      let pidfd: FileDescriptor
+      do throws(SystemError) {
+        pidfd = try openPidfd(pid)
+      } catch  where error.errno == .invalidArgument || error.errno == .noSuchFileOrDirectory {
+        // The pid is a thread's now.
+        throw gone
+      }
       guard let ticks = try? Self.startTicks(of: pid), ticks == startTicks else {
         try? pidfd.close()
         throw gone

@@ -27,8 +27,9 @@ struct Boundary: RouterMiddleware {
       let problem = Problem(error)
       // What does not exist yet is no failure of ours.
       if problem.status.kind == .serverError, problem.status != .notImplemented {
-        context.logger.error(
-          "A request failed",
+        context.logger.log(
+          // Later it may be answered: after the start, or with fewer others.
+          level: problem.status == .serviceUnavailable ? .notice : .error, "A request failed",
           metadata: [
             "method": "\(call.method)", "path": "\(path)", "status": "\(problem.status.code)",
             "error": "\(error)",

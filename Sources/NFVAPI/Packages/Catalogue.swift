@@ -13,7 +13,7 @@ internal import SystemPackage
 ///
 /// An upload is on disk before it is acknowledged; reading the archive and importing its images
 /// comes after. An archive whose package was neither onboarded nor refused when the daemon went is
-/// read again at the next start.
+/// read again at the next start; one that has ended the daemon twice is refused.
 public final class Catalogue: Service, Sendable {
   /// What a package is going through; its state in the store is CREATED or ERROR meanwhile.
   enum Progress: Sendable { case uploading, processing }
@@ -76,28 +76,17 @@ public final class Catalogue: Service, Sendable {
   func progress(of package: VnfPackageID) -> Progress? { progress.withLock { $0[package] } }
 
   /// Does something with an archive where it may block.
-  func blocking<Value: Sendable>(
-    _ body: @escaping @Sendable () throws -> Value
-  ) async throws -> Value {
-    try await withTaskExecutorPreference(threads) { try body() }
+  func blocking<Value: Sendable>(_ body: () async throws -> Value) async throws -> Value {
+    try await withTaskExecutorPreference(threads) { try await body() }
   }
 
   /// Removes what no package has: uploads that were broken off, archives of deleted packages.
   private func tidy() throws(SystemError) {
-    guard let listing = opendir(directory) else { throw SystemError.last("opendir", directory) }
-    defer { closedir(listing) }
-    var names: [String] = []
-    while let entry = readdir(listing) {
-      // SAFETY: d_name ends with a 0 octet within its array (readdir(3)).
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      names.append(name)
-    }
     let known = try? lifecycle.read { (state: borrowing State) throws(NFVError) in
-      Set(state.packages.keys.map { "\($0).csar" })
+      Set(state.packages.keys.flatMap { ["\($0).csar", "\($0).attempts"] })
     }
-    for name in names where name.hasSuffix(".part") || name.hasSuffix(".csar") {
+    for name in try listFolder(directory)
+    where [".part", ".csar", ".attempts"].contains(where: name.hasSuffix) {
       if known?.contains(name) == false { try removeFile("\(directory)/\(name)") }
     }
   }
@@ -120,18 +109,17 @@ public final class Catalogue: Service, Sendable {
       throw NFVError(.conflict, "an archive of the package \(package.id) is being taken already")
     }
     do {
-      try await withTaskExecutorPreference(threads) { try await write(body, package.id) }
-      try enqueue(package.id, package.tenant)
+      try await withTaskExecutorPreference(threads) {
+        try await write(body, package.id)
+        progress.withLock { $0[package.id] = .processing }
+        guard case .enqueued = continuation.yield(.onboard(package.id, package.tenant)) else {
+          try removeFile(path(of: package.id))
+          throw NFVError(.overloaded, "too many packages wait to be read; ask again later")
+        }
+      }
     } catch {
       progress.withLock { $0[package.id] = nil }
       throw error
-    }
-  }
-
-  private func enqueue(_ package: VnfPackageID, _ tenant: TenantID) throws(NFVError) {
-    progress.withLock { $0[package] = .processing }
-    guard case .enqueued = continuation.yield(.onboard(package, tenant)) else {
-      throw NFVError(.overloaded, "too many packages wait to be read; ask again later")
     }
   }
 
@@ -171,6 +159,7 @@ public final class Catalogue: Service, Sendable {
     continuation.yield(.removeUnusedImages)
     do {
       try removeFile(path(of: package))
+      try removeFile(attempts(of: package))
     } catch {
       logger.warning("An archive stays until the next start", metadata: ["error": "\(error)"])
     }
@@ -181,28 +170,44 @@ public final class Catalogue: Service, Sendable {
   /// Reads archives one after another until the daemon ends. Images are removed in the same order,
   /// so that none is removed between its import and its package's onboarding.
   public func run() async throws {
-    let unread = try lifecycle.read { (state: borrowing State) throws(NFVError) -> [VnfPackage] in
-      state.packages.values.filter { $0.onboarding == .created }
-    }
-    for package in unread where access(path(of: package.id), R_OK) == 0 {
-      try? enqueue(package.id, package.tenant)
-    }
+    let unread = try claimUnread()
     await withTaskExecutorPreference(threads) {
-      for await job in jobs.cancelOnGracefulShutdown() {
-        switch job {
-        case .onboard(let package, let tenant):
-          await onboard(package, tenant)
-          progress.withLock { $0[package] = nil }
-        case .removeUnusedImages: await removeUnusedImages()
+      for package in unread where !Task.isShuttingDownGracefully && !Task.isCancelled {
+        await onboard(package.id, package.tenant)
+      }
+      await withGracefulShutdownHandler {
+        // What waits then is read at the next start.
+        for await job in jobs where !Task.isShuttingDownGracefully {
+          switch job {
+          case .onboard(let package, let tenant): await onboard(package, tenant)
+          case .removeUnusedImages: await removeUnusedImages()
+          }
         }
+      } onGracefulShutdown: {
+        self.continuation.finish()
       }
     }
   }
 
+  /// The packages whose archive was taken and not read, those that were refused before among them.
+  private func claimUnread() throws(NFVError) -> [VnfPackage] {
+    let unread = try lifecycle.read { (state: borrowing State) throws(NFVError) -> [VnfPackage] in
+      state.packages.values.filter { $0.content == nil }.sorted { $0.createdAt < $1.createdAt }
+    }
+    return progress.withLock { progress in
+      // One that is being taken now comes by the queue.
+      let left = unread.filter { progress[$0.id] == nil && fileExists(path(of: $0.id)) }
+      for package in left { progress[package.id] = .processing }
+      return left
+    }
+  }
+
+  /// Reads the archive of a package that is `processing`, which it is not any more afterwards.
   private func onboard(_ package: VnfPackageID, _ tenant: TenantID) async {
+    defer { progress.withLock { $0[package] = nil } }
     do throws(NFVError) {
       do throws(NFVError) {
-        let content = try await read(path(of: package))
+        let content = try await attempt(package)
         _ = try await lifecycle.submit(
           .onboardPackage(package, content), tenant: tenant, actor: "martlet")
       } catch  where error.code != .unavailable && error.code != .overloaded {
@@ -218,6 +223,35 @@ public final class Catalogue: Service, Sendable {
         "A package was not onboarded; its archive is read again at the next start",
         metadata: ["package": "\(package)", "error": "\(error)"])
     }
+  }
+
+  /// How often reading a package's archive was begun and not ended: an octet for each.
+  private func attempts(of package: VnfPackageID) -> String { "\(directory)/\(package).attempts" }
+
+  /// Reads an archive; that it was begun is on disk meanwhile, as what ended the daemon would do so
+  /// at each start.
+  private func attempt(_ package: VnfPackageID) async throws(NFVError) -> VnfPackage.Content {
+    let path = attempts(of: package)
+    let count: UInt64
+    do throws(SystemError) {
+      let file = try openFile(path, .appendOnly)
+      defer { try? file.close() }
+      count = try fileSize(file).length
+      try writeAll([1], to: file, path)
+      try systemCall("fsync", path) { fsync(file.rawValue) }
+    } catch {
+      throw NFVError(
+        error.errno == .noSpace ? .exhausted : .failed, "\(path) could not be written to disk",
+        cause: error)
+    }
+    defer { try? removeFile(path) }
+    guard count < 2 else {
+      throw NFVError(
+        .failed,
+        "the daemon ended twice while it read the package; its log says by what. Send the archive "
+          + "again to have it read once more")
+    }
+    return try await read(self.path(of: package))
   }
 
   private func removeUnusedImages() async {

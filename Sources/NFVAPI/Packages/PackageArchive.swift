@@ -1,6 +1,7 @@
 internal import Archive
 internal import HTTPTypes
 internal import NFVModel
+internal import NFVPackages
 
 /// Files of an onboarded package's archive. Its calls block.
 struct PackageArchive {
@@ -52,9 +53,18 @@ struct PackageArchive {
   private func files(_ isWanted: (String) -> Bool) throws -> [(name: String, content: [UInt8])] {
     let reader = try ArchiveReader(path: path)
     var files: [(name: String, content: [UInt8])] = []
+    var held = 0
     while let entry = try reader.next() {
       guard entry.kind == .file, let name = safePath(entry.path), isWanted(name) else { continue }
-      files.append((name, try reader.readAll(limit: Self.textLimit)))
+      let content = try reader.readAll(limit: Self.textLimit)
+      held += content.count
+      guard held <= PackageFiles.heldLimit else {
+        throw NFVError(
+          .tooLarge,
+          "the package's descriptor files have together more than \(PackageFiles.heldLimit >> 20) "
+            + "MiB; take the whole archive instead: package_content")
+      }
+      files.append((name, content))
     }
     return files
   }

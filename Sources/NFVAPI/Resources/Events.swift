@@ -14,12 +14,11 @@ struct Events: Sendable {
   let threads: BlockingExecutor
 
   private static let keepAlive: Duration = .seconds(10)
-  /// What a reader may lag behind, in events, before its stream is ended.
-  private static let backlog = 4096
 
-  private enum Signal: Sendable {
+  private enum Step: Sendable {
     case entry(OutboxEntry)
     case keepAlive
+    case end
   }
 
   func register(on routes: inout Routes) {
@@ -105,35 +104,42 @@ struct Events: Sendable {
     }
   }
 
-  /// Calls `tell` with each entry, and with nil where nothing else was told for a while.
+  /// Calls `tell` with each entry, which is read when the one before was told, so that a reader has its
+  /// own pace; and with nil now and then.
   private func follow(
     _ since: Int64, _ call: Call, _ context: CallContext, _ place: Streams.Place,
     _ tell: (OutboxEntry?) async throws -> Void
   ) async throws {
-    let (signals, continuation) = AsyncStream.makeStream(
-      of: Signal.self, bufferingPolicy: .bufferingOldest(Self.backlog))
+    let (end, continuation) = AsyncStream.makeStream(of: Void.self)
+    let entries = lifecycle.notifications(after: since)
+    @Sendable func nextEntry() async throws -> Step {
+      var iterator = entries.makeAsyncIterator()
+      return try await iterator.next().map(Step.entry) ?? .end
+    }
+    @Sendable func nextKeepAlive() async throws -> Step {
+      try await Task.sleep(for: Self.keepAlive)
+      return .keepAlive
+    }
     try await context.stream(call, at: place) {
       continuation.finish()
     } body: { _ in
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask {
-          defer { continuation.finish() }
-          for try await entry in lifecycle.notifications(after: since) {
-            if case .enqueued = continuation.yield(.entry(entry)) { continue }
-            break
-          }
-        }
-        group.addTask {
-          while true {
-            try await Task.sleep(for: Self.keepAlive)
-            continuation.yield(.keepAlive)
-          }
-        }
+      try await withThrowingTaskGroup(of: Step.self) { group in
         defer { group.cancelAll() }
-        for await signal in signals {
-          switch signal {
-          case .entry(let entry): try await tell(entry)
-          case .keepAlive: try await tell(nil)
+        group.addTask {
+          for await _ in end {}
+          return .end
+        }
+        group.addTask(operation: nextEntry)
+        group.addTask(operation: nextKeepAlive)
+        while let step = try await group.next() {
+          switch step {
+          case .entry(let entry):
+            try await tell(entry)
+            group.addTask(operation: nextEntry)
+          case .keepAlive:
+            try await tell(nil)
+            group.addTask(operation: nextKeepAlive)
+          case .end: return
           }
         }
       }

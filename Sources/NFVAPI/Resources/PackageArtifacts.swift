@@ -83,11 +83,13 @@ extension VnfPackages {
     return Reply(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: ResponseBody { writer in
-        let reader = try archive.open(name)
-        while true {
-          let piece = try reader.read()
-          if piece.isEmpty { break }
-          try await writer.write(ByteBuffer(bytes: piece))
+        try await catalogue.blocking {
+          let reader = try archive.open(name)
+          while true {
+            let piece = try reader.read()
+            if piece.isEmpty { break }
+            try await writer.write(ByteBuffer(bytes: piece))
+          }
         }
         try await writer.finish(nil)
       })

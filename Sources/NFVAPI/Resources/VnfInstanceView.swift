@@ -6,7 +6,7 @@ struct VnfInstanceView: Sendable {
   let instance: VnfInstance
   let descriptor: VnfDescriptor?
   /// Empty where `instantiatedVnfInfo` is not asked for.
-  let vnfcs: [VnfcView]
+  private(set) var vnfcs: [VnfcView]
 
   /// A Vnfc with the workload that runs for it.
   struct VnfcView: Sendable {
@@ -14,6 +14,10 @@ struct VnfInstanceView: Sendable {
     /// The one that serves; else the last one that was asked for.
     let workload: WorkloadID
     let isServing: Bool
+    /// Who can tell whether it is paused.
+    let pausing: (any Pausing)?
+    fileprivate(set) var isPaused = false
+    let technology: Technology?
     /// What runs its instructions, where that is told.
     let accelerator: String?
     /// What of the host's mandatory access control holds it, where that is told.
@@ -38,21 +42,33 @@ struct VnfInstanceView: Sendable {
     descriptor = state.packages[instance.package]?.content?.descriptor
     var views: [VnfcView] = []
     if withInfo {
-      for vnfc in state.vnfcs(of: instance.id) {
+      // What was removed is in the state until the host has let go of it.
+      for vnfc in state.vnfcs(of: instance.id)
+      where instance.settled.vnfcs[vnfc.id] != nil || instance.target?.vnfcs[vnfc.id] != nil {
         let serving = state.serving(vnfc.id)
         let workload = serving ?? state.workload(vnfc, incarnation: vnfc.incarnation)
-        let driver = (descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology)
-          .flatMap { host.driver(for: $0) }
+        let technology = descriptor?.flavour(vnfc.flavour)?.vdu(vnfc.vdu)?.technology
+        let driver = technology.flatMap { host.driver(for: $0) }
         views.append(
           VnfcView(
             vnfc: vnfc,
             workload: workload,
             isServing: serving != nil,
+            pausing: driver as? any Pausing,
+            technology: technology,
             accelerator: driver?.accelerator,
             securityProfile: (driver as? any Confining)?.securityProfile(of: workload)))
       }
     }
     vnfcs = views
+  }
+
+  func showing(paused: Set<WorkloadID>) -> VnfInstanceView {
+    var view = self
+    for index in vnfcs.indices {
+      view.vnfcs[index].isPaused = paused.contains(vnfcs[index].workload)
+    }
+    return view
   }
 
   /// The value of an attribute that can be filtered by.
@@ -227,6 +243,7 @@ struct VnfInstanceView: Sendable {
       $0.field("incarnation", view.workload.incarnation)
       $0.field("state", status(of: view, state))
       $0.field("hostId", vnfc.host)
+      $0.field("technology", view.technology?.rawValue)
       $0.field("accelerator", view.accelerator)
       $0.field("securityProfile", view.securityProfile?.description)
       $0.field("failures", vnfc.restart?.failures ?? 0)
@@ -238,7 +255,7 @@ struct VnfInstanceView: Sendable {
   }
 
   private func status(of view: VnfcView, _ state: VnfState) -> String {
-    if view.isServing { return "RUNNING" }
+    if view.isServing { return view.isPaused ? "PAUSED" : "RUNNING" }
     if state.operational == .stopped { return "STOPPED" }
     guard let restart = view.vnfc.restart else { return "STARTING" }
     if restart.isExhausted { return "FAILED" }

@@ -6,6 +6,7 @@ internal import NFVModel
 /// SOL003 5.4.2 to 5.4.10: VNF instances and the operations on them.
 struct VnfInstances: Sendable {
   let lifecycle: Lifecycle
+  let pauses: Pauses
 
   func register(on routes: inout Routes) {
     let all = RouterPath(Path.instances)
@@ -70,7 +71,7 @@ struct VnfInstances: Sendable {
   /// An operation of SOL003 that Martlet does not have yet.
   private func notYet(_ name: String) -> @Sendable (Call, CallContext) async throws -> Reply {
     { _, context in
-      _ = try view(context.identifier("vnfInstanceId"), context.tenant)
+      _ = try await view(context.identifier("vnfInstanceId"), context.tenant)
       throw Problem(.notImplemented, "\(name) of a VNF instance does not exist in Martlet yet")
     }
   }
@@ -95,7 +96,7 @@ struct VnfInstances: Sendable {
     let listing = try Listing(
       call, attributes: VnfInstanceView.attributes, complex: VnfInstanceView.complex)
     let withInfo = listing.selection.includes("instantiatedVnfInfo")
-    let (views, next) = try lifecycle.read {
+    let (found, next) = try lifecycle.read {
       (state: borrowing State) throws(NFVError) -> ([VnfInstanceView], String?) in
       var items: [Listing.Item<VnfInstance>] = []
       items.reserveCapacity(state.instances.count)
@@ -116,11 +117,12 @@ struct VnfInstances: Sendable {
       }
       return (views, next)
     }
+    let views = await withPauses(found)
     return listing.reply(views, next: next) { $1.write(to: &$0, listing.selection) }
   }
 
   private func get(_ call: Call, _ context: CallContext) async throws -> Reply {
-    let view = try view(context.identifier("vnfInstanceId"), context.tenant)
+    let view = try await view(context.identifier("vnfInstanceId"), context.tenant)
     return call.resource { view.write(to: &$0) }
   }
 
@@ -128,7 +130,7 @@ struct VnfInstances: Sendable {
     let id: VnfInstanceID = context.identifier("vnfInstanceId")
     var request = ModifyVnfInfoRequest(patch: try await call.json().members())
     if call.isConditional {
-      let view = try view(id, context.tenant)
+      let view = try await view(id, context.tenant)
       try call.checkMatch { view.write(to: &$0) }
       request.expected = view.instance
     }
@@ -138,7 +140,7 @@ struct VnfInstances: Sendable {
   private func delete(_ call: Call, _ context: CallContext) async throws -> Reply {
     let id: VnfInstanceID = context.identifier("vnfInstanceId")
     if call.isConditional {
-      let view = try view(id, context.tenant)
+      let view = try await view(id, context.tenant)
       try call.checkMatch { view.write(to: &$0) }
     }
     _ = try await lifecycle.submit(
@@ -148,11 +150,22 @@ struct VnfInstances: Sendable {
 
   private func view(
     _ id: VnfInstanceID, _ tenant: TenantID
-  ) throws(NFVError) -> VnfInstanceView {
-    try lifecycle.read { (state: borrowing State) throws(NFVError) -> VnfInstanceView in
+  ) async throws(NFVError) -> VnfInstanceView {
+    let view = try lifecycle.read {
+      (state: borrowing State) throws(NFVError) -> VnfInstanceView in
       VnfInstanceView(
         try state.instance(id, of: tenant), in: state, on: lifecycle.host, withInfo: true)
     }
+    return await withPauses([view])[0]
+  }
+
+  /// The views with what of them is paused, which the state does not say.
+  private func withPauses(_ views: [VnfInstanceView]) async -> [VnfInstanceView] {
+    let paused = await pauses.paused(
+      among: views.flatMap(\.vnfcs).compactMap { view in
+        view.isServing ? view.pausing.map { (view.workload, $0) } : nil
+      })
+    return paused.isEmpty ? views : views.map { $0.showing(paused: paused) }
   }
 }
 

@@ -96,13 +96,20 @@ struct VnfLcmOpOccs: Sendable {
     }
   }
 
+  /// How many occurrences are read for one page; where few of them are wanted, it has few, and a next one.
+  private static let scanned = 2_000
+
   /// One page from the store, the newest first.
   private func read(
     _ listing: Listing, _ tenant: TenantID
   ) throws(NFVError) -> ([VnfLcmOpOcc], String?) {
     let instance = listing.filter.required("vnfInstanceId").map { VnfInstanceID($0) }
     var before = listing.marker.map { VnfLcmOpOccID($0) }
+    if let before, try lifecycle.store.operation(before) == nil {
+      throw NFVError(.malformed, "nextpage_opaque_marker=\(before) is none of ours")
+    }
     var page: [VnfLcmOpOcc] = []
+    var scanned = 0
     while true {
       let limit = Listing.pageSize + 1
       let batch = try lifecycle.store.operations(of: instance, before: before, limit: limit)
@@ -115,6 +122,8 @@ struct VnfLcmOpOccs: Sendable {
         page.append(operation)
       }
       if batch.count < limit { return (page, nil) }
+      scanned += batch.count
+      if scanned >= Self.scanned { return (page, before?.rawValue) }
     }
   }
 
@@ -216,7 +225,8 @@ extension JSONWriter {
         $0.object("self") { $0.field("href", path) }
         $0.object("vnfInstance") { $0.field("href", Path.instance(operation.instance)) }
         guard operation.state == .failedTemp else { return }
-        for name in ["retry", "rollback", "fail"] {
+        let canRollBack = operation.operation.canRollBack
+        for name in canRollBack ? ["retry", "rollback", "fail"] : ["retry", "fail"] {
           $0.object(name) { $0.field("href", "\(path)/\(name)") }
         }
       }

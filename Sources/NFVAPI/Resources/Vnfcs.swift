@@ -11,6 +11,7 @@ struct Vnfcs: Sendable {
 
   let lifecycle: Lifecycle
   let streams: Streams
+  let pauses: Pauses
 
   /// A Vnfc, how it is run, and its workload.
   struct Subject: Sendable {
@@ -65,12 +66,12 @@ struct Vnfcs: Sendable {
     routes.on(
       .post, RouterPath("\(Self.path)/pause"), .pausing("Stops a Vnfc's processors.")
     ) { _, context in
-      try await pausing(context) { (driver, id) throws(NFVError) in try await driver.pause(id) }
+      try await pausing(context, true)
     }
     routes.on(
       .post, RouterPath("\(Self.path)/continue"), .pausing("Lets a paused Vnfc go on.")
     ) { _, context in
-      try await pausing(context) { (driver, id) throws(NFVError) in try await driver.resume(id) }
+      try await pausing(context, false)
     }
   }
 
@@ -101,16 +102,13 @@ struct Vnfcs: Sendable {
 
   // MARK: Use
 
-  private func pausing(
-    _ context: CallContext,
-    _ change: (any Pausing, WorkloadID) async throws(NFVError) -> Void
-  ) async throws -> Reply {
+  private func pausing(_ context: CallContext, _ isPaused: Bool) async throws -> Reply {
     let subject = try find(context)
     let workload = try subject.running()
     guard subject.capabilities.pauses, let driver = subject.driver as? any Pausing else {
       throw Problem(.notImplemented, "the Vnfc \(subject.vnfc.id) cannot be paused")
     }
-    try await change(driver, workload)
+    try await pauses.set(workload, isPaused: isPaused, by: driver)
     return Reply(status: .noContent)
   }
 

@@ -201,7 +201,7 @@ public final class ContainerDriver: Confining {
     try await workloads.end(workload) { (pidfd) throws(SystemError) in
       guard grace > .zero, !isWaiting else { return }
       try HeldWorkloads.send(.terminate, to: pidfd)
-      _ = try waitReadable(pidfd, milliseconds: grace.milliseconds)
+      _ = try await HeldWorkloads.ends(pidfd, within: grace)
     }
   }
 

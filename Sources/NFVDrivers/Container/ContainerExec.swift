@@ -61,9 +61,12 @@ extension ContainerDriver {
           hold: hold, key: key, pid: runtime.pid, process: process, streams: streams,
           complaint: complaint)
       }
-      let master = try Self.onHold { () throws(SystemError) in
-        try console.receive(
+      let master: FileDescriptor?
+      do throws(SystemError) {
+        master = try await console.receive(
           unlessEnded: process.descriptor, milliseconds: configuration.startLimit.milliseconds)
+      } catch {
+        throw HoldError.system(error)
       }
       if let master {
         streams.becomeTerminal(OwnedDescriptor(master))

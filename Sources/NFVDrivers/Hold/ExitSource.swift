@@ -3,7 +3,8 @@ import LinuxSystem
 import NFVModel
 import Synchronization
 
-/// Turns what the hold tells into ends of workloads, those from before this process first.
+/// Turns what the hold tells into ends of workloads, those from before this process first. A hold that
+/// has taken the place of one that died is given its workloads again.
 enum ExitSource {
   /// - Parameter status: nil where the end is told otherwise.
   static func exits(
@@ -19,22 +20,26 @@ enum ExitSource {
     let hold = workloads.hold
 
     @Sendable func exit(
-      _ key: String, _ ended: LinuxSystem.ExitStatus
+      _ id: WorkloadID, _ ended: LinuxSystem.ExitStatus
     ) async -> WorkloadExit? {
-      guard let id = workloads.workload(ofKey: key), let status = await status(id, ended) else {
-        return nil
-      }
-      return WorkloadExit(id: id, status: status)
+      await status(id, ended).map { WorkloadExit(id: id, status: $0) }
     }
     @Sendable func ended() async -> [WorkloadExit] {
-      var exits: [WorkloadExit] = []
-      for holding in (try? await hold.list()) ?? [] {
-        guard case .exited(_, let status) = holding.state,
-          let exit = await exit(holding.key, status)
-        else { continue }
-        exits.append(exit)
+      while !Task.isCancelled {
+        do throws(NFVError) {
+          var exits: [WorkloadExit] = []
+          for (id, ended) in try await workloads.kept().sorted(by: { $0.key < $1.key }) {
+            if let ended, let exit = await exit(id, ended) { exits.append(exit) }
+          }
+          return exits
+        } catch  where error.code == .unavailable {
+          // That the connection is there again will be told.
+          return []
+        } catch {
+          try? await Task.sleep(for: .seconds(1))
+        }
       }
-      return exits
+      return []
     }
     return AsyncStream {
       if waiting.exits.withLock({ $0 == nil }) {
@@ -51,7 +56,10 @@ enum ExitSource {
         switch await events.next() {
         case nil: return nil
         case .exited(let key, let status):
-          if let exit = await exit(key, status) { return exit }
+          guard let id = workloads.workload(ofKey: key), let exit = await exit(id, status) else {
+            continue
+          }
+          return exit
         case .connected:
           let known = await ended()
           waiting.exits.withLock { $0 = known }

@@ -123,7 +123,7 @@ struct HeldWorkloads: Sendable {
             try Self.send(.kill, to: pidfd)
           }
           try group.kill()
-          guard try waitReadable(pidfd, milliseconds: 10_000) else {
+          guard try await Self.ends(pidfd, within: .seconds(10), isKilled: true) else {
             throw SystemError(call: "kill", errno: .timedOut, subject: "\(workload)")
           }
         } catch {
@@ -137,13 +137,41 @@ struct HeldWorkloads: Sendable {
       else { throw Self.problem("cannot stop \(workload)", error) }
     }
     // The hold does not know it: never started, being started, or of a hold that died.
-    try Self.onHost("cannot stop \(workload)") { () throws(SystemError) in
+    do throws(SystemError) {
       if let pidfd = try? folder(workload).process?.open() {
         defer { try? pidfd.close() }
         try Self.send(.kill, to: pidfd)
-        _ = try waitReadable(pidfd, milliseconds: 10_000)
+        _ = try await Self.ends(pidfd, within: .seconds(10), isKilled: true)
       }
       try group.kill()
+    } catch {
+      throw NFVError(.failed, "cannot stop \(workload)", cause: error)
+    }
+  }
+
+  /// Whether the process of `pidfd` ends within `limit`. One that ends at once is noticed at once, later
+  /// ends a twentieth of the time too late; only the first milliseconds block the thread.
+  ///
+  /// - Parameter isKilled: it is ending already, and is waited for by a task that is cancelled as well,
+  ///   such as that which empties a pool as the daemon ends.
+  /// - Throws: ECANCELED where the task is cancelled otherwise: nothing is known then.
+  static func ends(
+    _ pidfd: FileDescriptor, within limit: Duration, isKilled: Bool = false
+  ) async throws(SystemError) -> Bool {
+    let start = ContinuousClock.now
+    let first = min(limit, .milliseconds(5))
+    if try waitReadable(pidfd, milliseconds: first.milliseconds) { return true }
+    while true {
+      let waited = ContinuousClock.now - start
+      if waited >= limit { return false }
+      do {
+        try await Task.sleep(
+          for: min(max(waited / 20, .milliseconds(1)), .milliseconds(50), limit - waited))
+      } catch {
+        guard isKilled else { throw SystemError(call: "wait", errno: .canceled, subject: "") }
+        return try waitReadable(pidfd, milliseconds: (limit - waited).milliseconds)
+      }
+      if try waitReadable(pidfd, milliseconds: 0) { return true }
     }
   }
 
@@ -232,31 +260,13 @@ struct HeldWorkloads: Sendable {
     isWaiting: (WorkloadID) -> Bool = { _ in false },
     status: (WorkloadID, LinuxSystem.ExitStatus) async -> NFVModel.ExitStatus
   ) async throws(NFVError) -> [ObservedWorkload] {
-    let holdings: [Holding]
-    do throws(HoldError) {
-      holdings = try await hold.list()
-    } catch {
-      throw Self.problem("cannot ask what runs", error)
-    }
-    let records = try records()
     var phases: [WorkloadID: ObservedWorkload.Phase] = [:]
-    for record in records { phases[record.id] = .prepared }
-    var known: Set<WorkloadID> = []
-    for holding in holdings {
-      guard let id = workload(ofKey: holding.key) else { continue }
-      switch holding.state {
-      case .namespaces, .stored: continue
-      case .starting, .running: phases[id] = isWaiting(id) ? .prepared : .running
-      case .exited(_, let exit): phases[id] = .exited(await status(id, exit))
-      }
-      known.insert(id)
-    }
-    for record in records where !known.contains(record.id) {
-      guard let process = folder(record.id).process, !isWaiting(record.id) else { continue }
-      if let exit = await adopt(record.id, process) {
-        phases[record.id] = .exited(await status(record.id, exit))
+    for record in try records() { phases[record.id] = .prepared }
+    for (id, exit) in try await kept() {
+      if let exit {
+        phases[id] = .exited(await status(id, exit))
       } else {
-        phases[record.id] = .running
+        phases[id] = isWaiting(id) ? .prepared : .running
       }
     }
     return phases.map {
@@ -265,14 +275,60 @@ struct HeldWorkloads: Sendable {
     .sorted { $0.id < $1.id }
   }
 
+  /// The workloads that have, or had, a process, with how it ended; nil where it has not. What an
+  /// earlier hold started is adopted, so that its end is told and its log kept.
+  ///
+  /// - Throws: where the hold does not say of all of them; `unavailable` where the connection is lost.
+  func kept() async throws(NFVError) -> [WorkloadID: LinuxSystem.ExitStatus?] {
+    let holdings: [Holding]
+    do throws(HoldError) {
+      holdings = try await hold.list()
+    } catch {
+      throw Self.problem("cannot ask what runs", error)
+    }
+    var kept: [WorkloadID: LinuxSystem.ExitStatus?] = [:]
+    for holding in holdings {
+      guard let id = workload(ofKey: holding.key) else { continue }
+      switch holding.state {
+      case .namespaces, .stored: continue
+      case .starting, .running: kept.updateValue(nil, forKey: id)
+      case .exited(_, let exit): kept.updateValue(exit, forKey: id)
+      }
+    }
+    for record in try records() where kept[record.id] == nil {
+      guard let process = folder(record.id).process else { continue }
+      do throws(HoldError) {
+        kept.updateValue(try await adopt(record.id, process), forKey: record.id)
+      } catch {
+        throw Self.problem("cannot adopt \(record.id)", error)
+      }
+    }
+    return kept
+  }
+
   /// - Returns: how it has ended; nil where it runs.
+  /// - Throws: where that is not known.
   private func adopt(
     _ id: WorkloadID, _ process: ProcessIdentity
-  ) async -> LinuxSystem.ExitStatus? {
+  ) async throws(HoldError) -> LinuxSystem.ExitStatus? {
     let key = key(id)
-    guard let result = try? await hold.adopt(key: key, process) else { return .unknown }
-    if let exit = result.exit { return exit }
-    try? await hold.keepLog(key: key, path: logPath(id), limit: logBytes)
+    do throws(HoldError) {
+      if let exit = try await hold.adopt(key: key, process).exit { return exit }
+    } catch {
+      guard case .refused(let refusal) = error else { throw error }
+      switch refusal.code {
+      case .system where refusal.errno == Errno.noSuchProcess.rawValue: return .unknown
+      // Somebody else who asked for it was quicker.
+      case .exists: return nil
+      default: throw error
+      }
+    }
+    do throws(HoldError) {
+      try await hold.keepLog(key: key, path: logPath(id), limit: logBytes)
+    } catch {
+      // A log without a bound is no reason not to look after its workload.
+      guard case .refused = error else { throw error }
+    }
     return nil
   }
 

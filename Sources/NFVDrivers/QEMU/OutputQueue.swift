@@ -2,15 +2,41 @@ import NFVModel
 import Synchronization
 
 /// Output between whoever brings it, who never waits, and one reader.
+///
+/// However small its pieces are, few are kept: beyond, what comes is joined to the last one of its
+/// stream, which may bring it before something of the other.
 final class OutputQueue: Sendable {
   private struct State {
     var waiting: [ExecOutput] = []
     var octets = 0
     var reader: CheckedContinuation<ExecOutput?, Never>?
     var hasEnded = false
+
+    /// Adds output to the last piece of its stream.
+    /// - Returns: false where none waits.
+    mutating func join(_ output: ExecOutput) -> Bool {
+      for index in waiting.indices.reversed() {
+        switch (waiting[index], output) {
+        case (.standardOutput(var bytes), .standardOutput(let more)):
+          // Not copied: nobody else has it.
+          waiting[index] = .standardOutput([])
+          bytes += more
+          waiting[index] = .standardOutput(bytes)
+          return true
+        case (.standardError(var bytes), .standardError(let more)):
+          waiting[index] = .standardError([])
+          bytes += more
+          waiting[index] = .standardError(bytes)
+          return true
+        default: continue
+        }
+      }
+      return false
+    }
   }
 
   private let state = Mutex(State())
+  static let maximumPieces = 1024
 
   /// Octets that wait for the reader.
   var octets: Int { state.withLock { $0.octets } }
@@ -22,8 +48,10 @@ final class OutputQueue: Sendable {
     let reader = state.withLock { state in
       defer { state.reader = nil }
       if state.hasEnded || state.reader != nil { return state.hasEnded ? nil : state.reader }
-      state.waiting.append(output)
       state.octets += output.octets
+      if state.waiting.count < Self.maximumPieces || !state.join(output) {
+        state.waiting.append(output)
+      }
       return nil
     }
     reader?.resume(returning: output)

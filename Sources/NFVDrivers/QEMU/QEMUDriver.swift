@@ -191,11 +191,11 @@ public final class QEMUDriver: WorkloadDriver {
     let reply = try? await machine.request(.stop, timeout: min(grace, .seconds(2)))
     if reply != nil {
       let half = deadline - grace / 2
-      if try waitReadable(process, milliseconds: (half - .now).milliseconds) { return }
+      if try await HeldWorkloads.ends(process, within: half - .now) { return }
     }
     _ = try? await machine.execute(
       "system_powerdown", timeout: min(max(deadline - .now, .milliseconds(1)), .seconds(2)))
-    _ = try waitReadable(process, milliseconds: (deadline - .now).milliseconds)
+    _ = try await HeldWorkloads.ends(process, within: deadline - .now)
   }
 
   public func delete(_ workload: WorkloadID) async throws(NFVError) {

@@ -273,7 +273,7 @@ extension QEMUDriver {
       // No memory of a guest in a core file.
       limits: [ResourceLimit(resource: 4, soft: 0, hard: 0)],
       noNewPrivileges: true,
-      timeoutMilliseconds: UInt32(configuration.answerLimit.milliseconds))
+      timeoutMilliseconds: UInt32(configuration.answerLimit.milliseconds), usesZygote: true)
   }
 
   /// What holds others' things is empty for QEMU; what it needs beside its descriptors is its own

@@ -17,7 +17,8 @@ public enum Action: Sendable, Hashable {
   /// The block devices of a Vnfc that is no more.
   case removeVolumes(VnfcID)
 
-  /// What it acts on: one action at a time per subject.
+  /// What it acts on: one action at a time per subject, but that a workload may be retired while its
+  /// readiness is awaited, whose result counts no more then.
   public enum Subject: Sendable, Hashable, Comparable {
     case network(NetworkID)
     case image(ImageDigest)

@@ -304,12 +304,15 @@ extension Core {
   private func parameters(
     _ given: [String: JSONValue], of descriptor: VnfDescriptor, _ instance: VnfInstance
   ) throws(NFVError) -> [String: JSONValue] {
-    let unknown = given.keys.filter { descriptor.parameters[$0] == nil }
+    // One that has the name of a configurable property is what that begins with.
+    let declared = Set(descriptor.parameters.keys)
+      .union(descriptor.modifiable.configurableProperties.keys)
+    let unknown = given.keys.filter { !declared.contains($0) }
+    // One without a data type for them says nothing of its parameters.
     guard unknown.isEmpty || descriptor.parameters.isEmpty else {
       throw NFVError(
         .unprocessable,
-        "\(instance.name) has no parameter \(list(unknown)); it has "
-          + list(descriptor.parameters.keys))
+        "\(instance.name) has no parameter \(list(unknown)); it has \(list(declared))")
     }
     var parameters = given
     for (name, parameter) in descriptor.parameters where given[name] == nil {
@@ -385,6 +388,8 @@ struct AddressAllocation {
   private let state: State
   private let networks: [NetworkID: Network]
   private var given: [NetworkID: Set<IPAddress>] = [:]
+  /// The last one given of each subnet without being asked for: all before it are taken.
+  private var last: [NetworkID: [IPPrefix: UInt128]] = [:]
 
   /// - Parameter new: networks that the request makes.
   init(_ state: State, new: [Network]) {
@@ -434,10 +439,10 @@ struct AddressAllocation {
       && given[network.id]?.contains(address) != true
   }
 
-  private func lowest(
+  private mutating func lowest(
     of subnet: Network.Subnet, on network: Network
   ) throws(NFVError) -> IPAddress {
-    let first = subnet.prefix.address.value
+    let first = last[network.id]?[subnet.prefix] ?? subnet.prefix.address.value
     // At most so many are taken that one of the first ones is free, or none is.
     let taken =
       (state.takenAddresses[network.id]?.count ?? 0) + (given[network.id]?.count ?? 0)
@@ -447,7 +452,10 @@ struct AddressAllocation {
       value += 1
       let address = IPAddress(family: subnet.prefix.address.family, value: value)
       guard subnet.prefix.contains(address) else { break }
-      if isFree(address, subnet, network) { return address }
+      if isFree(address, subnet, network) {
+        last[network.id, default: [:]][subnet.prefix] = value
+        return address
+      }
     }
     throw NFVError(
       .exhausted,

@@ -213,6 +213,8 @@ public struct Core: Sendable {
     case .startWorkload(let id):
       endWorkload(id, result, at: now, &outcome) { $0.phase = .started }
     case .awaitReady(let id):
+      // It was not waited for to the end.
+      guard state.workloads[id]?.phase == .awaitingReady else { return }
       endWorkload(id, result, at: now, &outcome) { $0.phase = $0.isActive ? .serving : .ready }
     case .activateAttachment(let id):
       endWorkload(id, result, at: now, &outcome) { workload in

@@ -121,9 +121,7 @@ extension Core {
       return .operation(state.openOperations[id] ?? retried)
     case .rollback(let id):
       let (instance, operation) = try failedOperation(id, tenant)
-      switch operation.operation {
-      case .instantiate, .scale, .scaleToLevel, .changeFlavour: break
-      case .operate, .heal, .terminate, .modifyInfo:
+      guard operation.operation.canRollBack else {
         throw NFVError(
           .conflict,
           "\(operation.operation.rawValue) cannot be rolled back (SOL003 5.6.2.3); retry it or "
@@ -393,6 +391,7 @@ extension Core {
     new networks: [Network]
   ) throws(NFVError) -> [Vnfc] {
     let flavour = try flavour(of: instance, target)
+    try checkBounds(counts, of: instance, flavour, target)
     var made: [Vnfc] = []
     var allocation = AddressAllocation(state, new: networks)
     for vdu in flavour.vdus {
@@ -407,8 +406,8 @@ extension Core {
         .filter { $0.vdu == vdu.id && $0.flavour == flavour.id }.sorted { $0.ordinal < $1.ordinal }
       for vnfc in present.dropFirst(count) { target.vnfcs[vnfc.id] = nil }
       var ordinals = Set(present.map(\.ordinal))
+      var ordinal = 0
       for _ in 0..<max(0, count - present.count) {
-        var ordinal = 0
         while ordinals.contains(ordinal) { ordinal += 1 }
         ordinals.insert(ordinal)
         let vnfc = try makeVnfc(
@@ -418,6 +417,36 @@ extension Core {
       }
     }
     return made
+  }
+
+  /// How many Vnfcs there are at most: what is asked of the core is done while others wait.
+  private static let vnfcsOfInstance = 1_000
+  private static let vnfcsOfHost = 10_000
+
+  /// Refuses more Vnfcs than a VNF or the host may have.
+  private func checkBounds(
+    _ counts: [String: Int], of instance: VnfInstance, _ flavour: DeploymentFlavour,
+    _ target: VnfState
+  ) throws(NFVError) {
+    var present: [String: Int] = [:]
+    for vnfc in target.vnfcs.keys.lazy.compactMap({ state.vnfcs[$0] })
+    where vnfc.flavour == flavour.id {
+      present[vnfc.vdu, default: 0] += 1
+    }
+    let before = present.values.reduce(0, +)
+    let count = present.merging(counts) { $1 }.values.reduce(0, +)
+    guard count <= max(before, Self.vnfcsOfInstance) else {
+      throw NFVError(
+        .unprocessable,
+        "\(instance.name) would have \(count) Vnfcs; a VNF has at most \(Self.vnfcsOfInstance). Ask "
+          + "for a lower level, or spread them over several VNFs")
+    }
+    guard count <= before || state.vnfcs.count + count - before <= Self.vnfcsOfHost else {
+      throw NFVError(
+        .unprocessable,
+        "\(instance.name) would get \(count - before) Vnfcs more, the host has \(state.vnfcs.count) "
+          + "of at most \(Self.vnfcsOfHost); terminate something first")
+    }
   }
 
   private func makeVnfc(

@@ -216,10 +216,11 @@ extension Core {
       return
     }
     switch workload.phase {
-    // What is under way ends first: a driver's calls for one workload never overlap.
-    case .preparing, .starting, .awaitingReady, .activating, .configuring, .retiring, .releasing:
+    // What is under way ends first: a driver's calls for one workload never overlap. But nobody waits
+    // for a readiness that is not wanted any more: who looks for it sees that, and ends.
+    case .preparing, .starting, .activating, .configuring, .retiring, .releasing:
       break
-    case .prepared, .started, .ready, .serving:
+    case .prepared, .started, .awaitingReady, .ready, .serving:
       act(.retireWorkload(id, grace: workload.exit == nil ? grace : .zero), .retiring, &outcome)
     case .retired: act(.releaseAttachment(id), .releasing, &outcome)
     }

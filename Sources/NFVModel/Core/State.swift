@@ -109,6 +109,11 @@ public struct State: Sendable {
   /// Whether the workload's process is, or will be, there.
   public func isAlive(_ workload: WorkloadID) -> Bool { workloads[workload]?.isAlive ?? false }
 
+  /// Whether somebody waits for the workload to be ready: not where it has ended, or shall end.
+  public func awaitsReadiness(_ workload: WorkloadID) -> Bool {
+    workloads[workload].map { $0.phase == .awaitingReady && $0.exit == nil } ?? false
+  }
+
   /// The Vnfcs of an instance, in the order of VDU and ordinal.
   public func vnfcs(of instance: VnfInstanceID) -> [Vnfc] {
     (vnfcsOfInstance[instance] ?? []).compactMap { vnfcs[$0] }
@@ -159,9 +164,10 @@ public struct State: Sendable {
     guard let vnfc = vnfcs.removeValue(forKey: id) else { return }
     vnfcsOfInstance[vnfc.instance]?.remove(id)
     if vnfcsOfInstance[vnfc.instance]?.isEmpty == true { vnfcsOfInstance[vnfc.instance] = nil }
-    let others = (vnfcsOfInstance[vnfc.instance] ?? []).compactMap { vnfcs[$0] }
+    let others = vnfcsOfInstance[vnfc.instance] ?? []
     for network in Set(vnfc.ports.map(\.network))
-    where !others.contains(where: { $0.ports.contains { $0.network == network } }) {
+    where !others.contains(where: { vnfcs[$0]?.ports.contains { $0.network == network } ?? false })
+    {
       instancesOfNetwork[network]?.remove(vnfc.instance)
       if instancesOfNetwork[network]?.isEmpty == true { instancesOfNetwork[network] = nil }
     }

@@ -26,7 +26,6 @@ public final class MemoryStore: Store, Sendable {
 
   public func load() throws(NFVError) -> StoredState {
     content.withLock { content in
-      content.stored.generation += 1
       var stored = content.stored
       stored.packages = content.packages.values.sorted { $0.id < $1.id }
       stored.instances = content.instances.values.sorted { $0.id < $1.id }
@@ -41,15 +40,20 @@ public final class MemoryStore: Store, Sendable {
   public func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry] {
     content.withLock { content in
       var entries: [OutboxEntry] = []
+      var isRaised = false
       for change in changes {
         switch change {
         case .putPackage(let package): content.packages[package.id] = package
         case .removePackage(let id): content.packages[id] = nil
         case .putInstance(let instance): content.instances[instance.id] = instance
         case .removeInstance(let id): content.instances[id] = nil
-        case .putVnfc(let vnfc): content.vnfcs[vnfc.id] = vnfc
+        case .putVnfc(let vnfc):
+          let known = content.vnfcs.updateValue(vnfc, forKey: vnfc.id)
+          if known?.incarnation != vnfc.incarnation { isRaised = true }
         case .removeVnfc(let id): content.vnfcs[id] = nil
-        case .putNetwork(let network): content.networks[network.id] = network
+        case .putNetwork(let network):
+          content.networks[network.id] = network
+          isRaised = true
         case .removeNetwork(let id): content.networks[id] = nil
         case .putOperation(let operation):
           if content.operations.updateValue(operation, forKey: operation.id) == nil {
@@ -61,6 +65,7 @@ public final class MemoryStore: Store, Sendable {
             OutboxEntry(sequence: content.lastSequence, notification: notification))
         }
       }
+      if isRaised { content.stored.generation += 1 }
       content.outbox += entries
       if content.outbox.count > 2 * retention {
         content.outbox.removeFirst(content.outbox.count - retention)

@@ -59,8 +59,8 @@ public struct OutboxEntry: Sendable, Hashable, Codable {
 /// All that the core needs to go on after a restart. Ended operations stay in the store.
 public struct StoredState: Sendable, Hashable {
   public var store: StoreID
-  /// Rises when the store is opened for writing; the host keeps a copy, so that a restored backup is
-  /// noticed.
+  /// Rises with every commit that may bring something new onto the host: a network, a Vnfc, or another
+  /// incarnation of one. The host keeps a copy, so that a restored backup is noticed.
   public var generation: Int
   public var packages: [VnfPackage]
   public var instances: [VnfInstance]

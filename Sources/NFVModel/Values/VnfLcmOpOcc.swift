@@ -8,6 +8,14 @@ public enum LcmOperationType: String, Sendable, Hashable, Codable, CaseIterable 
   case heal = "HEAL"
   case terminate = "TERMINATE"
   case modifyInfo = "MODIFY_INFO"
+
+  /// Whether what it changed can be undone (SOL003 5.6.2.3).
+  public var canRollBack: Bool {
+    switch self {
+    case .instantiate, .scale, .scaleToLevel, .changeFlavour: true
+    case .operate, .heal, .terminate, .modifyInfo: false
+    }
+  }
 }
 
 /// SOL003 5.6.2.2.

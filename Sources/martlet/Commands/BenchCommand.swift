@@ -26,8 +26,13 @@ struct BenchCommand: AsyncParsableCommand {
 
   struct All: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Every experiment with containers, then all functions in Swift; about four minutes."
-    )
+      abstract:
+        "Every experiment with containers, then all functions in Swift; about four minutes.",
+      discussion: """
+        What is not named is chosen so: of flavours the containers, and for the functions all that \
+        run here; of peers Docker, whose figures a promise refers to. The functions are each \
+        instantiated ten times, or --count where that is less.
+        """)
 
     @OptionGroup var options: BenchOptions
     @OptionGroup var subjects: BenchSubjects
@@ -46,8 +51,11 @@ struct BenchCommand: AsyncParsableCommand {
       var report = try await options.run(settings) { [sequence] bench in
         try await bench.runAll(sequence: sequence)
       }
-      settings.count = 10
-      let functions = try await options.run(settings) { bench in try await bench.runFunctions() }
+      let flavours = subjects.flavour.isEmpty ? nil : subjects.flavour
+      settings.count = min(settings.count, 10)
+      let functions = try await options.run(settings) { bench in
+        try await bench.runFunctions(flavours: flavours)
+      }
       if case .object(var members) = report {
         members["functions"] = functions
         report = .object(members)

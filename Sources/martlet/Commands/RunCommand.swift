@@ -51,22 +51,27 @@ extension VnfCommand {
       let instance = try await daemon.get(.vnf, id)
       operation.output.write(instance, of: .vnf)
       if operation.output.output == .table || operation.output.output == .wide {
-        Console.current.note(nextSteps(name))
+        let vnfcs = instance["instantiatedVnfInfo", "vnfcResourceInfo"].elements
+        let technologies = vnfcs.map { $0["metadata", "technology"].text }
+        Console.current.note(nextSteps(name, hasCommands: technologies != ["unikernel"]))
       }
     }
   }
 }
 
 /// What one does with a function that runs.
-func nextSteps(_ name: String) -> String {
-  """
-
-  \(name) runs. Next:
-    martlet describe vnf \(name)      its addresses, Vnfcs and ports
-    martlet logs -f \(name)           what it writes
-    martlet exec -it \(name) -- sh    a shell inside
-    martlet vnf terminate \(name) && martlet vnf delete \(name)
-  """
+/// - Parameter hasCommands: programs can be run inside.
+func nextSteps(_ name: String, hasCommands: Bool) -> String {
+  var lines = [
+    "\(name) runs. Next:",
+    "  martlet describe vnf \(name)      its addresses, Vnfcs and ports",
+    "  martlet logs -f \(name)           what it writes",
+  ]
+  if hasCommands {
+    lines.append("  martlet exec -it \(name) -- sh    a shell inside, if it has one")
+  }
+  lines.append("  martlet vnf terminate \(name) && martlet vnf delete \(name)")
+  return "\n" + lines.joined(separator: "\n")
 }
 
 extension Daemon {

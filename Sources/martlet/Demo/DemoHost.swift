@@ -99,6 +99,23 @@ struct DemoHost {
     return (line?.split(separator: " ").compactMap { Int64($0) }.first ?? 0) * 1024
   }
 
+  /// The rings of a process's packet sockets (packet(7)), which the kernel has for it and charges no
+  /// control group.
+  func ringBytes(_ pid: Int32) -> Int64 {
+    let text = (try? readFile("/proc/\(pid)/smaps", limit: 1 << 20)) ?? []
+    var isRing = false
+    var kilobytes: Int64 = 0
+    for line in text.split(separator: UInt8(ascii: "\n")) {
+      let words = String(decoding: line, as: UTF8.self).split(separator: " ")
+      if words.first?.contains("-") == true {
+        isRing = words.last?.hasPrefix("socket:") == true
+      } else if isRing, words.first == "Rss:", words.count > 1 {
+        kilobytes += Int64(words[1]) ?? 0
+      }
+    }
+    return kilobytes << 10
+  }
+
   /// The memory that a process shares with nobody (Private_* of smaps_rollup, proc(5)).
   func privateBytes(_ pid: Int32) -> Int64 {
     let text = (try? readFile("/proc/\(pid)/smaps_rollup", limit: 1 << 16)) ?? []

@@ -17,6 +17,8 @@ struct BenchedFunction: Sendable {
   /// Whom clients on the left reach through it.
   static let sink: [UInt8] = [10, 3, 2, 200]
   static let client: [UInt8] = [10, 3, 1, 200]
+  /// Beside the client.
+  static let neighbour: [UInt8] = [10, 3, 1, 201]
   static let port: UInt16 = 5001
 
   var forwards: Bool { points.count > 1 }
@@ -66,12 +68,15 @@ struct FunctionFigures: Sendable {
   /// behind it; started cold, and from a waiting pool.
   var rst: Double
   var pooledRst: Double?
+  /// As its control group counts, and the rings of its packet sockets.
   var memoryBytes: Int64
   /// Frames of 60 octets that came through.
   var packetsPerSecond: Double?
   /// Of UDP datagrams that are sent back: to it, or, of what forwards, what it adds between two hosts;
   /// µs.
   var roundTrip: Double?
+  /// Whether that is what it adds.
+  var forwards = false
   /// TCP into it and out of it, Gbit/s.
   var rx, tx: Double?
 
@@ -82,6 +87,7 @@ struct FunctionFigures: Sendable {
       "imageBytes": .integer(imageBytes), "rstMs": .number(rst),
       "pooledRstMs": number(pooledRst), "memoryBytes": .integer(memoryBytes),
       "packetsPerSecond": number(packetsPerSecond), "rttUs": number(roundTrip),
+      "rttIsAdded": .bool(forwards),
       "rxGbps": number(rx), "txGbps": number(tx),
     ]
   }
@@ -94,15 +100,18 @@ struct FunctionFigures: Sendable {
     return Table(
       titles: [
         "function", "form", "image KB", "RST ms", "from a pool", "memory MB", "packets/s", "RTT µs",
-        "Rx Gbit/s", "Tx Gbit/s",
-      ], alignedRight: Set(2...9),
+        "added", "Rx Gbit/s", "Tx Gbit/s",
+      ], alignedRight: Set(2...10),
       rows: entries.map { entry in
         [
           Cell(entry["name"].text), Cell(entry["form"].text),
           Cell(fixed((entry["imageBytes"].double ?? 0) / 1000, digits: 0)),
           cell(entry["rstMs"], 1), cell(entry["pooledRstMs"], 1),
           Cell(fixed((entry["memoryBytes"].double ?? 0) / 1e6, digits: 1)),
-          cell(entry["packetsPerSecond"], 0), cell(entry["rttUs"], 1), cell(entry["rxGbps"], 2),
+          cell(entry["packetsPerSecond"], 0),
+          cell(entry["rttIsAdded"] == .bool(true) ? .null : entry["rttUs"], 1),
+          cell(entry["rttIsAdded"] == .bool(true) ? entry["rttUs"] : .null, 1),
+          cell(entry["rxGbps"], 2),
           cell(entry["txGbps"], 2),
         ]
       }
@@ -114,8 +123,10 @@ struct FunctionFigures: Sendable {
 struct FunctionBench: Sendable {
   var functions: Functions
   var packages: ExamplePackages
-  var client, sink: ClientNamespace
+  /// On the left and on the right, and another one on the left.
+  var client, sink, neighbour: ClientNamespace
   var vantage: Functions.Vantage
+  var host: DemoHost
   var progress: BenchProgress
 
   private static let exchanges = 2000
@@ -124,8 +135,8 @@ struct FunctionBench: Sendable {
   /// RFC 862.
   private static let echoPort: UInt16 = 7
   private static let trafficSeconds = 2
-  /// So that a pool is full again before the next claim.
-  private static let refill = Duration.milliseconds(700)
+  /// What a pool has to be full again within; and what it then rests, as the host's other work does.
+  private static let refill = (limit: Duration.seconds(20), rest: Duration.milliseconds(300))
 
   /// Projects of the functions' packages, made in a folder.
   static func makeProjects(in folder: String) throws {
@@ -157,16 +168,8 @@ struct FunctionBench: Sendable {
     Double(min(count, pooledStarts) + 1) * 1
   }
 
-  /// Between a client and a neighbour of its network, what a function between two adds to.
-  static func direct(
-    from neighbour: ClientNamespace, to client: ClientNamespace
-  ) throws -> Double {
-    try neighbour.roundTrip(
-      to: BenchedFunction.client, port: BenchedFunction.port, count: exchanges, echoedBy: client)
-  }
-
   func measure(
-    _ function: BenchedFunction, _ form: Form, count: Int, direct: Double
+    _ function: BenchedFunction, _ form: Form, count: Int
   ) async throws -> FunctionFigures {
     progress.began("\(function.name) as \(form.flavour)")
     let starts = form.isSlow ? 1 : count
@@ -179,12 +182,15 @@ struct FunctionBench: Sendable {
       name: function.name, form: form.flavour,
       accelerator: try await functions.accelerator(measured),
       imageBytes: packages.imageBytes[function.name]?[form.flavour] ?? 0,
-      rst: Distribution(times).p50, memoryBytes: 0)
+      rst: Distribution(times).p50, memoryBytes: 0, forwards: function.forwards)
     if function.forwards {
       figures.roundTrip = figure("round trip", function, form) {
+        // What it adds to the way between two hosts of one network, as the host is just now.
         try client.roundTrip(
           to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
-          - direct
+          - neighbour.roundTrip(
+            to: BenchedFunction.client, port: BenchedFunction.port, count: Self.exchanges,
+            echoedBy: client)
       }
       figures.packetsPerSecond = figure("packets", function, form) {
         try client.packetRate(
@@ -204,7 +210,10 @@ struct FunctionBench: Sendable {
         try client.throughput(outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
       }
     }
-    figures.memoryBytes = try await functions.memoryBytes(measured)
+    let rings = host.processes(of: try await functions.workload(measured)).reduce(0) {
+      $0 + host.ringBytes($1)
+    }
+    figures.memoryBytes = try await functions.memoryBytes(measured) + rings
     try await functions.remove(try await functions.daemon.resolve(.vnf, measured))
     progress.did(Self.seconds(form, count))
     return figures
@@ -222,13 +231,14 @@ struct FunctionBench: Sendable {
     }
   }
 
-  /// The first start of an image makes its pool; those that are counted claim from it.
+  /// The first start of an image makes its pool; those that are counted claim from one that is full.
   /// - Returns: nil, and says so, where a start fails.
   func pooled(_ function: BenchedFunction, _ form: Form, count: Int) async throws -> Double? {
     progress.began("\(function.name) from a pool")
     var times: [Double] = []
     for round in 0...min(count, Self.pooledStarts) {
       do {
+        if round > 0 { try await awaitFullPools() }
         let time = try await instantiation(function, form)
         if round > 0 { times.append(time) }
       } catch let error as Failure {
@@ -237,10 +247,23 @@ struct FunctionBench: Sendable {
         progress.did(Self.pooledSeconds(count))
         return nil
       }
-      try await Task.sleep(for: Self.refill)
     }
     progress.did(Self.pooledSeconds(count))
     return Distribution(times).p50
+  }
+
+  /// A start from a pool that is not full again could be a cold one.
+  private func awaitFullPools() async throws {
+    let deadline = ContinuousClock.now + Self.refill.limit
+    while true {
+      let pools = try await functions.daemon.get("/martlet/v1/info")["pools"].elements
+      if !pools.isEmpty, pools.allSatisfy({ $0["waiting"].integer == $0["size"].integer }) { break }
+      guard ContinuousClock.now < deadline else {
+        throw Failure(.timeout, "the pools are not full after \(span(Self.refill.limit))")
+      }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    try await Task.sleep(for: Self.refill.rest)
   }
 
   private func instantiation(
@@ -274,13 +297,12 @@ extension Bench {
     ) { Console.current.note("  \($0)") }
     var bench = try await begin(functions: packages, [])
     let forms = try await forms(packages, of: "router", flavours)
-    let direct = try await direct(to: bench.client)
     progress.expect(FunctionBench.seconds(forms, count: settings.count, of: benched.count))
     var all: [FunctionFigures] = []
     for function in benched {
       for form in forms {
         all.append(
-          try await bench.measure(function, form, count: settings.count, direct: direct))
+          try await bench.measure(function, form, count: settings.count))
       }
     }
     if let unikernel = forms.first(where: { $0.flavour == "unikernel" }) {
@@ -326,23 +348,14 @@ extension Bench {
       left, "mbench-left", BenchedFunction.client, BenchedFunction.sink, BenchedFunction.left)
     let sink = try join(
       right, "mbench-right", BenchedFunction.sink, BenchedFunction.client, BenchedFunction.right)
+    let neighbour = try join(
+      left, "mbench-beside", BenchedFunction.neighbour, BenchedFunction.sink, BenchedFunction.left)
     try await functions.remove(try await daemon.resolve(.vnf, "warm"))
     return FunctionBench(
-      functions: functions, packages: packages, client: client, sink: sink,
+      functions: functions, packages: packages, client: client, sink: sink, neighbour: neighbour,
       vantage: .init(
         client: client, source: BenchedFunction.client, network: "left", group: host.group),
-      progress: progress)
-  }
-
-  /// Between two hosts of one network: what a function between two adds to.
-  private func direct(to client: ClientNamespace) async throws -> Double {
-    let left = try await functions.daemon.resolve(.network, "left")
-    let address: [UInt8] = [10, 3, 1, 201]
-    let neighbour = try ClientNamespace(
-      fabric: host.fabric, network: left, name: "mbench-beside", address: address,
-      prefixLength: 24)
-    defer { neighbour.remove() }
-    return try FunctionBench.direct(from: neighbour, to: client)
+      host: host, progress: progress)
   }
 
   private mutating func endFunctions(_ bench: FunctionBench) async throws {

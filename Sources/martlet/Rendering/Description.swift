@@ -72,7 +72,7 @@ private struct Page {
       section(title, members(vnf[attribute]))
     }
     section("Connection points", externalPoints(info))
-    section("Vnfcs", vnfcs(info, usage))
+    section("Vnfcs", vnfcs(info))
     section("Ports of the Vnfcs", ports(info))
     section("Counters of the functions", counters(info, usage))
     section(
@@ -130,16 +130,15 @@ private struct Page {
       })
   }
 
-  private func vnfcs(_ info: JSONValue, _ usage: [String: JSONValue]) -> Table {
+  private func vnfcs(_ info: JSONValue) -> Table {
     Table(
       titles: ["ID", "VDU", "NO", "STATE", "WORKLOAD", "STARTS", "FAILURES", "LAST EXIT"],
       alignedRight: [2, 5, 6],
       rows: info["vnfcResourceInfo"].elements.map { vnfc in
         let metadata = vnfc["metadata"]
-        let isPaused = usage[vnfc["id"].text]?["isPaused"] == .bool(true)
         return [
           Cell(vnfc["id"].text), Cell(vnfc["vduId"].text), Cell(metadata["ordinal"].text),
-          isPaused ? Cell("PAUSED", tone: .busy) : .state(metadata["state"].text),
+          .state(metadata["state"].text),
           Cell(vnfc["computeResource", "resourceId"].text),
           Cell(metadata["incarnation"].text), Cell(metadata["failures"].text),
           Cell(metadata["lastExit"].text),

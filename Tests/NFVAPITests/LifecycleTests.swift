@@ -1,0 +1,168 @@
+import LinuxSystem
+import Logging
+import NFVLifecycle
+import NFVModel
+import Synchronization
+import TestSupport
+import Testing
+
+/// The shell around the core, where its store or its host does not do what it should.
+@Suite(.timeLimit(.minutes(1))) struct LifecycleTests {
+  /// A store in memory whose disk can be full or slow.
+  final class StubbornStore: Store {
+    private let inner = MemoryStore(id: "test")
+    let isFull = Mutex(false)
+    /// Commits do not end as long as this is set.
+    let isHeld = Mutex(false)
+    let commits = Mutex(0)
+
+    func load() throws(NFVError) -> StoredState { try inner.load() }
+
+    func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry] {
+      commits.withLock { $0 += 1 }
+      while isHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
+      if isFull.withLock(\.self) { throw NFVError(.exhausted, "the disk is full") }
+      return try inner.commit(changes)
+    }
+
+    func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
+      try inner.operation(id)
+    }
+
+    func operations(
+      of instance: VnfInstanceID?, before: VnfLcmOpOccID?, limit: Int
+    ) throws(NFVError) -> [VnfLcmOpOcc] {
+      try inner.operations(of: instance, before: before, limit: limit)
+    }
+
+    func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry] {
+      try inner.outbox(after: sequence, limit: limit)
+    }
+
+    func lastSequence() throws(NFVError) -> Int64 { try inner.lastSequence() }
+  }
+
+  /// Counts what is critical.
+  struct Criticals: LogHandler {
+    final class Count: Sendable {
+      let value = Mutex(0)
+    }
+
+    let count = Count()
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.critical
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) { count.value.withLock { $0 += 1 } }
+  }
+
+  /// Runs an instance of one Vnfc, which is ready when it answers.
+  private func run(
+    store: StubbornStore = StubbornStore(),
+    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    _ body: @Sendable @escaping (Fixture, VnfInstanceID) async throws -> Void
+  ) async throws {
+    try await Fixture.run(store: store, logger: logger) { fixture in
+      func submit(_ request: Request) async throws -> Response {
+        try await fixture.lifecycle.submit(request, actor: "test")
+      }
+      var descriptor = Fixture.descriptor("vnfd-1", links: [])
+      descriptor.flavours[0].vdus[0].readiness = Readiness(check: .network(.tcp(1)))
+      guard case .package(let package) = try await submit(.createPackage(userDefinedData: [:]))
+      else { throw Fixture.Unexpected() }
+      let content = VnfPackage.Content(
+        descriptor: descriptor, digest: "sha256:00", size: 1,
+        images: ["images/fw.tar": "sha256:cd"], templates: [:])
+      _ = try await submit(.onboardPackage(package.id, content))
+      _ = try await submit(.createNetwork(NetworkRequest(name: "left")))
+      guard
+        case .instance(let instance) = try await submit(
+          .createInstance(CreateVnfRequest(vnfd: "vnfd-1", name: "one")))
+      else { throw Fixture.Unexpected() }
+      let connected = InstantiateVnfRequest(connections: ["left": .init(network: "left")])
+      _ = try await submit(.instantiate(instance.id, connected))
+      try await eventually("it runs") { try settled(instance.id, fixture)?.isInstantiated == true }
+      try await body(fixture, instance.id)
+    }
+  }
+
+  private func settled(_ id: VnfInstanceID, _ fixture: Fixture) throws -> VnfState? {
+    try fixture.lifecycle.read { state in state.instances[id]?.settled }
+  }
+
+  private func serving(_ id: VnfInstanceID, _ fixture: Fixture) throws -> WorkloadID? {
+    try fixture.lifecycle.read { state in
+      state.vnfcs(of: id).first.flatMap { state.serving($0.id) }
+    }
+  }
+
+  @Test func aFullDiskIsTriedOnceASecondAndToldOnce() async throws {
+    let store = StubbornStore()
+    let criticals = Criticals()
+    let logger = Logger(label: "test") { _ in criticals }
+    try await run(store: store, logger: logger) { fixture, instance in
+      let first = try #require(try serving(instance, fixture))
+      store.isFull.withLock { $0 = true }
+      store.commits.withLock { $0 = 0 }
+      fixture.fake.end(first, .exited(code: 1))
+      try await eventually("it was tried again", within: .seconds(5)) {
+        store.commits.withLock { $0 > 1 }
+      }
+      await #expect(throws: NFVError.self) {
+        _ = try await fixture.lifecycle.submit(
+          .createInstance(CreateVnfRequest(vnfd: "vnfd-1")), actor: "test")
+      }
+      #expect(store.commits.withLock { $0 } < 6)
+      #expect(criticals.count.value.withLock { $0 } == 1)
+      store.isFull.withLock { $0 = false }
+      try await eventually("a successor serves", within: .seconds(5)) {
+        try serving(instance, fixture).map { $0 != first } == true
+      }
+    }
+  }
+
+  @Test func whatIsNotCommittedIsNotRead() async throws {
+    let store = StubbornStore()
+    try await run(store: store) { fixture, _ in
+      func names() throws -> Set<String> {
+        try fixture.lifecycle.read { state in Set(state.instances.values.map(\.name)) }
+      }
+      store.commits.withLock { $0 = 0 }
+      store.isHeld.withLock { $0 = true }
+      async let created = fixture.lifecycle.submit(
+        .createInstance(CreateVnfRequest(vnfd: "vnfd-1", name: "two")), actor: "test")
+      try await eventually("it is being committed") { store.commits.withLock { $0 > 0 } }
+      let before = try names()
+      store.isHeld.withLock { $0 = false }
+      #expect(before == ["one"])
+      _ = try await created
+      #expect(try names() == ["one", "two"])
+    }
+  }
+
+  @Test func nobodyWaitsForAReadinessThatIsNotWanted() async throws {
+    try await run { fixture, instance in
+      let first = try #require(try serving(instance, fixture))
+      fixture.fake.answersProbes.withLock { $0 = false }
+      fixture.fake.end(first, .exited(code: 1))
+      try await eventually("a successor is to become ready") {
+        try fixture.lifecycle.read { state in
+          state.awaitsReadiness(
+            WorkloadID(
+              store: first.store, tenant: first.tenant, vnfc: first.vnfc, incarnation: 2))
+        }
+      }
+      let start = ContinuousClock.now
+      _ = try await fixture.lifecycle.submit(
+        .terminate(instance, TerminateVnfRequest()), actor: "test")
+      try await eventually("it is terminated", within: .seconds(20)) {
+        try settled(instance, fixture)?.isInstantiated == false
+      }
+      #expect(ContinuousClock.now - start < .seconds(5))
+    }
+  }
+}
