@@ -8,12 +8,11 @@
 //
 // The requests' form is that of Zygote.swift in martlet-hold, the only one who has the other end of the
 // socket, and who sees to it that they fit: at most as many arguments and variables together, and
-// octets of arguments, as the zygote has arguments. What fails in a copy is written into its error pipe as errno (32 bits) and the step's name,
-// as martlet-hold's own children do.
+// octets of arguments, as the zygote has arguments. What a copy does before it is the program,
+// martlet-hold has written down as system calls (CLinuxCalls.h), as for its own children. What fails is
+// written into the error pipe as errno (32 bits) and the call's name, as they do.
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,25 +20,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "CLinuxCalls.h"
 
 enum { CZygote_socket = 3, CZygote_library = 4, CZygote_most_descriptors = 128 };
 
-// All little-endian; then the groups, the descriptors' numbers, the target of /proc where there is one,
-// and the arguments, each text with a zero at its end.
+// All little-endian; then the calls, their octets, and the arguments, each text with a zero at its end.
 struct CZygote_request {
-  uint32_t clone_flags, unshare_flags, mounts_processes, changes_user, uid, gid, no_new_privileges;
-  uint32_t groups, has_cgroup, cgroup_files, descriptors, arguments;
+  uint32_t clone_flags, has_cgroup, calls, octets, arguments, unused;
 };
 
 static union {
   struct CZygote_request request;
   char octets[1 << 17];
+  int64_t aligned;
 } CZygote_message;
 
 // Where the kernel has put the zygote's arguments, one after another.
@@ -50,9 +48,10 @@ static struct {
 
 static void CZygote_fail(int pipe, const char *step) {
   int32_t code = errno;
-  char text[200];
+  char text[1000];
   memcpy(text, &code, sizeof code);
   int length = snprintf(text + sizeof code, sizeof text - sizeof code, "%s: %s", step, strerror(code));
+  if ((size_t)length > sizeof text - sizeof code - 1) length = sizeof text - sizeof code - 1;
   if (write(pipe, text, sizeof code + (size_t)length) < 0) _exit(126);
   _exit(127);
 }
@@ -101,42 +100,14 @@ static size_t CZygote_receive(int *descriptors, size_t *count) {
   return (size_t)length;
 }
 
-// The copy becomes what is asked; `given` are the error pipe, the standard streams, the control group
-// where there is one, files of control groups, and the program's descriptors.
+// The copy becomes what is asked; `given` are the error pipe, what else the calls name, and the control
+// group that it was born in, where there is one.
 static void CZygote_become(const struct CZygote_request *request, const int *given, char **argv) {
-  const uint32_t *groups = (const uint32_t *)(request + 1);
-  const uint32_t *targets = groups + request->groups;
-  char *text = (char *)(targets + request->descriptors);
+  const struct CLinux_call *calls = (const struct CLinux_call *)(request + 1);
+  char *octets = (char *)(calls + request->calls), *text = octets + request->octets;
   int pipe = given[0];
-  const int *streams = given + 1, *files = given + 4 + request->has_cgroup;
-  const int *sources = files + request->cgroup_files;
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  for (uint32_t i = 0; i < request->cgroup_files; i++)
-    if (write(files[i], "0", 1) != 1) CZygote_fail(pipe, "cgroup");
-  if (request->unshare_flags && unshare((int)request->unshare_flags)) CZygote_fail(pipe, "unshare");
-  if (request->mounts_processes) {
-    if (mount("proc", text, "proc", MS_NODEV | MS_NOSUID | MS_NOEXEC, "subset=pid"))
-      CZygote_fail(pipe, "mounts processes");
-    text += strlen(text) + 1;
-  }
-  if (setsid() < 0) CZygote_fail(pipe, "session");
-
-  // First every source above all targets, so that no target overwrites a source still needed.
-  uint32_t above = 3;
-  for (uint32_t i = 0; i < request->descriptors; i++)
-    if (targets[i] >= above) above = targets[i] + 1;
-  int lifted[CZygote_most_descriptors + 4];
-  pipe = fcntl(pipe, F_DUPFD_CLOEXEC, above);
-  if (pipe < 0) CZygote_fail(given[0], "descriptors");
-  for (uint32_t i = 0; i < 3 + request->descriptors; i++) {
-    lifted[i] = fcntl(i < 3 ? streams[i] : sources[i - 3], F_DUPFD_CLOEXEC, above);
-    if (lifted[i] < 0) CZygote_fail(pipe, "descriptors");
-  }
-  if (syscall(SYS_close_range, 0, above - 1, 0)) CZygote_fail(pipe, "descriptors");
-  for (uint32_t i = 0; i < 3 + request->descriptors; i++)
-    if (dup2(lifted[i], i < 3 ? (int)i : (int)targets[i - 3]) < 0) CZygote_fail(pipe, "descriptors");
+  int32_t failed = CLinux_perform(calls, request->calls, octets, given, &pipe);
+  if (failed >= 0) CZygote_fail(pipe, octets + calls[failed].label);
 
   // Over the zygote's own, so that ps(1) shows them.
   char *place = CZygote_arguments.begin, **environment = environ;
@@ -154,16 +125,6 @@ static void CZygote_become(const struct CZygote_request *request, const int *giv
   argv[count++] = NULL;
   while (*environment) argv[count++] = *environment++;
   argv[count] = NULL;
-
-  if (request->changes_user) {
-    if (setgroups(request->groups, groups) || setresgid(request->gid, request->gid, request->gid)
-        || setresuid(request->uid, request->uid, request->uid))
-      CZygote_fail(pipe, "user");
-  }
-  if (request->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    CZygote_fail(pipe, "no_new_privs");
-  // With it the error pipe closes: there is nothing to be told.
-  if (syscall(SYS_close_range, above, ~0U, 0)) CZygote_fail(pipe, "descriptors");
 }
 
 // Before main(), when all libraries are ready.
@@ -193,7 +154,7 @@ __attribute__((constructor)) static void CZygote_wait(int argc, char **argv, cha
           .flags = request->clone_flags | CLONE_PIDFD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID
                    | (request->has_cgroup ? CLONE_INTO_CGROUP : 0),
           .pidfd = (uint64_t)(uintptr_t)&process, .child_tid = (uint64_t)(uintptr_t)thread,
-          .exit_signal = SIGCHLD, .cgroup = request->has_cgroup ? (uint64_t)given[4] : 0};
+          .exit_signal = SIGCHLD, .cgroup = request->has_cgroup ? (uint64_t)given[count - 1] : 0};
       long second = syscall(SYS_clone3, &arguments, sizeof arguments);
       if (second == 0) {
         CZygote_become(request, given, argv);

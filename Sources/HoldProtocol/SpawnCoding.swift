@@ -235,7 +235,7 @@ extension SpawnRequest: WireValue {
     writer.put(waitForExit)
     writer.put(optional: adoptPidFile) { $0.put($1) }
     writer.put(timeoutMilliseconds)
-    writer.put(usesZygote)
+    writer.put(optional: sharedMounts) { $0.put($1) }
   }
 
   public init(from reader: inout WireReader) throws(WireError) {
@@ -267,7 +267,9 @@ extension SpawnRequest: WireValue {
         try reader.getString()
       },
       timeoutMilliseconds: try reader.get(),
-      usesZygote: try reader.getBool())
+      sharedMounts: try reader.getOptional { (reader) throws(WireError) in
+        try reader.get(UInt32.self)
+      })
   }
 }
 

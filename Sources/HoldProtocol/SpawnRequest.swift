@@ -37,11 +37,11 @@ public struct SpawnRequest: Sendable, Hashable {
   /// After this the program's process group is killed and the request refused; 0: never. It covers
   /// the launch, and the program's run where the request waits for its end.
   public var timeoutMilliseconds: UInt32
-  /// The program is forked from one that was loaded once and waits, where there is one already: a
-  /// program of many libraries begins 15 ms sooner, and shares what its loader wrote. All that are
-  /// forked have the same places in memory. What such a program cannot be given (terminals, joined
-  /// namespaces, mounts other than tmpfs and /proc) has it executed.
-  public var usesZygote: Bool
+  /// Unless nil, the program is forked from one that was loaded once and waits, where there is one
+  /// already: a program of many libraries begins sooner, and shares what its loader wrote. The first so
+  /// many of ``mounts`` were done in that one, for all. All that are forked have the same places in
+  /// memory.
+  public var sharedMounts: UInt32?
 
   public init(
     key: String, executable: String, arguments: [String], environment: [String] = [],
@@ -50,7 +50,7 @@ public struct SpawnRequest: Sendable, Hashable {
     mounts: [MountOperation]? = nil, unshare: NamespaceSet = [], join: [DescriptorSource] = [],
     user: UserIdentity? = nil, oomScoreAdjustment: Int32? = nil, limits: [ResourceLimit] = [],
     noNewPrivileges: Bool = false, controllingTerminal: Bool = false, waitForExit: Bool = false,
-    adoptPidFile: String? = nil, timeoutMilliseconds: UInt32 = 0, usesZygote: Bool = false
+    adoptPidFile: String? = nil, timeoutMilliseconds: UInt32 = 0, sharedMounts: UInt32? = nil
   ) {
     self.key = key
     self.executable = executable
@@ -73,7 +73,7 @@ public struct SpawnRequest: Sendable, Hashable {
     self.waitForExit = waitForExit
     self.adoptPidFile = adoptPidFile
     self.timeoutMilliseconds = timeoutMilliseconds
-    self.usesZygote = usesZygote
+    self.sharedMounts = sharedMounts
   }
 }
 

@@ -2,27 +2,124 @@ import HoldProtocol
 import LinuxSystem
 import SystemPackage
 
-/// Everything that the child of a spawn needs, found and checked before it is born.
+/// What the child of a spawn does before it is the program, found and written down before it is born:
+/// a clone of this process that is about to execute it, or a copy of a zygote that is it already.
 struct ChildPlan {
-  var request: SpawnRequest
-  /// Descriptors for 0, 1 and 2.
-  var streams: [FileDescriptor]
-  var descriptors: [(source: FileDescriptor, target: Int32)]
-  var join: [FileDescriptor]
-  /// User namespaces of the idmapped mounts, by key.
-  var userNamespaces: [String: FileDescriptor]
-  /// cgroups that the child has to enter itself.
-  var cgroups: [String]
-  /// The limit of descriptors that this process had before it raised its own.
-  var descriptorLimit: (soft: UInt64, hard: UInt64)
-  var errorPipe: FileDescriptor
+  let calls: SystemCalls
+  /// For the calls; the first one is the error pipe.
+  let given: [FileDescriptor]
+
+  /// What becomes the program.
+  enum Kind {
+    case executed
+    /// Its copies do what is left: they see what is mounted on the host later on.
+    case zygote
+    /// The first so many mounts are the zygote's.
+    case copy(sharedMounts: Int)
+  }
+
+  /// Descriptors that a request has named, open here.
+  struct Sources {
+    /// For 0, 1 and 2.
+    var streams: [FileDescriptor]
+    var descriptors: [(source: FileDescriptor, target: Int32)] = []
+    var join: [FileDescriptor] = []
+    /// User namespaces of all idmapped mounts, by key.
+    var userNamespaces: [String: FileDescriptor] = [:]
+    /// `cgroup.procs` of the cgroups that the child has to enter itself.
+    var cgroups: [FileDescriptor] = []
+  }
+
+  /// - Parameter descriptorLimit: the one that this process had before it raised its own.
+  init(
+    _ request: SpawnRequest, _ sources: Sources, as kind: Kind,
+    descriptorLimit: (soft: UInt64, hard: UInt64), errorPipe: FileDescriptor
+  ) {
+    var calls = SystemCalls()
+    var given = [errorPipe]
+    func give(_ descriptor: FileDescriptor) -> SystemCalls.Argument {
+      given.append(descriptor)
+      return .given(given.count - 1)
+    }
+    calls.step = "signals"
+    calls.unblockSignals()
+    calls.step = "cgroup"
+    for group in sources.cgroups { calls.write("0", to: give(group), "cgroup.procs") }
+    calls.step = "oom_score_adj"
+    if let score = request.oomScoreAdjustment {
+      let path = "/proc/self/oom_score_adj"
+      calls.write("\(score)", to: calls.openForWriting(path), path)
+    }
+    if let mounts = request.mounts {
+      calls.step = "mount namespace"
+      calls.unshare(.newMount)
+      var done = 0
+      switch kind {
+      case .executed: calls.makePrivate("/")
+      case .zygote: calls.makeSlave("/")
+      case .copy(let shared):
+        calls.makePrivate("/")
+        done = shared
+      }
+      for (index, operation) in mounts.enumerated().dropFirst(done) {
+        calls.step = "mounts[\(index)] \(operation.name)"
+        calls.perform(operation) { give(sources.userNamespaces[$0]!) }
+      }
+    }
+    calls.step = "unshare"
+    let kinds = request.unshare.cloneFlags
+    if !kinds.isEmpty { calls.unshare(kinds) }
+    for (index, namespace) in sources.join.enumerated() {
+      calls.step = "join[\(index)]"
+      calls.join(give(namespace))
+    }
+    calls.step = "session"
+    calls.startSession()
+    calls.step = "working directory"
+    calls.changeDirectory(request.workingDirectory)
+
+    calls.step = "descriptors"
+    let all = zip(sources.streams, Int32(0)...).map { ($0, $1) } + sources.descriptors
+    // First every source above all targets, so that no target overwrites a source still needed.
+    let above = (all.map(\.1).max() ?? 2) + 1
+    _ = calls.duplicate(.given(0), atLeast: above, tellsFailures: true)
+    let lifted = all.map { (calls.duplicate(give($0), atLeast: above), $1) }
+    calls.closeDescriptors(0...UInt32(above - 1))
+    for (source, target) in lifted { calls.duplicate(source, to: target) }
+
+    if request.controllingTerminal {
+      calls.step = "terminal"
+      calls.takeTerminal(.value(0))
+    }
+    calls.step = "limits"
+    calls.setDescriptorLimit(soft: descriptorLimit.soft, hard: descriptorLimit.hard)
+    for limit in request.limits {
+      calls.setLimit(limit.resource, soft: limit.soft, hard: limit.hard)
+    }
+    if let user = request.user {
+      calls.step = "user"
+      calls.setUser(uid: user.uid, gid: user.gid, groups: user.groups)
+    }
+    if request.noNewPrivileges {
+      calls.step = "no_new_privs"
+      calls.setNoNewPrivileges()
+    }
+    // With it the error pipe closes, where there is nothing to be executed: nothing can fail any more.
+    calls.step = "descriptors"
+    let isCopy = if case .copy = kind { true } else { false }
+    calls.closeDescriptors(UInt32(above)...UInt32.max, onExecOnly: !isCopy)
+    self.calls = calls
+    self.given = given
+  }
 
   /// Becomes the program; what fails is written into the error pipe as errno and step.
-  func run() -> Never {
+  func execute(_ path: String, arguments: [String], environment: [String]) -> Never {
     var step = ""
-    var pipe = errorPipe
+    var pipe = given[0]
     do throws(SystemError) {
-      try perform(&step, &pipe)
+      try calls.perform(given: given, pipe: &pipe, step: &step)
+      step = "exec"
+      try LinuxSystem.execute(path, arguments: arguments, environment: environment)
     } catch {
       var report: [UInt8] = []
       withUnsafeBytes(of: error.errno.rawValue.littleEndian) { report.append(contentsOf: $0) }
@@ -31,99 +128,31 @@ struct ChildPlan {
       exitNow(127)
     }
   }
+}
 
-  private func perform(
-    _ step: inout String, _ pipe: inout FileDescriptor
-  ) throws(SystemError) -> Never {
-    ProcessAttributes.unblockSignals()
-    step = "cgroup"
-    for path in cgroups { try writeFile(path + "/cgroup.procs", "0") }
-    step = "oom_score_adj"
-    if let score = request.oomScoreAdjustment {
-      try writeFile("/proc/self/oom_score_adj", "\(score)")
-    }
-    if let mounts = request.mounts {
-      step = "mount namespace"
-      try unshareNamespaces(.newMount)
-      try Mount.makePrivate("/")
-      for (index, operation) in mounts.enumerated() {
-        step = "mounts[\(index)] \(operation.name)"
-        try perform(operation)
-      }
-    }
-    step = "unshare"
-    let kinds = request.unshare.cloneFlags
-    if !kinds.isEmpty { try unshareNamespaces(kinds) }
-    for (index, namespace) in join.enumerated() {
-      step = "join[\(index)]"
-      try joinNamespace(namespace)
-    }
-    step = "session"
-    try ProcessAttributes.startSession()
-    step = "working directory"
-    try ProcessAttributes.changeDirectory(request.workingDirectory)
-    step = "descriptors"
-    try placeDescriptors(&pipe)
-    if request.controllingTerminal {
-      step = "terminal"
-      try ProcessAttributes.takeTerminal(.standardInput)
-    }
-    step = "limits"
-    try ProcessAttributes.setDescriptorLimit(
-      soft: descriptorLimit.soft, hard: descriptorLimit.hard)
-    for limit in request.limits {
-      try ProcessAttributes.setLimit(limit.resource, soft: limit.soft, hard: limit.hard)
-    }
-    if let user = request.user {
-      step = "user"
-      try ProcessAttributes.setUser(uid: user.uid, gid: user.gid, groups: user.groups)
-    }
-    if request.noNewPrivileges {
-      step = "no_new_privs"
-      try ProcessAttributes.setNoNewPrivileges()
-    }
-    step = "exec"
-    try execute(
-      request.executable, arguments: request.arguments, environment: request.environment)
-  }
-
-  /// First every source above all targets, so that no target overwrites a source still needed.
-  private func placeDescriptors(_ pipe: inout FileDescriptor) throws(SystemError) {
-    let all =
-      zip(streams, Int32(0)...).map { (source: $0, target: $1) } + descriptors
-    let above = (all.map(\.target).max() ?? 2) + 1
-    pipe = try duplicate(pipe, atLeast: above)
-    var lifted: [(source: FileDescriptor, target: Int32)] = []
-    for (source, target) in all {
-      lifted.append((try duplicate(source, atLeast: above), target))
-    }
-    try closeOnExec(from: 0)
-    for (source, target) in lifted { try duplicate(source, to: target) }
-  }
-
-  private func perform(_ operation: MountOperation) throws(SystemError) {
+extension SystemCalls {
+  fileprivate mutating func perform(
+    _ operation: MountOperation, userNamespace: (String) -> Argument
+  ) {
     switch operation {
-    case .makePrivate(let path): try Mount.makePrivate(path)
+    case .makePrivate(let path): makePrivate(path)
     case .makeDirectory(let path, let mode, let owner):
-      try Mount.makeDirectory(path, mode: mode, owner: owner)
+      makeDirectory(path, mode: mode, owner: owner)
     case .tmpfs(let target, let size, let mode, let owner):
-      try Mount.tmpfs(at: target, size: size, mode: mode, owner: owner)
+      tmpfs(at: target, size: size, mode: mode, owner: owner)
     case .bind(let source, let target, let attributes, let recursive):
-      try Mount.bind(source, at: target, attributes: attributes, recursive: recursive)
-    case .move(let source, let target): try Mount.move(source, to: target)
+      bind(source, at: target, attributes: attributes, recursive: recursive)
+    case .move(let source, let target): move(source, to: target)
     case .overlay(let lower, let upper, let work, let target):
-      try Mount.overlay(
+      overlay(
         lower: lower, upper: upper.isEmpty ? nil : upper, work: work.isEmpty ? nil : work,
         at: target)
     case .idmappedBind(let source, let target, let key, let attributes, let recursive):
-      guard let namespace = userNamespaces[key] else {
-        throw SystemError(call: "mount_setattr", errno: .badFileDescriptor, subject: key)
-      }
-      try Mount.idMappedBind(
-        source, at: target, userNamespace: namespace, attributes: attributes,
+      bind(
+        source, at: target, attributes: attributes, userNamespace: userNamespace(key),
         recursive: recursive)
-    case .unmount(let target): try Mount.unmount(target)
-    case .processes(let target): try Mount.processes(at: target)
+    case .unmount(let target): unmount(target)
+    case .processes(let target): processes(at: target)
     }
   }
 }

@@ -32,6 +32,13 @@ extension Hold {
       problem = "descriptors' targets are from 3 to 1023, each once"
     }
     if request.unshare.rawValue > 31 { problem = "an unknown kind of namespace" }
+    if let shared = request.sharedMounts {
+      let mounts = request.mounts ?? []
+      let isOfAll = mounts.prefix(Int(shared)).allSatisfy {
+        if case .idmappedBind = $0 { false } else { true }
+      }
+      if shared > mounts.count || !isOfAll { problem = "mounts that cannot be shared" }
+    }
     if let problem { throw HoldRefusal(code: .malformed, message: problem) }
   }
 
@@ -64,39 +71,34 @@ extension Hold {
         if number == 2 { errorFile = (path, try length(of: path)) }
       }
     }
-    var descriptors: [(source: FileDescriptor, target: Int32)] = []
+    var sources = ChildPlan.Sources(streams: streams)
     for mapping in request.descriptors {
-      descriptors.append((try find(mapping.source, passed), mapping.target))
+      sources.descriptors.append((try find(mapping.source, passed), mapping.target))
     }
-    var join: [FileDescriptor] = []
-    for source in request.join { join.append(try find(source, passed)) }
-    var userNamespaces: [String: FileDescriptor] = [:]
+    for source in request.join { sources.join.append(try find(source, passed)) }
     for case .idmappedBind(_, _, let key, _, _) in request.mounts ?? [] {
-      userNamespaces[key] = try find(.held(key: key, .user), passed)
+      sources.userNamespaces[key] = try find(.held(key: key, .user), passed)
     }
-    let (own, cgroup) = try system { () throws(SystemError) in
-      try splitCgroups(request.cgroups)
-    }
-    if let cgroup { opened.append(cgroup) }
+    let cgroup = try openCgroups(request.cgroups, &sources, &opened)
 
-    let copy = fork(
-      request, streams: streams, descriptors: descriptors, cgroup: cgroup, cgroups: own,
-      errorPipe: pipe.write)
-    let side =
-      if let copy {
-        CloneSide.parent(pid: copy.pid, pidfd: copy.pidfd)
-      } else {
-        try system { () throws(SystemError) in
-          try cloneProcess(request.unshare.contains(.pid) ? .newPID : [], cgroup: cgroup)
-        }
-      }
-    guard case .parent(let pid, let pidfd) = side else {
+    let plan = { (kind: ChildPlan.Kind) in
       ChildPlan(
-        request: request, streams: streams, descriptors: descriptors, join: join,
-        userNamespaces: userNamespaces, cgroups: own, descriptorLimit: descriptorLimit,
-        errorPipe: pipe.write
-      ).run()
+        request, sources, as: kind, descriptorLimit: self.descriptorLimit, errorPipe: pipe.write)
     }
+    let side: CloneSide
+    if let copy = fork(request, plan, cgroup: cgroup) {
+      side = .parent(pid: copy.pid, pidfd: copy.pidfd)
+    } else {
+      let executed = plan(.executed)
+      side = try system { () throws(SystemError) in
+        try cloneProcess(request.unshare.contains(.pid) ? .newPID : [], cgroup: cgroup)
+      }
+      if case .child = side {
+        executed.execute(
+          request.executable, arguments: request.arguments, environment: request.environment)
+      }
+    }
+    guard case .parent(let pid, let pidfd) = side else { exitNow(127) }
     var record = ProcessRecord(phase: .launching, pid: pid, pidfd: pidfd)
     record.launchPipe = pipe.read
     record.waitForExit = request.waitForExit
@@ -111,21 +113,28 @@ extension Hold {
     try system { () throws(SystemError) in try watch(pipe.read, .launch(key: request.key)) }
   }
 
-  /// The cgroup of version 2, into which the child is born (without the grace period that moving
+  /// Opens the cgroup of version 2, into which the child is born (without the grace period that moving
   /// a process costs), and those that it enters itself.
-  private func splitCgroups(
-    _ paths: [String]
-  ) throws(SystemError) -> (own: [String], birth: FileDescriptor?) {
-    var own: [String] = []
+  private func openCgroups(
+    _ paths: [String], _ sources: inout ChildPlan.Sources, _ opened: inout [FileDescriptor]
+  ) throws(HoldRefusal) -> FileDescriptor? {
     var birth: FileDescriptor?
-    for path in paths {
-      if birth == nil, try isCgroup2(path) {
-        birth = try openFile(path, .path)
-      } else {
-        own.append(path)
+    do throws(SystemError) {
+      for path in paths {
+        if birth == nil, try isCgroup2(path) {
+          let folder = try openFile(path, .path)
+          opened.append(folder)
+          birth = folder
+        } else {
+          let file = try openFile(path + "/cgroup.procs", .write)
+          opened.append(file)
+          sources.cgroups.append(file)
+        }
       }
+    } catch {
+      throw HoldRefusal(code: .launch, errno: error.errno.rawValue, message: "cgroup: \(error)")
     }
-    return (own, birth)
+    return birth
   }
 
   private func find(

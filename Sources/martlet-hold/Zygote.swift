@@ -10,27 +10,16 @@ struct Zygote {
     /// The first argument.
     var name: String
     var environment: [String]
-    var workingDirectory: String
-    var mounts: [MountOperation]
-    var limits: [ResourceLimit]
-    var oomScoreAdjustment: Int32?
+    /// Done in it; nil: it is in this process's mount namespace.
+    var mounts: [MountOperation]?
 
-    /// Nil where a request wants what only a child of ours can give.
+    /// Nil where the program shall be executed.
     init?(_ request: SpawnRequest) {
-      guard request.usesZygote, var mounts = request.mounts, request.join.isEmpty,
-        !request.controllingTerminal, request.adoptPidFile == nil,
-        !request.unshare.contains(.cgroup)
-      else { return nil }
-      // /proc is that of each copy's own processes.
-      if case .processes? = mounts.last { mounts.removeLast() }
-      guard mounts.allSatisfy({ if case .tmpfs = $0 { true } else { false } }) else { return nil }
+      guard let shared = request.sharedMounts else { return nil }
       executable = request.executable
       name = request.arguments.first ?? ""
       environment = request.environment
-      workingDirectory = request.workingDirectory
-      self.mounts = mounts
-      limits = request.limits
-      oomScoreAdjustment = request.oomScoreAdjustment
+      mounts = request.mounts.map { Array($0.prefix(Int(shared))) }
     }
   }
 
@@ -45,6 +34,8 @@ struct Zygote {
   /// A copy's arguments take the place of the zygote's own: so many, and so many octets.
   private static let slots = 512
   private static let octets = 16_384
+  /// Octets of a message.
+  private static let most = (1 << 17) - 1
   /// For a fork and a clone, in milliseconds.
   private static let patience: Int32 = 1000
 
@@ -59,35 +50,30 @@ struct Zygote {
     defer {
       for descriptor in [pair.theirs, pipe.read, pipe.write] { try? descriptor.close() }
     }
+    let plan = ChildPlan(
+      SpawnRequest(key: "", executable: "", arguments: [], mounts: kind.mounts),
+      ChildPlan.Sources(
+        streams: [null, null, null], descriptors: [(pair.theirs, 3), (library, 4)]),
+      as: .zygote, descriptorLimit: descriptorLimit, errorPipe: pipe.write)
     let side = try cloneProcess()
     guard case .parent(_, let process) = side else {
-      ChildPlan(
-        request: SpawnRequest(
-          key: "", executable: kind.executable,
-          arguments: [kind.name] + [String](repeating: "", count: Self.slots - 2)
-            + [String(repeating: " ", count: Self.octets)],
-          environment: kind.environment + ["LD_PRELOAD=/proc/self/fd/4", "MARTLET_ZYGOTE=1"],
-          workingDirectory: kind.workingDirectory, mounts: kind.mounts,
-          oomScoreAdjustment: kind.oomScoreAdjustment, limits: kind.limits),
-        streams: [null, null, null], descriptors: [(pair.theirs, 3), (library, 4)], join: [],
-        userNamespaces: [:], cgroups: [], descriptorLimit: descriptorLimit, errorPipe: pipe.write
-      ).run()
+      plan.execute(
+        kind.executable,
+        arguments: [kind.name] + [String](repeating: "", count: Self.slots - 2)
+          + [String(repeating: " ", count: Self.octets)],
+        environment: kind.environment + ["LD_PRELOAD=/proc/self/fd/4", "MARTLET_ZYGOTE=1"])
     }
     self.process = process
     socket = pair.ours
   }
 
   /// A copy, as a child of ours.
-  /// - Parameters:
-  ///   - cgroup: of version 2, for it to be born in.
-  ///   - cgroups: folders of others, which it enters itself.
+  /// - Parameter cgroup: of version 2, for it to be born in.
   /// - Returns: nil where the zygote is not ready or it could not be done: the program is executed
   ///   instead, and says what is wrong.
   /// - Throws: where it can no longer be used.
   mutating func fork(
-    _ request: SpawnRequest, streams: [FileDescriptor],
-    descriptors: [(source: FileDescriptor, target: Int32)], cgroup: FileDescriptor?,
-    cgroups: [String], errorPipe: FileDescriptor
+    _ request: SpawnRequest, _ plan: (ChildPlan.Kind) -> ChildPlan, cgroup: FileDescriptor?
   ) throws(SystemError) -> (pid: Int32, pidfd: FileDescriptor)? {
     guard try FileIdentity(request.executable) == file else {
       throw SystemError(call: "zygote", errno: .staleNFSFileHandle, subject: request.executable)
@@ -100,21 +86,11 @@ struct Zygote {
     guard request.arguments.count + request.environment.count + 2 < Self.slots,
       request.arguments.reduce(0, { $0 + $1.utf8.count + 1 }) <= Self.octets
     else { return nil }
-    var files: [FileDescriptor] = []
-    defer { for file in files { try? file.close() } }
-    for path in cgroups {
-      guard let file = try? openFile(path + "/cgroup.procs", .write) else { return nil }
-      files.append(file)
-    }
-    let passed =
-      [errorPipe] + streams + (cgroup.map { [$0] } ?? []) + files + descriptors.map(\.source)
-    guard passed.count <= 128 else { return nil }
-    guard
-      try PacketSocket.send(
-        message(
-          request, targets: descriptors.map(\.target), hasCgroup: cgroup != nil,
-          cgroupFiles: files.count), passed, on: socket)
-    else { return nil }
+    let plan = plan(.copy(sharedMounts: Int(request.sharedMounts ?? 0)))
+    let given = plan.given + (cgroup.map { [$0] } ?? [])
+    let message = message(request, plan.calls, hasCgroup: cgroup != nil)
+    guard given.count <= 128, message.count <= Self.most else { return nil }
+    guard try PacketSocket.send(message, given, on: socket) else { return nil }
     guard try waitReadable(socket, milliseconds: Self.patience),
       let (value, descriptor) = try receive()
     else { throw SystemError(call: "zygote", errno: .timedOut, subject: request.executable) }
@@ -134,36 +110,19 @@ struct Zygote {
 
   /// `struct CZygote_request` and what follows it.
   private func message(
-    _ request: SpawnRequest, targets: [Int32], hasCgroup: Bool, cgroupFiles: Int
+    _ request: SpawnRequest, _ calls: SystemCalls, hasCgroup: Bool
   ) -> [UInt8] {
+    let (count, encoded, data) = calls.encoded()
     var octets: [UInt8] = []
-    func put(_ value: UInt32) {
-      withUnsafeBytes(of: value.littleEndian) { octets.append(contentsOf: $0) }
+    let flags: CloneFlags = request.unshare.contains(.pid) ? .newPID : []
+    for value in [
+      Int(flags.rawValue), hasCgroup ? 1 : 0, count, data.count, request.arguments.count, 0,
+    ] {
+      withUnsafeBytes(of: UInt32(value).littleEndian) { octets.append(contentsOf: $0) }
     }
-    var texts = request.arguments
-    var unshare = request.unshare.cloneFlags
-    var mountsProcesses = false
-    if case .processes(let target)? = request.mounts?.last {
-      unshare.insert(.newMount)
-      mountsProcesses = true
-      texts.insert(target, at: 0)
-    }
-    let groups = request.user?.groups ?? []
-    put(request.unshare.contains(.pid) ? UInt32(CloneFlags.newPID.rawValue) : 0)
-    put(UInt32(unshare.rawValue))
-    put(mountsProcesses ? 1 : 0)
-    put(request.user == nil ? 0 : 1)
-    put(request.user?.uid ?? 0)
-    put(request.user?.gid ?? 0)
-    put(request.noNewPrivileges ? 1 : 0)
-    put(UInt32(groups.count))
-    put(hasCgroup ? 1 : 0)
-    put(UInt32(cgroupFiles))
-    put(UInt32(targets.count))
-    put(UInt32(request.arguments.count))
-    for group in groups { put(group) }
-    for target in targets { put(UInt32(target)) }
-    for text in texts { octets += Array(text.utf8) + [0] }
+    octets += encoded
+    octets += data
+    for text in request.arguments { octets += Array(text.utf8) + [0] }
     return octets
   }
 
@@ -188,9 +147,7 @@ extension Hold {
 
   /// A copy of the zygote of a request's kind; nil where the program has to be executed.
   func fork(
-    _ request: SpawnRequest, streams: [FileDescriptor],
-    descriptors: [(source: FileDescriptor, target: Int32)], cgroup: FileDescriptor?,
-    cgroups: [String], errorPipe: FileDescriptor
+    _ request: SpawnRequest, _ plan: (ChildPlan.Kind) -> ChildPlan, cgroup: FileDescriptor?
   ) -> (pid: Int32, pidfd: FileDescriptor)? {
     guard let kind = Zygote.Kind(request), failedZygotes < Self.zygoteFailures else { return nil }
     guard zygotes[kind] != nil else {
@@ -198,9 +155,7 @@ extension Hold {
       return nil
     }
     do throws(SystemError) {
-      return try zygotes[kind]!.fork(
-        request, streams: streams, descriptors: descriptors, cgroup: cgroup, cgroups: cgroups,
-        errorPipe: errorPipe)
+      return try zygotes[kind]!.fork(request, plan, cgroup: cgroup)
     } catch {
       // One of a program that was replaced has not failed.
       if error.errno != .staleNFSFileHandle {

@@ -39,7 +39,11 @@ struct Cgroup2Tests {
     let end = try guest.nextState()
     let run = try TestRun(events: readFile(events, limit: 64 << 20))
     for (test, text) in run.failures { Issue.record("in the guest: \(test): \(text)") }
-    #expect(run.skipped == [])
+    // The guest has what this host has, and need not have a second runtime.
+    let isExpected = { (test: String) in
+      test.contains("/runc()/") && Facility.path(of: "runc") == nil
+    }
+    #expect(run.skipped.filter { !isExpected($0) } == [])
     #expect(run.hasEnded && end == .ended(.exited(code: 0)), "\(guest.console.suffix(4000))")
     #expect(run.passed > 20)
   }

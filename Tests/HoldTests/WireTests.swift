@@ -60,7 +60,7 @@ import Wire
     spawn.waitForExit = true
     spawn.adoptPidFile = "/p"
     spawn.timeoutMilliseconds = 1000
-    spawn.usesZygote = true
+    spawn.sharedMounts = 3
     let bytes: [UInt8] = [
       9, 0, 0, 0, 0, 0, 0, 0,  // id 9
       4, 0,  // kind: spawn
@@ -85,7 +85,7 @@ import Wire
       1,  // wait for the exit
       1, 2, 0, 0x2f, 0x70,  // pid file "/p"
       0xe8, 3, 0, 0,  // 1,000 ms
-      1,  // by a zygote
+      1, 3, 0, 0, 0,  // by a zygote, which has done three mounts
     ]
     #expect(try HoldRequest.spawn(spawn).encoded(id: 9) == bytes)
     #expect(try HoldRequest(packet: bytes) == .spawn(spawn))

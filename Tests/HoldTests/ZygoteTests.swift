@@ -18,7 +18,7 @@ struct ZygoteTests {
   ) -> SpawnRequest {
     var request = SpawnRequest.shell(key, script)
     request.executable = program
-    request.usesZygote = true
+    request.sharedMounts = 1
     request.mounts = [
       .tmpfs(target: "/mnt", size: 4096, mode: 0o755, owner: nil), .processes(target: "/proc"),
     ]
@@ -54,7 +54,7 @@ struct ZygoteTests {
       #expect(try said(client, shell("b", Self.place + " >&2")) == place)
       // Who wants none gets none.
       var request = shell("c", Self.place + " >&2")
-      request.usesZygote = false
+      request.sharedMounts = nil
       #expect(try said(client, request) != place)
     }
   }

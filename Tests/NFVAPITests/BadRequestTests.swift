@@ -235,10 +235,12 @@ import Testing
 
   @Test func aHealOfWhatTheHostLacksIsRefused() async throws {
     try await onBareHost(isStopped: false) { fixture, path in
-      let before = try await all(fixture)
+      // Not the instance: what this host lacks it goes on trying to restore.
+      let operations = "/vnflcm/v2/vnf_lcm_op_occs"
+      let before = try await fixture.call(.get, operations).json
       let heal = try await fixture.call(.post, "\(path)/heal", "{}")
       #expect(heal.status == 422 && heal.detail.contains("cannot run container"), "\(heal.text)")
-      #expect(try await all(fixture) == before)
+      #expect(try await fixture.call(.get, operations).json == before)
     }
   }
 

@@ -25,5 +25,6 @@ static inline int CLinux_set_thread_name(const char *name) {
 #include "CLinuxMount.h"
 #include "CLinuxTerminal.h"
 #include "CLinuxMachine.h"
+#include "CLinuxCalls.h"
 
 #endif

@@ -15,27 +15,6 @@
 // The descriptor-based mount calls (Linux 5.2 to 5.12). glibc has wrappers from 2.36 on; these may
 // go when no older one is supported.
 
-/// open_tree(2).
-static inline int CLinux_open_tree(int directory, const char *path, unsigned int flags) {
-  return (int)syscall(SYS_open_tree, directory, path, flags);
-}
-
-/// move_mount(2).
-static inline int CLinux_move_mount(
-    int from_directory, const char *from_path, int to_directory, const char *to_path,
-    unsigned int flags) {
-  return (int)syscall(SYS_move_mount, from_directory, from_path, to_directory, to_path, flags);
-}
-
-/// mount_setattr(2), with the first published form of `struct mount_attr`.
-static inline int CLinux_mount_setattr(
-    int directory, const char *path, unsigned int flags, uint64_t set, uint64_t clear,
-    uint64_t propagation, uint64_t user_namespace) {
-  uint64_t attributes[4] = {set, clear, propagation, user_namespace};
-  return (int)syscall(
-      SYS_mount_setattr, directory, path, flags, attributes, sizeof(attributes));
-}
-
 /// fsopen(2).
 static inline int CLinux_fsopen(const char *type, unsigned int flags) {
   return (int)syscall(SYS_fsopen, type, flags);

@@ -15,11 +15,7 @@ extern int fcntl(int descriptor, int command, ...);
 extern int open(const char *path, int flags, ...);
 extern int prctl(int option, ...);
 
-// unshare(2), setns(2), memfd_create(2), fallocate(2): declared under _GNU_SOURCE only.
-static inline int CLinux_unshare(int flags) { return (int)syscall(SYS_unshare, flags); }
-static inline int CLinux_setns(int descriptor, int type) {
-  return (int)syscall(SYS_setns, descriptor, type);
-}
+// memfd_create(2), fallocate(2): declared under _GNU_SOURCE only.
 static inline int CLinux_memfd_create(const char *name, unsigned int flags) {
   return (int)syscall(SYS_memfd_create, name, flags);
 }
@@ -27,12 +23,10 @@ static inline int CLinux_fallocate(int descriptor, int mode, int64_t offset, int
   return (int)syscall(SYS_fallocate, descriptor, mode, offset, length);
 }
 
-// pipe2(2), setresuid(2) and setresgid(2), the latter two for this thread, which is the only one.
+// pipe2(2).
 static inline int CLinux_pipe(int ends[2], int flags) {
   return (int)syscall(SYS_pipe2, ends, flags);
 }
-static inline int CLinux_setresuid(uid_t id) { return (int)syscall(SYS_setresuid, id, id, id); }
-static inline int CLinux_setresgid(gid_t id) { return (int)syscall(SYS_setresgid, id, id, id); }
 #define CLINUX_O_PATH 010000000
 
 // accept4(2) without the peer's address.
@@ -93,10 +87,7 @@ static inline int CLinux_pidfd_send_signal(int pidfd, int signal) {
   return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
 }
 
-// close_range(2): may go when the Glibc overlay shows it.
-static inline int CLinux_close_range(unsigned int first, unsigned int last, unsigned int flags) {
-  return (int)syscall(SYS_close_range, first, last, flags);
-}
+// close_range(2)'s.
 #define CLINUX_CLOSE_RANGE_CLOEXEC (1U << 2)
 
 // waitid(2) with the rusage left out, and the two members of siginfo_t that are macros.
@@ -108,16 +99,13 @@ static inline int CLinux_siginfo_status(const siginfo_t *info) { return info->si
 #define CLINUX_P_ALL 0
 #define CLINUX_P_PID 1
 
-// prctl(2) and ioctl(2) are variadic.
+// prctl(2) is variadic.
 static inline int CLinux_prctl(int option, unsigned long argument) {
   return prctl(option, argument, 0L, 0L, 0L);
 }
 #define CLINUX_PR_SET_CHILD_SUBREAPER 36
 #define CLINUX_PR_SET_NO_NEW_PRIVS 38
 #define CLINUX_PR_SET_PDEATHSIG 1
-static inline int CLinux_ioctl_int(int descriptor, unsigned long request, int argument) {
-  return ioctl(descriptor, request, argument);
-}
 
 // fcntl(2) is variadic.
 static inline int CLinux_fcntl_int(int descriptor, int command, int argument) {
@@ -158,11 +146,6 @@ static inline int CLinux_limit_arenas(int count) { return mallopt(M_ARENA_MAX, c
 
 // syncfs(2): declared under _GNU_SOURCE only.
 static inline int CLinux_syncfs(int descriptor) { return (int)syscall(SYS_syncfs, descriptor); }
-
-// setgroups(2) for this thread, which is the only one.
-static inline int CLinux_setgroups(size_t count, const uint32_t *groups) {
-  return (int)syscall(SYS_setgroups, count, groups);
-}
 
 // A file handle in a buffer of fixed size (MAX_HANDLE_SZ): the member it ends with in C has none.
 struct CLinux_file_handle {

@@ -54,14 +54,12 @@ public func cloneProcess(
 
 /// `unshare(2)` of this thread.
 public func unshareNamespaces(_ flags: CloneFlags) throws(SystemError) {
-  try systemCall("unshare") { CLinux_unshare(Int32(truncatingIfNeeded: flags.rawValue)) }
+  try SystemCalls.perform { $0.unshare(flags) }
 }
 
 /// `setns(2)`: moves this thread into the namespace that `descriptor` refers to.
 public func joinNamespace(_ descriptor: FileDescriptor) throws(SystemError) {
-  try systemCall("setns", "descriptor \(descriptor.rawValue)") {
-    CLinux_setns(descriptor.rawValue, 0)
-  }
+  try SystemCalls.perform { $0.join(.value(Int(descriptor.rawValue))) }
 }
 
 /// Ends this process at once (`_exit(2)`), as the child of a clone must.

@@ -250,9 +250,7 @@ public func duplicate(
 public func duplicate(
   _ descriptor: FileDescriptor, to target: Int32
 ) throws(SystemError) {
-  try systemCall("dup2", "descriptor \(descriptor.rawValue) to \(target)") {
-    dup2(descriptor.rawValue, target)
-  }
+  try SystemCalls.perform { $0.duplicate(.value(Int(descriptor.rawValue)), to: target) }
 }
 
 /// Says whether `execve(2)` closes the descriptor.
@@ -266,14 +264,12 @@ public func setCloseOnExec(
 
 /// Makes every descriptor from `first` up close-on-exec.
 public func closeOnExec(from first: UInt32) throws(SystemError) {
-  try systemCall("close_range") {
-    CLinux_close_range(first, UInt32.max, CLINUX_CLOSE_RANGE_CLOEXEC)
-  }
+  try SystemCalls.perform { $0.closeDescriptors(first...UInt32.max, onExecOnly: true) }
 }
 
 /// Closes every descriptor from `first` up.
 public func closeDescriptors(from first: UInt32) throws(SystemError) {
-  try systemCall("close_range") { CLinux_close_range(first, UInt32.max, 0) }
+  try SystemCalls.perform { $0.closeDescriptors(first...UInt32.max) }
 }
 
 /// A pipe, both ends close-on-exec.

@@ -15,9 +15,7 @@ public enum ProcessAttributes {
 
   /// Blocks no signal.
   public static func unblockSignals() {
-    var none = sigset_t()
-    sigemptyset(&none)
-    sigprocmask(SIG_SETMASK, &none, nil)
+    try? SystemCalls.perform { $0.unblockSignals() }
   }
 
   /// Blocks SIGCHLD and tells of it by a descriptor (`signalfd(2)`), non-blocking, close-on-exec.
@@ -43,9 +41,7 @@ public enum ProcessAttributes {
   }
 
   public static func setNoNewPrivileges() throws(SystemError) {
-    try systemCall("prctl", "PR_SET_NO_NEW_PRIVS") {
-      CLinux_prctl(CLINUX_PR_SET_NO_NEW_PRIVS, 1)
-    }
+    try SystemCalls.perform { $0.setNoNewPrivileges() }
   }
 
   /// Gives up every capability but these, by their numbers (`capabilities(7)`).
@@ -84,31 +80,28 @@ public enum ProcessAttributes {
   public static func setLimit(
     _ resource: Int32, soft: UInt64, hard: UInt64
   ) throws(SystemError) {
-    var limit = CLinux_limit(soft: soft, hard: hard)
-    try systemCall("prlimit", "resource \(resource)") { CLinux_prlimit(resource, &limit, nil) }
+    try SystemCalls.perform { $0.setLimit(resource, soft: soft, hard: hard) }
   }
 
   /// Supplementary groups, then gid, then uid, each real, effective and saved.
   public static func setUser(
     uid: UInt32, gid: UInt32, groups: [UInt32]
   ) throws(SystemError) {
-    try systemCall("setgroups") { CLinux_setgroups(groups.count, groups) }
-    try systemCall("setresgid", "\(gid)") { CLinux_setresgid(gid) }
-    try systemCall("setresuid", "\(uid)") { CLinux_setresuid(uid) }
+    try SystemCalls.perform { $0.setUser(uid: uid, gid: gid, groups: groups) }
   }
 
   /// `setsid(2)`.
-  public static func startSession() throws(SystemError) { try systemCall("setsid") { setsid() } }
+  public static func startSession() throws(SystemError) {
+    try SystemCalls.perform { $0.startSession() }
+  }
 
   /// Makes the terminal of `descriptor` that of this session (`TIOCSCTTY`).
   public static func takeTerminal(_ descriptor: FileDescriptor) throws(SystemError) {
-    try systemCall("ioctl", "TIOCSCTTY") {
-      CLinux_ioctl_int(descriptor.rawValue, UInt(TIOCSCTTY), 0)
-    }
+    try SystemCalls.perform { $0.takeTerminal(.value(Int(descriptor.rawValue))) }
   }
 
   public static func changeDirectory(_ path: String) throws(SystemError) {
-    try systemCall("chdir", path) { chdir(path) }
+    try SystemCalls.perform { $0.changeDirectory(path) }
   }
 
   /// `umask(2)`: permission bits that new files don't get.

@@ -29,4 +29,7 @@ public func startThread(name: String, _ body: @escaping @Sendable () -> Void) {
 }
 
 /// Sleeps the calling thread.
-public func sleepThread(milliseconds: UInt32) { usleep(milliseconds * 1000) }
+public func sleepThread(milliseconds: UInt32) { sleepThread(microseconds: milliseconds * 1000) }
+
+/// Sleeps the calling thread.
+public func sleepThread(microseconds: UInt32) { usleep(microseconds) }

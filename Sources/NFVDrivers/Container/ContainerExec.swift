@@ -45,7 +45,7 @@ extension ContainerDriver {
       output: .descriptor(.passed(1)), error: .descriptor(.passed(2)),
       descriptors: [DescriptorMapping(source: .passed(3), target: Self.processDescriptor)],
       cgroups: configuration.runtime == .crun ? group(workload).folders : [],
-      mounts: runtimeMounts)
+      mounts: runtimeMounts, sharedMounts: sharedMounts)
     do throws(HoldError) {
       let runtime = try await hold.spawn(
         spawn, descriptors: (streams.inside + [document]).map(\.descriptor)

@@ -263,17 +263,19 @@ extension QEMUDriver {
   ) -> SpawnRequest {
     let log = StandardStream.log(path: workloads.logPath(id), limit: configuration.logBytes)
     let user = record.users.hostStart
+    let masks = masks
     return SpawnRequest(
       key: workloads.key(id), executable: configuration.program,
       arguments: commandLine.arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
       output: log, error: log, descriptors: mappings, cgroups: workloads.group(id).folders,
-      mounts: masks, unshare: [.network, .ipc, .uts, .pid],
+      mounts: masks + [.processes(target: "/proc")], unshare: [.network, .ipc, .uts, .pid],
       user: UserIdentity(
         uid: user, gid: user, groups: commandLine.accelerator == .kvm ? Self.kvmGroups : []),
       // No memory of a guest in a core file.
       limits: [ResourceLimit(resource: 4, soft: 0, hard: 0)],
       noNewPrivileges: true,
-      timeoutMilliseconds: UInt32(configuration.answerLimit.milliseconds), usesZygote: true)
+      timeoutMilliseconds: UInt32(configuration.answerLimit.milliseconds),
+      sharedMounts: UInt32(masks.count))
   }
 
   /// What holds others' things is empty for QEMU; what it needs beside its descriptors is its own
@@ -282,7 +284,6 @@ extension QEMUDriver {
     ["/boot", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/sys", "/tmp", "/var"]
       .filter { fileExists($0) && !configuration.program.hasPrefix($0 + "/") }
       .map { .tmpfs(target: $0, size: 4096, mode: 0o555, owner: nil) }
-      + [.processes(target: "/proc")]
   }
 
   /// The group that may open /dev/kvm, where it is not root's.
