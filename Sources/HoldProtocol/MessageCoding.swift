@@ -56,6 +56,10 @@ extension HoldRequest {
       writer.put(UInt16(14))
       writer.put(path)
     case .shutdown: writer.put(UInt16(15))
+    case .rename(let key, let newKey):
+      writer.put(UInt16(16))
+      writer.put(key)
+      writer.put(newKey)
     }
     return try writer.finish(limit: HoldProtocol.maximumMessageSize)
   }
@@ -93,6 +97,7 @@ extension HoldRequest {
         key: try reader.getString(), path: try reader.getString(), limit: try reader.get())
     case 14: self = .upgrade(path: try reader.getString())
     case 15: self = .shutdown
+    case 16: self = .rename(key: try reader.getString(), to: try reader.getString())
     default: throw .unknownTag(what: "request", tag: kind)
     }
     try reader.finish()

@@ -18,6 +18,8 @@ public enum HoldRequest: Sendable, Hashable {
   case signal(key: String, number: Int32)
   /// Closes the holding's descriptors and forgets it; a process runs on. Answered by `done`.
   case release(key: String)
+  /// Namespaces or a stored descriptor are kept under another key. Answered by `done`.
+  case rename(key: String, to: String)
   /// The exit status has been taken note of: forgets the ended process. Answered by `done`.
   case acknowledge(key: String)
   /// Holdings whose keys follow `after`, in order. Answered by `holdings`.

@@ -303,16 +303,31 @@ public final class Lifecycle: Service, Sendable {
       // What follows an action counts as soon as that no longer does.
       let ended = events.count { if case .actionEnded = $0 { true } else { false } }
       pending.withLock { $0.actions += actions.count - ended }
-      // In the order of who waits for it.
-      for action in actions {
-        group.addTask(executorPreference: actionThreads) {
-          self.inbox.append(.actionEnded(await self.perform(action)))
-        }
+      // In the order of who waits for it. What is made goes with the host's power, as would a commit that
+      // is not on disk yet: it need not wait for that, as callers must.
+      start(actions.filter { !$0.isForGood }, &group)
+      do throws(NFVError) {
+        if !changes.isEmpty { try store.sync() }
+        start(actions.filter(\.isForGood), &group)
+        answer(answers)
+      } catch {
+        logger.critical(
+          "what was committed is not on disk, and lost with the host's power; look at its disk",
+          metadata: ["error": "\(error)"])
+        start(actions.filter(\.isForGood), &group)
+        answer(answers.map { ($0.token, .failure(error)) })
       }
-      answer(answers)
       if !news.isEmpty { tell(news) }
       if wasObserved { pending.withLock { $0.isReady = true } }
       timeout = core.withLock { $0.wakeAt }.map { max($0 - Clock.now, .zero) }
+    }
+  }
+
+  private func start(_ actions: [Action], _ group: inout DiscardingTaskGroup) {
+    for action in actions {
+      group.addTask(executorPreference: actionThreads) {
+        self.inbox.append(.actionEnded(await self.perform(action)))
+      }
     }
   }
 

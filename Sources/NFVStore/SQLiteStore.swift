@@ -1,27 +1,33 @@
 internal import FoundationEssentials
 internal import GRDB
+internal import Glibc
 public import NFVModel
 internal import Synchronization
 
-/// The durable store: SQLite in WAL mode with `synchronous=FULL`, one writer.
+/// The durable store: SQLite in WAL mode, one writer.
 ///
-/// A commit is one transaction with one fsync, however many changes it holds. Reads run beside the
-/// writer. Every value stands as a JSON document beside the columns that are searched by or must be
+/// A commit is one transaction, however many changes it holds. With `synchronous=NORMAL` it has been
+/// written to the log when it returns, and ``sync()`` has the log on disk as `FULL` would at the end of
+/// each. Reads run beside the writer. Every value stands as a JSON document beside the columns that are searched by or must be
 /// unique.
 public final class SQLiteStore: Store, Sendable {
   private let pool: DatabasePool
+  /// SQLite's log, which it writes to as long as the pool is open. Not the database's own file: to close
+  /// another descriptor of that one would give up SQLite's locks.
+  private let log: Int32
   private let path: String
   /// How many outbox entries are kept at least.
   private let retention: Int64
   private let sinceTrim = Mutex<Int64>(0)
   private let noteGeneration: @Sendable (Int) -> Void
+  /// Not on disk yet.
+  private let raisedGeneration = Mutex<Int?>(nil)
 
   /// Opens the database, or makes it; only the owner may read it.
   /// - Parameters:
   ///   - path: the database's file; its folder must exist.
   ///   - retention: how many notifications the outbox keeps.
-  ///   - noteGeneration: is told each new ``StoredState/generation`` when it is on disk, before the
-  ///     commit that raised it returns.
+  ///   - noteGeneration: is told each new ``StoredState/generation`` when it is on disk, by ``sync()``.
   /// - Throws: `failed` where it is no database of ours or of a newer Martlet.
   public init(
     path: String, retention: Int = 100_000,
@@ -33,9 +39,6 @@ public final class SQLiteStore: Store, Sendable {
     var configuration = Configuration()
     configuration.journalMode = .wal
     configuration.maximumReaderCount = 4
-    configuration.prepareDatabase { database in
-      try database.execute(sql: "PRAGMA synchronous = FULL")
-    }
     do {
       pool = try DatabasePool(path: path, configuration: configuration)
       let migrator = Schema.migrator
@@ -46,12 +49,15 @@ public final class SQLiteStore: Store, Sendable {
             + "with --state")
       }
       try migrator.migrate(pool)
+      log = try Self.openLog(of: path)
     } catch let error as NFVError {
       throw error
     } catch {
       throw Self.error(error, path)
     }
   }
+
+  deinit { close(log) }
 
   public func load() throws(NFVError) -> StoredState {
     try read { database in
@@ -82,8 +88,14 @@ public final class SQLiteStore: Store, Sendable {
       if let last = entries.last { try self.trim(database, upTo: last.sequence, entries.count) }
       return (entries, isRaised ? try Self.raiseGeneration(database) : nil)
     }
-    if let generation { noteGeneration(generation) }
+    if let generation { raisedGeneration.withLock { $0 = generation } }
     return entries
+  }
+
+  public func sync() throws(NFVError) {
+    let generation = raisedGeneration.withLock { $0.take() }
+    try Self.sync(log, path)
+    if let generation { noteGeneration(generation) }
   }
 
   public func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
@@ -141,6 +153,32 @@ public final class SQLiteStore: Store, Sendable {
 
   public func lastSequence() throws(NFVError) -> Int64 {
     try read { try Self.lastSequence($0) }
+  }
+
+  // MARK: The log
+
+  /// Its name in the folder is on disk as well.
+  private static func openLog(of path: String) throws(NFVError) -> Int32 {
+    let parent = path[..<(path.lastIndex(of: "/") ?? path.startIndex)]
+    let folder = open(
+      path.hasPrefix("/") ? parent + "/" : "./" + parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    defer { close(folder) }
+    try sync(folder, path)
+    let log = open(path + "-wal", O_RDONLY | O_CLOEXEC)
+    guard log >= 0 else { throw failure("open", path) }
+    return log
+  }
+
+  private static func sync(_ descriptor: Int32, _ path: String) throws(NFVError) {
+    while fdatasync(descriptor) != 0 {
+      guard errno == EINTR else { throw failure("fdatasync", path) }
+    }
+  }
+
+  private static func failure(_ call: String, _ path: String) -> NFVError {
+    NFVError(
+      errno == ENOSPC ? .exhausted : .failed, "the store \(path) cannot be put on disk",
+      cause: "\(call): \(String(cString: strerror(errno)))")
   }
 
   // MARK: Statements

@@ -43,8 +43,6 @@ final class Hold {
   var finished = false
   /// When to look for connections again, in milliseconds of the boot clock; nil: it is done.
   private var listeningAgain: UInt64?
-  /// Namespaces for whoever asks next; nil before anybody has.
-  var spares: [UnmappedNamespaces]?
   var zygotes: [Zygote.Kind: Zygote] = [:]
   /// One that a request has missed.
   var wantedZygote: Zygote.Kind?
@@ -87,10 +85,7 @@ final class Hold {
   func run() throws(SystemError) {
     while !finished {
       let events = try epoll.wait(milliseconds: timeout())
-      if events.isEmpty {
-        startZygote()
-        if isStockLow { fillStock() }
-      }
+      if events.isEmpty { startZygote() }
       for ready in events {
         guard let source = sources[ready.descriptor.rawValue] else { continue }
         switch source {
@@ -107,11 +102,14 @@ final class Hold {
     listener.remove()
   }
 
+  /// Nobody asked for anything for so long, in milliseconds, before a zygote is started.
+  private static let idleTime: Int32 = 5
+
   private func timeout() -> Int32 {
     var next = deadlines.values.min()
     if !files.isEmpty { next = min(next ?? .max, nextBounding) }
     if let listeningAgain { next = min(next ?? .max, listeningAgain) }
-    let idle = isStockLow || wantedZygote != nil ? Self.idleTime : -1
+    let idle = wantedZygote != nil ? Self.idleTime : -1
     guard let next else { return idle }
     let now = monotonicMilliseconds()
     let due = next <= now ? 0 : Int32(clamping: next - now)

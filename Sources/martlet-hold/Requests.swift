@@ -67,6 +67,14 @@ extension Hold {
       }
       forget(key)
       reply(waiter, .done)
+    case .rename(let key, let newKey):
+      guard let holding = kept[key] else { throw notFound(key) }
+      if case .process = holding {
+        throw HoldRefusal(code: .wrongState, message: "\(key) is a process, which has one name")
+      }
+      try check(newKey: newKey)
+      kept[newKey] = kept.removeValue(forKey: key)
+      reply(waiter, .done)
     case .acknowledge(let key):
       let record = try process(key)
       guard record.exit != nil else {

@@ -28,6 +28,13 @@ struct Composition {
     ProcessAttributes.setFileModeMask(0o022)
     self.logger = logger
     folders = try Folders(state: options.state, run: options.runFolder)
+    if (try? isInMemory(options.runFolder)) == false {
+      logger.notice(
+        """
+        the run folder is not in memory: containers start 2 ms later, and what stands in it outlives \
+        the host's boot; name one in a tmpfs with --run
+        """, metadata: ["folder": "\(options.runFolder)"])
+    }
     favor =
       options.host == .local && options.favordynmods
       ? Self.favorDynamicModifications(logger) : nil
@@ -92,8 +99,12 @@ struct Composition {
       services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
     configuration.maximumGracefulShutdownDuration = .seconds(10)
     try await ServiceGroup(configuration: configuration).run()
-    for case let containers as ContainerDriver in lifecycle.host.workloads {
-      try containers.removeSecurityProfile()
+    for driver in lifecycle.host.workloads {
+      switch driver {
+      case let containers as ContainerDriver: try await containers.leaveHost()
+      case let machines as QEMUDriver: machines.leaveHost()
+      default: break
+      }
     }
   }
 }

@@ -172,27 +172,34 @@ struct SurvivalTests {
     }
   }
 
-  @Test func aStockOfNamespacesThatIsGivenUpIsClosed() throws {
+  @Test func namespacesAreRenamedAndProcessesAreNot() throws {
     try withHold { fixture, client in
-      func descriptors() throws -> [Int] {
-        try listFolder("/proc/\(fixture.pid)/fd").compactMap { Int($0) }
-      }
-      func make(_ key: String) throws {
-        let users = UserRange(hostStart: 500_000, count: 10)
+      for key in ["a", "b"] {
         let (_, copies) = try client.request(
-          .makeNamespaces(key: key, users: users, network: true))
+          .makeNamespaces(
+            key: key, users: UserRange(hostStart: 500_000, count: 10), network: true))
         for copy in copies { try copy.close() }
       }
-      let none = try descriptors().count
-      try make("a")
-      // Two of the pair, and four of each pair in stock.
-      for _ in 0..<500 where try descriptors().count < none + 2 + 16 { usleep(10_000) }
-      #expect(try descriptors().count == none + 2 + 16)
-      try limitDescriptors(of: fixture.pid, to: try descriptors().max()! + 1)
-      try make("b")
-      for _ in 0..<500 where try descriptors().count > none + 4 { usleep(10_000) }
-      #expect(try descriptors().count == none + 4)
+      _ = try client.spawn(.shell("p", "true"))
+      let (_, before) = try client.request(.open(key: "a"))
+      #expect(try client.request(.rename(key: "a", to: "c")).0 == .done)
+      let (_, after) = try client.request(.open(key: "c"))
+      let (first, second) = (try before.map { try inode($0) }, try after.map { try inode($0) })
+      #expect(first == second && Set(first).count == 2)
+      for descriptor in before + after { try descriptor.close() }
+      #expect(try client.refusal(.open(key: "a")).code == .notFound)
+      #expect(try client.refusal(.rename(key: "a", to: "d")).code == .notFound)
+      #expect(try client.refusal(.rename(key: "b", to: "c")).code == .exists)
+      #expect(try client.refusal(.rename(key: "b", to: "")).code == .malformed)
+      #expect(try client.refusal(.rename(key: "p", to: "q")).code == .wrongState)
+      #expect(try client.list().map { $0.key } == ["b", "c", "p"])
     }
+  }
+
+  private func inode(_ descriptor: FileDescriptor) throws -> UInt64 {
+    var status = stat()
+    #expect(fstat(descriptor.rawValue, &status) == 0)
+    return UInt64(status.st_ino)
   }
 
   @Test func orphansAreReaped() throws {

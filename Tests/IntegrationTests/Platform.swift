@@ -242,13 +242,7 @@ final class Platform {
     var left: [String] = []
     let hierarchies = try CgroupHierarchies.detect()
     for group in groups {
-      // The daemon's own groups go with their last workload.
-      for folder in hierarchies.allFolders(of: group) {
-        for name in try listFolder(folder) where access("\(folder)/\(name)/cgroup.procs", F_OK) == 0
-        {
-          left.append("\(folder)/\(name)")
-        }
-      }
+      left += hierarchies.allFolders(of: group).filter { access($0, F_OK) == 0 }
     }
     left += try listFolder("\(run)/fabric").map { "fabric \($0)" }
     return left

@@ -9,6 +9,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
   let startFailure = Mutex<NFVError?>(nil)
+  /// How many workloads were prepared.
+  let preparations = Mutex(0)
   let commandDenied = Mutex(false)
   /// Whether it runs anything.
   let hasRuntime = Mutex(true)
@@ -59,7 +61,10 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   func prepare(
     _ specification: WorkloadSpecification,
     plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
-  ) async throws(NFVError) { try await plug(.simulated) }
+  ) async throws(NFVError) {
+    preparations.withLock { $0 += 1 }
+    try await plug(.simulated)
+  }
 
   func start(_ specification: WorkloadSpecification) async throws(NFVError) {
     if let error = startFailure.withLock({ $0 }) { throw error }

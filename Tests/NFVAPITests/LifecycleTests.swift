@@ -15,6 +15,11 @@ import Testing
     /// Commits do not end as long as this is set.
     let isHeld = Mutex(false)
     let commits = Mutex(0)
+    /// Nothing comes onto the disk as long as this is set.
+    let isSyncHeld = Mutex(false)
+    let isBroken = Mutex(false)
+    /// For a test to note.
+    let isAnswered = Mutex(false)
 
     func load() throws(NFVError) -> StoredState { try inner.load() }
 
@@ -23,6 +28,11 @@ import Testing
       while isHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
       if isFull.withLock(\.self) { throw NFVError(.exhausted, "the disk is full") }
       return try inner.commit(changes)
+    }
+
+    func sync() throws(NFVError) {
+      while isSyncHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
+      if isBroken.withLock(\.self) { throw NFVError(.failed, "the disk is broken") }
     }
 
     func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
@@ -141,6 +151,48 @@ import Testing
       #expect(before == ["one"])
       _ = try await created
       #expect(try names() == ["one", "two"])
+    }
+  }
+
+  /// What is made on the host goes with its power, as what is not on disk does; what callers were told
+  /// does not.
+  @Test func callersWaitForTheDiskAndTheHostDoesNot() async throws {
+    let store = StubbornStore()
+    try await run(store: store) { fixture, _ in
+      guard
+        case .instance(let second) = try await fixture.lifecycle.submit(
+          .createInstance(CreateVnfRequest(vnfd: "vnfd-1", name: "two")), actor: "test")
+      else { throw Fixture.Unexpected() }
+      let before = fixture.fake.preparations.withLock(\.self)
+      store.isSyncHeld.withLock { $0 = true }
+      async let begun: Void = {
+        let connected = InstantiateVnfRequest(connections: ["left": .init(network: "left")])
+        _ = try await fixture.lifecycle.submit(.instantiate(second.id, connected), actor: "test")
+        store.isAnswered.withLock { $0 = true }
+      }()
+      try await eventually("it is being prepared") {
+        fixture.fake.preparations.withLock(\.self) > before
+      }
+      #expect(store.isAnswered.withLock { $0 } == false)
+      store.isSyncHeld.withLock { $0 = false }
+      try await begun
+    }
+  }
+
+  @Test func whatIsNotOnDiskIsNotPromised() async throws {
+    let store = StubbornStore()
+    let criticals = Criticals()
+    try await run(store: store, logger: Logger(label: "test") { _ in criticals }) { fixture, _ in
+      store.isBroken.withLock { $0 = true }
+      let error = await #expect(throws: NFVError.self) {
+        _ = try await fixture.lifecycle.submit(
+          .createInstance(CreateVnfRequest(vnfd: "vnfd-1")), actor: "test")
+      }
+      #expect(error?.message == "the disk is broken")
+      #expect(criticals.count.value.withLock { $0 } == 1)
+      store.isBroken.withLock { $0 = false }
+      _ = try await fixture.lifecycle.submit(
+        .createInstance(CreateVnfRequest(vnfd: "vnfd-1")), actor: "test")
     }
   }
 

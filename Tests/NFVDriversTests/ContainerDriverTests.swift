@@ -153,11 +153,41 @@ struct ContainerDriverTests {
       #expect(next.securityProfile(of: id) == .appArmor(name))
       other.close()
       // Polite ends reach it: the hold is not confined.
-      try fixture.driver.removeSecurityProfile()
+      try await fixture.driver.leaveHost()
       #expect(try AppArmor.profiles().contains(name), "a container may run under it")
       try await fixture.driver.delete(id)
-      try fixture.driver.removeSecurityProfile()
+      try await fixture.driver.leaveHost()
       #expect(try !AppArmor.profiles().contains(name))
+    }
+  }
+
+  @Test("Namespaces are taken from a stock, which goes with its daemon")
+  func namespacesWaitInStock() async throws {
+    try await withContainers { fixture in
+      func spares() async throws -> Set<String> {
+        Set(try await fixture.hold.list().map { $0.key }.filter { $0.hasPrefix("spare:") })
+      }
+      _ = try await fixture.driver.observe()
+      try await eventually("it is full") { try await spares().count == 4 }
+      let first = try await spares()
+      let id = try await fixture.run("a", "exec sleep 100")
+      #expect(first.subtracting(try await spares()).count == 1)
+      try await eventually("it is full again") { try await spares().count == 4 }
+      let second = try await spares()
+      // The next daemon gives up what this one leaves.
+      let other = try await fixture.host.connect()
+      defer { other.close() }
+      let next = try ContainerDriver(fixture.configuration, hold: other)
+      _ = try await next.observe()
+      try await eventually("its own is full") { try await spares().count == 4 }
+      #expect(try await spares().isDisjoint(with: second))
+      try await next.leaveHost()
+      #expect(try await spares() == [])
+      // What the hold has no more is not taken.
+      _ = try await fixture.driver.observe()
+      try await fixture.driver.delete(id)
+      let another = try await fixture.run("b", "exec sleep 100")
+      try await fixture.driver.delete(another)
     }
   }
 

@@ -88,7 +88,7 @@ final class ContainerFixture: DriverFixture {
   }
 
   func end() async throws {
-    try await host.end(driver) { try? driver.removeSecurityProfile() }
+    try await host.end(driver) { try? await driver.leaveHost() }
   }
 }
 

@@ -130,9 +130,14 @@ import Testing
     }
     var component = try vnfc("v")
     _ = try store.commit([.putVnfc(component)])
+    #expect(noted.generations.withLock { $0 } == [])
+    try store.sync()
+    #expect(noted.generations.withLock { $0 } == [1, 1])
     _ = try store.commit([.putOperation(operation("o"))])
+    try store.sync()
     component.incarnation = 1
     _ = try store.commit([.putVnfc(component)])
+    try store.sync()
     #expect(noted.generations.withLock { $0 } == [1, 1, 2, 2])
   }
 

@@ -62,6 +62,12 @@ static inline long CLinux_file_system_type(const char *path) {
   return syscall(SYS_statfs, path, &status) == -1 ? -1 : status.type;
 }
 
+// sched_setscheduler(2) of the calling thread: glibc's struct has more than the kernel's. SCHED_OTHER is 0,
+// SCHED_FIFO is 1.
+static inline int CLinux_set_scheduler(int policy, int priority) {
+  return (int)syscall(SYS_sched_setscheduler, 0, policy, &priority);
+}
+
 // Flags of posix_spawnattr_setflags(3) that glibc has under _GNU_SOURCE only.
 #define CLINUX_POSIX_SPAWN_SETSID 0x80
 

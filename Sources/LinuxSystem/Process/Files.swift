@@ -224,6 +224,13 @@ public func isCgroup2(_ path: String) throws(SystemError) -> Bool {
   try systemCall("statfs", path) { CLinux_file_system_type(path) } == 0x6367_7270
 }
 
+/// Whether `path` is in a file system of memory, which is empty after a boot.
+public func isInMemory(_ path: String) throws(SystemError) -> Bool {
+  // tmpfs and ramfs (statfs(2)).
+  [0x0102_1994, 0x8584_58f6].contains(
+    try systemCall("statfs", path) { CLinux_file_system_type(path) })
+}
+
 /// Takes the only writer's lock on an open file without waiting (`flock(2)`).
 ///
 /// - Returns: false where another process has it.

@@ -33,3 +33,13 @@ public func sleepThread(milliseconds: UInt32) { sleepThread(microseconds: millis
 
 /// Sleeps the calling thread.
 public func sleepThread(microseconds: UInt32) { usleep(microseconds) }
+
+/// Runs `body` on this thread before all threads that are scheduled as usual (SCHED_FIFO, sched(7)): for
+/// what measures, and sleeps in between. Where that is not allowed it runs as usual.
+public func comingFirst<Value>(
+  _ body: () throws(SystemError) -> Value
+) throws(SystemError) -> Value {
+  let comesFirst = CLinux_set_scheduler(1, 1) == 0
+  defer { if comesFirst { _ = CLinux_set_scheduler(0, 0) } }
+  return try body()
+}

@@ -52,7 +52,7 @@ public final class ContainerDriver: Confining {
 
   let configuration: Configuration
   let workloads: HeldWorkloads
-  private let ranges: Mutex<UserRanges>
+  let stock: NamespaceStock
   /// Tells this driver's commands from those of an earlier daemon.
   let commandsID = IdentifierSource.system.uuid()
   /// Containers that were asked for and not yet started.
@@ -79,8 +79,9 @@ public final class ContainerDriver: Confining {
     }
     self.workloads = workloads
     securityProfile = ContainerProfile(store: configuration.store).load()
-    ranges = Mutex(
-      UserRanges.containers(store: configuration.store, used: try workloads.records()))
+    stock = NamespaceStock(
+      store: configuration.store,
+      users: .containers(store: configuration.store, used: try workloads.records()), hold: hold)
     exits = ExitSource.exits(of: workloads) { id, status in
       ExitSource.status(status, of: workloads.group(id))
     }
@@ -101,36 +102,55 @@ public final class ContainerDriver: Confining {
   ) async throws(NFVError) {
     let id = specification.id
     let folder = folder(id)
-    let record: RunFolder.Record
-    if let known = folder.record, known.id == id {
-      record = known
-    } else {
-      guard let users = ranges.withLock({ $0.take() }) else {
-        throw NFVError(.exhausted, "no range of user ids is left for \(id); remove workloads")
-      }
-      record = RunFolder.Record(id: id, users: users)
-      do throws(NFVError) {
-        try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
-          try folder.write(record)
-        }
-      } catch {
-        ranges.withLock { $0.giveBack(users) }
-        throw error
-      }
+    let known = folder.record.flatMap { $0.id == id ? $0 : nil }
+    let pair = known == nil ? stock.take() : nil
+    guard let users = known?.users ?? pair?.users ?? stock.takeUsers() else {
+      throw NFVError(.exhausted, "no range of user ids is left for \(id); remove workloads")
     }
-    let namespaces = hold.makeNamespaces(
-      key: Self.placeKey(id), users: record.users, network: true)
-    // On two threads: the ports are plugged in while the container is created, which takes longer.
+    let record = known ?? RunFolder.Record(id: id, users: users)
+    let point: @Sendable () async throws(NFVError) -> AttachmentPoint
+    if let pair {
+      point = { () throws(NFVError) in .networkNamespace(pair.network) }
+    } else {
+      if known == nil {
+        do throws(NFVError) { try note(record) } catch {
+          stock.giveBack(users)
+          throw error
+        }
+      }
+      let namespaces = hold.makeNamespaces(
+        key: Self.placeKey(id), users: users, network: true)
+      point = { () async throws(NFVError) in try await self.point(of: id, namespaces) }
+    }
+    // On two threads: the ports are plugged in while the container is created, which takes longer. Links
+    // are found by their names, too, should the folder not come to be.
     async let created = Self.result { () async throws(NFVError) in
+      if let pair { try await claim(pair, record) }
       try await create(specification, record)
     }
-    let plugged = await Self.result { () async throws(NFVError) in
-      try await plug(try await point(of: id, namespaces))
-    }
+    let plugged = await Self.result { () async throws(NFVError) in try await plug(point()) }
     let creation = await created
     // Without namespaces neither goes well, and only this one says why.
     try plugged.get()
     try creation.get()
+  }
+
+  private func note(_ record: RunFolder.Record) throws(NFVError) {
+    try HeldWorkloads.onHost("cannot prepare \(record.id)") { () throws(SystemError) in
+      try folder(record.id).write(record)
+    }
+  }
+
+  /// Makes namespaces from the stock a container's own.
+  private func claim(
+    _ pair: NamespaceStock.Pair, _ record: RunFolder.Record
+  ) async throws(NFVError) {
+    do throws(NFVError) { try note(record) } catch {
+      await stock.giveBack(pair)
+      throw error
+    }
+    // Done before what is asked next, which names the new key; where this fails, that does.
+    _ = hold.rename(key: pair.key, to: Self.placeKey(record.id))
   }
 
   private static func result(
@@ -220,7 +240,7 @@ public final class ContainerDriver: Confining {
       try RunFolder.remove(workload.name, in: configuration.runFolder + "/runtime")
       try workloads.removeFiles(of: workload)
     }
-    if let users { ranges.withLock { $0.giveBack(users) } }
+    if let users { stock.giveBack(users) }
   }
 
   public func securityProfile(of workload: WorkloadID) -> SecurityProfile {
@@ -239,10 +259,12 @@ public final class ContainerDriver: Confining {
     }
   }
 
-  /// Takes the profile that `init` gave to the kernel away, where no workload is left that may run
-  /// under it. Nothing starts afterwards.
-  public func removeSecurityProfile() throws(NFVError) {
+  /// Gives up the stock of namespaces, and where no workload is left what they share: their control
+  /// groups' parents, and the profile that `init` gave to the kernel. Nothing starts afterwards.
+  public func leaveHost() async throws(NFVError) {
+    await stock.close()
     guard try workloads.records().isEmpty else { return }
+    workloads.removeParentGroups()
     try HeldWorkloads.onHost("cannot remove the AppArmor profile") { () throws(SystemError) in
       try ContainerProfile.removeAll(of: configuration.store)
     }
@@ -251,6 +273,8 @@ public final class ContainerDriver: Confining {
   // MARK: Observe
 
   public func observe() async throws(NFVError) -> [ObservedWorkload] {
+    await stock.adjust()
+    stock.fill()
     await endStrayCommands()
     return try await workloads.observe(
       isWaiting: isCreated, status: { id, status in ExitSource.status(status, of: group(id)) })

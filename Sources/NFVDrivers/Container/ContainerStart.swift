@@ -79,6 +79,7 @@ extension ContainerDriver {
     // From here on the namespaces live as long as the process: a function that has died does not go
     // on answering ARP and echoes.
     try? await hold.release(key: Self.placeKey(id))
+    stock.fill()
   }
 
   /// What the created container waits at: crun's reads one octet from it, runc's waits until

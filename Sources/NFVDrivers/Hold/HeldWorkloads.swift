@@ -233,9 +233,7 @@ struct HeldWorkloads: Sendable {
     var pause: UInt32 = 1
     while true {
       do throws(SystemError) {
-        try Cgroup.remove(folders)
-        hierarchies.removeEmptyParents(of: groupPath(workload))
-        return
+        return try Cgroup.remove(folders)
       } catch  where error.errno == .resourceBusy && pause < 1000 {
         try group(workload).kill()
         sleepThread(milliseconds: pause)
@@ -243,6 +241,10 @@ struct HeldWorkloads: Sendable {
       }
     }
   }
+
+  /// Removes the groups above the workloads', where none is left. Not with each last workload: the next
+  /// one's start would make them anew, a tenth of a millisecond in each hierarchy.
+  func removeParentGroups() { hierarchies.removeEmptyParents(of: "martlet/\(store)/any") }
 
   /// Removes the workload's log and its folder, by which it would be found again.
   func removeFiles(of workload: WorkloadID) throws(SystemError) {

@@ -214,6 +214,14 @@ public final class HoldClient: Sendable {
     try await act(.release(key: key))
   }
 
+  /// Keeps namespaces or a stored descriptor under another key. Requests are done in their order: what
+  /// is asked next may use the new one.
+  public func rename(key: String, to newKey: String) -> Call<Void> {
+    call(.rename(key: key, to: newKey)) { (reply, _) throws(HoldError) in
+      guard reply == .done else { throw Self.unexpected(reply) }
+    }
+  }
+
   /// Forgets an ended process, whose status has been taken note of.
   public func acknowledge(key: String) async throws(HoldError) {
     try await act(.acknowledge(key: key))

@@ -227,6 +227,9 @@ public final class QEMUDriver: WorkloadDriver {
     return observed
   }
 
+  /// Takes away the control groups that workloads' own were in, where none is left.
+  public func leaveHost() { workloads.removeParentGroups() }
+
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
     try workloads.usage(of: workload)
   }

@@ -39,6 +39,12 @@ public enum Action: Sendable, Hashable {
     }
   }
 
+  /// Whether what it does outlives the host's power and cannot be done again: then the commit that asks
+  /// for it has to be on disk before.
+  public var isForGood: Bool {
+    if case .removeVolumes = self { true } else { false }
+  }
+
   /// The name in an operation's phases.
   public var name: String {
     switch self {

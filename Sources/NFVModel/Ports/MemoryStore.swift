@@ -37,6 +37,8 @@ public final class MemoryStore: Store, Sendable {
     }
   }
 
+  public func sync() {}
+
   public func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry] {
     content.withLock { content in
       var entries: [OutboxEntry] = []

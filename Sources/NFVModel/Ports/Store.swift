@@ -87,10 +87,14 @@ public struct StoredState: Sendable, Hashable {
 public protocol Store: Sendable {
   func load() throws(NFVError) -> StoredState
 
-  /// Applies the changes in one transaction that is on disk when this returns.
+  /// Applies the changes in one transaction, which outlives this process when this returns, and the
+  /// host's power when ``sync()`` has returned.
   /// - Returns: the outbox entries of the changes' notifications, in order.
   /// - Throws: `exhausted` where the disk is full; then nothing was changed.
   func commit(_ changes: [Change]) throws(NFVError) -> [OutboxEntry]
+
+  /// Returns when all that was committed is on disk.
+  func sync() throws(NFVError)
 
   func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc?
 

@@ -7,8 +7,8 @@ internal import SystemPackage
 
 /// The demo's own daemon with its folders, and what it may leave on the host.
 struct DemoHost {
-  /// In memory, as namespaces are pinned there.
-  let run = "/run/martlet-demo-\(getpid())"
+  /// In memory, as /run is on hosts that are no containers themselves.
+  let run = "\(memoryFolder)/martlet-demo-\(getpid())"
   let state = "/tmp/martlet-demo-\(getpid())"
   private let programs: String
   private(set) var daemonPID: Int32 = 0
@@ -24,6 +24,10 @@ struct DemoHost {
   var fabric: String { "\(run)/fabric/default" }
   /// What functions wrote, a file each, of the daemon with the usual folder of state.
   var logs: String { "\(state)/state/logs" }
+
+  private static var memoryFolder: String {
+    ["/run", "/dev/shm"].first { (try? isInMemory($0)) == true } ?? "/run"
+  }
 
   init() throws {
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
