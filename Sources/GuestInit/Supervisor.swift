@@ -28,6 +28,7 @@ final class Supervisor {
   private var outgoing: [UInt8] = []
   private var sent = 0
   private var wasGreeted = false
+  private var ends = ConnectionEnds()
   /// Whether somebody has the other end open, as far as it was read.
   private var isConnected = false
   private var sessions: [UInt64: Session] = [:]
@@ -70,7 +71,7 @@ final class Supervisor {
     while true {
       if case .running = state {} else if isKnown(lastWords) { return state }
       try watch()
-      let isHurried = deadline != nil || !questions.isEmpty
+      let isHurried = deadline != nil || !questions.isEmpty || ends.isInDoubt
       for ready in try epoll.wait(milliseconds: isHurried ? 50 : -1) {
         if ready.descriptor == childSignals {
           _ = try? readSome(of: childSignals, limit: 1024)
@@ -83,6 +84,10 @@ final class Supervisor {
         }
       }
       serveQuestions()
+      if ends.isInDoubt, let port {
+        try read(port)
+        flush()
+      }
     }
   }
 
@@ -105,12 +110,16 @@ final class Supervisor {
       do throws(SystemError) {
         let bytes = try readSome(of: port, limit: 64 << 10)
         isConnected = !bytes.isEmpty
-        guard isConnected else { return disconnect() }
+        guard isConnected else {
+          if ends.isEnd(at: monotonicMilliseconds()) { disconnect() }
+          return
+        }
+        ends.goesOn()
         reader.append(bytes)
         take()
       } catch {
         isConnected = error.errno == .wouldBlock
-        if isConnected { return }
+        if isConnected { return ends.goesOn() }
         if error.errno == .connectionReset { return disconnect() }
         throw error
       }
@@ -172,6 +181,7 @@ final class Supervisor {
     case .hello(let version):
       // What was for an earlier connection is not for this one; its rest is in the reader.
       let unread = reader
+      ends.greeted(at: monotonicMilliseconds())
       disconnect()
       reader = unread
       wasGreeted = true

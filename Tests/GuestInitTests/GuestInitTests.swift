@@ -7,6 +7,24 @@ import Testing
 
 /// What the init does without being the first process; the rest is tested by booting it.
 @Suite struct GuestInitTests {
+  @Test func anEndThatIsToldLateIsNotThatOfTheNextConnection() {
+    var ends = ConnectionEnds()
+    // Nobody has come yet.
+    #expect(ends.isEnd(at: 1) && !ends.isInDoubt)
+    ends.greeted(at: 3000)
+    // Of the connection before, as often as it is asked for.
+    #expect(!ends.isEnd(at: 3004) && ends.isInDoubt)
+    #expect(!ends.isEnd(at: 3054) && ends.isInDoubt)
+    ends.goesOn()
+    #expect(!ends.isInDoubt)
+    // Its own.
+    #expect(ends.isEnd(at: 60_000) && !ends.isInDoubt)
+    // One that ends as soon as it has begun.
+    ends.greeted(at: 70_000)
+    #expect(!ends.isEnd(at: 70_001) && ends.isInDoubt)
+    #expect(ends.isEnd(at: 72_001) && !ends.isInDoubt)
+  }
+
   @Test func theLastOfTwoVariablesCounts() {
     #expect(Child.merged(["A=1", "B=2", "A=3=4", "C"]) == ["A=3=4", "B=2", "C"])
   }

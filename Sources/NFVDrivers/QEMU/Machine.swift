@@ -73,6 +73,11 @@ final class Machine: Sendable {
     do throws(MachineError) {
       return try await control().execute(command, timeout: .seconds(10))
     } catch {
+      if case .timedOut = error {
+        // The init itself, unlike a function, answers at once: this connection leads nowhere.
+        controlConnection.current?.close()
+        controlConnection.forget()
+      }
       forgetControl(after: error)
       throw error
     }
