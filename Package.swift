@@ -65,7 +65,8 @@ let package = Package(
     // The host.
     .target(name: "CLinux"),
     // Without the Swift runtime: see the end of zygote.c.
-    .target(name: "CZygote", dependencies: ["CLinux"], linkerSettings: [.unsafeFlags(["-nostartfiles"])]),
+    .target(
+      name: "CZygote", dependencies: ["CLinux"], linkerSettings: [.unsafeFlags(["-nostartfiles"])]),
     module("LinuxSystem", ["CLinux", system]),
     module("Wire", []),
     module("HoldProtocol", ["LinuxSystem", "Wire", system]),

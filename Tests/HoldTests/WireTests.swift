@@ -119,7 +119,8 @@ import Wire
 
   @Test(arguments: [
     HoldRequest.status, .wait(key: "ключ"), .signal(key: "k", number: 15), .release(key: "k"),
-    .acknowledge(key: "k"), .rename(key: "k", to: "l"), .list(after: ""), .open(key: "k"), .store(key: "k"),
+    .acknowledge(key: "k"), .rename(key: "k", to: "l"), .list(after: ""), .open(key: "k"),
+    .store(key: "k"),
     .adopt(key: "k", ProcessIdentity(pid: 1, startTicks: 2, handle: [])),
     .keepLog(key: "k", path: "/l", limit: .max), .upgrade(path: "/u"), .shutdown,
     .spawn(

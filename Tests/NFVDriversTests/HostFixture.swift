@@ -79,7 +79,8 @@ final class HostFixture: Sendable {
     for name in folders { left += try listFolder("\(folder)/\(name)").map { "\(name)/\($0)" } }
     for group in try CgroupHierarchies.detect().allFolders(of: "martlet/\(store)") {
       guard access(group, F_OK) == 0 else { continue }
-      left += try listFolder(group).filter { access("\(group)/\($0)/cgroup.procs", F_OK) == 0 }.map { "\(group)/\($0)" }
+      left += try listFolder(group).filter { access("\(group)/\($0)/cgroup.procs", F_OK) == 0 }.map
+      { "\(group)/\($0)" }
     }
     return left
   }
