@@ -49,6 +49,8 @@ struct ProcessRecord: Sendable {
   var exit: ExitStatus?
   /// While launching: carries the error of the step that failed, or closes at exec.
   var launchPipe: FileDescriptor?
+  /// While launching: what it is a copy of.
+  var zygote: Zygote.Kind?
   var waitForExit = false
   var adoptPidFile: String?
   var requester: Waiter?

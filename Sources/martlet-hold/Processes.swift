@@ -86,7 +86,9 @@ extension Hold {
         request, sources, as: kind, descriptorLimit: self.descriptorLimit, errorPipe: pipe.write)
     }
     let side: CloneSide
+    var isCopy = false
     if let copy = fork(request, plan, cgroup: cgroup) {
+      isCopy = true
       side = .parent(pid: copy.pid, pidfd: copy.pidfd)
     } else {
       let executed = plan(.executed)
@@ -101,6 +103,7 @@ extension Hold {
     guard case .parent(let pid, let pidfd) = side else { exitNow(127) }
     var record = ProcessRecord(phase: .launching, pid: pid, pidfd: pidfd)
     record.launchPipe = pipe.read
+    record.zygote = isCopy ? Zygote.Kind(request) : nil
     record.waitForExit = request.waitForExit
     record.adoptPidFile = request.adoptPidFile
     record.requester = waiter
@@ -172,6 +175,7 @@ extension Hold {
     if report.count >= 4 {
       kept[key] = .process(record)
       forget(key)
+      if let zygote = record.zygote { giveUp(zygote) }
       let code = report[..<4].reversed().reduce(Int32(0)) { $0 << 8 | Int32($1) }
       let message = String(decoding: report[4...], as: UTF8.self)
       return reply(

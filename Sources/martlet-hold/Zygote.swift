@@ -34,8 +34,9 @@ struct Zygote {
   /// A copy's arguments take the place of the zygote's own: so many, and so many octets.
   private static let slots = 512
   private static let octets = 16_384
-  /// Octets of a message.
+  /// Octets of a message, and descriptors beside it.
   private static let most = (1 << 17) - 1
+  private static let mostDescriptors = 128
   /// For a fork and a clone, in milliseconds.
   private static let patience: Int32 = 1000
 
@@ -89,7 +90,9 @@ struct Zygote {
     let plan = plan(.copy(sharedMounts: Int(request.sharedMounts ?? 0)))
     let given = plan.given + (cgroup.map { [$0] } ?? [])
     let message = message(request, plan.calls, hasCgroup: cgroup != nil)
-    guard given.count <= 128, message.count <= Self.most else { return nil }
+    guard plan.calls.count <= SystemCalls.most, given.count <= Self.mostDescriptors,
+      message.count <= Self.most
+    else { return nil }
     guard try PacketSocket.send(message, given, on: socket) else { return nil }
     guard try waitReadable(socket, milliseconds: Self.patience),
       let (value, descriptor) = try receive()
@@ -167,6 +170,10 @@ extension Hold {
       return nil
     }
   }
+
+  /// Ends the zygote of a copy that did not become its program: what it lacks, such as a file system that
+  /// was mounted since on a host whose mounts do not propagate, the next one has.
+  func giveUp(_ kind: Zygote.Kind) { zygotes.removeValue(forKey: kind)?.end() }
 
   /// Starts the zygote that was missed, when nothing else is to be done.
   func startZygote() {

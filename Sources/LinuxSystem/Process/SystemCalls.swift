@@ -35,6 +35,8 @@ public struct SystemCalls: Sendable {
 
   public init() {}
 
+  public var count: Int { calls.count }
+
   /// - Parameters:
   ///   - number: the system call's, as `SYS_mount`.
   ///   - name: its name as its man page has it; with `subject`, what it is about, for messages.

@@ -71,7 +71,10 @@ final class NamespaceStock: Sendable {
           break
         }
         for (role, descriptor) in made where role != .network { try? descriptor.close() }
-        guard let network = made[.network] else { break }
+        guard let network = made[.network] else {
+          giveBack(users)
+          break
+        }
         let pair = Pair(key: key, users: users, network: HeldNamespace(network))
         let isWanted = state.withLock { state in
           if !state.isClosed { state.pairs.append(pair) }
