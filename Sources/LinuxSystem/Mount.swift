@@ -39,8 +39,8 @@ public enum Mount {
   public static func mount(
     source: String, target: String, type: String, flags: UInt, options: String = ""
   ) throws(SystemError) {
-    try systemCall("mount", "\(type) on \(target)") {
-      Glibc.mount(source, target, type, flags, options)
+    try SystemCalls.perform {
+      $0.mount(source, at: target, type: type, flags: flags, options: options)
     }
   }
 

@@ -10,7 +10,7 @@ internal import SystemPackage
 /// Mounts in the mount namespace of the process that makes the calls (mount_namespaces(7)).
 extension SystemCalls {
   /// mount(2) as it is.
-  private mutating func mount(
+  mutating func mount(
     _ source: String, at target: String, type: String, flags: UInt, options: String = ""
   ) {
     append(
@@ -45,7 +45,8 @@ extension SystemCalls {
     mount("tmpfs", at: target, type: "tmpfs", flags: flags, options: options)
   }
 
-  /// Shows `source` at `target` as well; both are files or both folders.
+  /// Shows `source` at `target` as well; both are files or both folders. Where that fails, a descriptor
+  /// stays open: for processes that end then.
   /// - Parameter userNamespace: owners are seen through it: what belongs to the host's uid 0 on disk
   ///   belongs to the namespace's uid 0 here (Linux 5.12).
   public mutating func bind(
