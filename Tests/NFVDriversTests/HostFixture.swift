@@ -100,6 +100,7 @@ final class HostFixture: Sendable {
     try sendSignal(SIGKILL, to: process)
     _ = try waitReadable(process, milliseconds: 5000)
     await finish()
+    try CgroupHierarchies.detect().removeEmptyParents(of: "martlet/\(store)/any")
     try Mount.unmount(runFolder)
     temporary.remove()
   }
