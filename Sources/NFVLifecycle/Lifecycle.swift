@@ -307,14 +307,18 @@ public final class Lifecycle: Service, Sendable {
       // is not on disk yet: it need not wait for that, as callers must.
       start(actions.filter { !$0.isForGood }, &group)
       do throws(NFVError) {
-        if !changes.isEmpty { try store.sync() }
-        start(actions.filter(\.isForGood), &group)
+        let forGood = actions.filter(\.isForGood)
+        if !changes.isEmpty || !forGood.isEmpty { try store.sync() }
+        start(forGood, &group)
         answer(answers)
       } catch {
         logger.critical(
           "what was committed is not on disk, and lost with the host's power; look at its disk",
           metadata: ["error": "\(error)"])
-        start(actions.filter(\.isForGood), &group)
+        for action in actions where action.isForGood {
+          inbox.append(
+            .actionEnded(ActionResult(action: action, error: error, started: now, ended: now)))
+        }
         answer(answers.map { ($0.token, .failure(error)) })
       }
       if !news.isEmpty { tell(news) }

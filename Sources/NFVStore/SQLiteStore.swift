@@ -8,8 +8,8 @@ internal import Synchronization
 ///
 /// A commit is one transaction, however many changes it holds. With `synchronous=NORMAL` it has been
 /// written to the log when it returns, and ``sync()`` has the log on disk as `FULL` would at the end of
-/// each. Reads run beside the writer. Every value stands as a JSON document beside the columns that are searched by or must be
-/// unique.
+/// each. Reads run beside the writer. Every value stands as a JSON document beside the columns that are
+/// searched by or must be unique.
 public final class SQLiteStore: Store, Sendable {
   private let pool: DatabasePool
   /// SQLite's log, which it writes to as long as the pool is open. Not the database's own file: to close
@@ -93,9 +93,8 @@ public final class SQLiteStore: Store, Sendable {
   }
 
   public func sync() throws(NFVError) {
-    let generation = raisedGeneration.withLock { $0.take() }
     try Self.sync(log, path)
-    if let generation { noteGeneration(generation) }
+    if let generation = raisedGeneration.withLock({ $0.take() }) { noteGeneration(generation) }
   }
 
   public func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {

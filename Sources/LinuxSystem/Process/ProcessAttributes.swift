@@ -10,11 +10,6 @@ public enum ProcessAttributes {
     for number in 1...Int32(64) where number != SIGKILL && number != SIGSTOP {
       _ = CLinux_default_signal(number)
     }
-    unblockSignals()
-  }
-
-  /// Blocks no signal.
-  public static func unblockSignals() {
     try? SystemCalls.perform { $0.unblockSignals() }
   }
 
