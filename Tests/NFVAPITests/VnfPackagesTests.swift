@@ -6,6 +6,7 @@ import Logging
 import NFVModel
 import NIOCore
 import ServiceLifecycle
+import Synchronization
 import TestSupport
 import Testing
 
@@ -159,6 +160,51 @@ import Testing
     }
   }
 
+  /// Looks at a package as soon as an event of its tells of a change.
+  private final class Looking: ResponseBodyWriter, Sendable {
+    let fixture: Fixture
+    let states = Mutex<[String]>([])
+
+    init(_ fixture: Fixture) { self.fixture = fixture }
+
+    func write(_ buffer: ByteBuffer) async throws {
+      for line in String(buffer: buffer).split(separator: "\n")
+      where line.hasPrefix("data: ") && line.contains("VnfPackageChange") {
+        let event = try JSONReader.read(Array(line.dropFirst("data: ".count).utf8))
+        let path = "\(VnfPackagesTests.packages)/\(try event.member("vnfPkgId").text)"
+        let state = try await fixture.call(.get, path).json.member("onboardingState").text
+        states.withLock { $0.append(state) }
+      }
+    }
+
+    func finish(_ trailingHeaders: HTTPFields?) async throws {}
+  }
+
+  /// A client that waits looks at each event, of which no other follows.
+  @Test func whoeverHearsThatAPackageIsRefusedFindsItSo() async throws {
+    try await Fixture.run { fixture in
+      let request = Hummingbird.Request(
+        head: HTTPRequest(
+          method: .get, scheme: "http", authority: "localhost", path: EventsTests.events),
+        body: RequestBody(buffer: .init()))
+      let events = try await fixture.send(request)
+      let looking = Looking(fixture)
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try? await events.body.write(looking) }
+        let path = try await create(fixture)
+        // What is refused can be sent again, at once.
+        for count in 1...20 {
+          #expect(try await upload(fixture, path, "rubbish \(count)").status == 202)
+          try await eventually("the package is refused for the \(count)th time") {
+            looking.states.withLock { $0.count } == count
+          }
+        }
+        group.cancelAll()
+      }
+      #expect(looking.states.withLock { $0 } == Array(repeating: "ERROR", count: 20))
+    }
+  }
+
   @Test func acknowledgedArchiveSurvivesTheDaemon() async throws {
     try await Fixture.run { fixture in
       let path = try await create(fixture)
@@ -284,7 +330,7 @@ import Testing
       for index in 0..<64 { try await receive("\(index)") }
       let error = await #expect(throws: NFVError.self) { try await receive("64") }
       #expect(error?.code == .overloaded)
-      #expect(idle.progress(of: "63") == .processing && idle.progress(of: "64") == nil)
+      #expect(idle.progress(of: "63") == .waiting && idle.progress(of: "64") == nil)
       #expect(access(idle.path(of: "63"), F_OK) == 0 && access(idle.path(of: "64"), F_OK) != 0)
     }
   }

@@ -15,8 +15,9 @@ internal import SystemPackage
 /// comes after. An archive whose package was neither onboarded nor refused when the daemon went is
 /// read again at the next start; one that has ended the daemon twice is refused.
 public final class Catalogue: Service, Sendable {
-  /// What a package is going through; its state in the store is CREATED or ERROR meanwhile.
-  enum Progress: Sendable { case uploading, processing }
+  /// What a package goes through before its archive is being read, which its state tells; it is
+  /// CREATED or ERROR meanwhile.
+  enum Progress: Sendable { case uploading, waiting }
 
   private enum Job: Sendable {
     case onboard(VnfPackageID, TenantID)
@@ -96,10 +97,6 @@ public final class Catalogue: Service, Sendable {
   /// Takes a package's archive; it is on disk when this returns, and read later.
   /// - Throws: `conflict` where the package has one already, `tooLarge`, `exhausted`.
   func receive(_ body: RequestBody, for package: VnfPackage) async throws {
-    guard package.onboarding == .created || package.onboarding == .error else {
-      throw NFVError(
-        .conflict, "the package \(package.id) is \(package.onboarding.rawValue); make another one")
-    }
     let isFirst = progress.withLock { progress in
       guard progress[package.id] == nil else { return false }
       progress[package.id] = .uploading
@@ -109,9 +106,16 @@ public final class Catalogue: Service, Sendable {
       throw NFVError(.conflict, "an archive of the package \(package.id) is being taken already")
     }
     do {
+      let state = try lifecycle.read { (state: borrowing State) throws(NFVError) in
+        (state.packages[package.id] ?? package).onboarding
+      }
+      guard state == .created || state == .error else {
+        throw NFVError(
+          .conflict, "the package \(package.id) is \(state.rawValue); make another one")
+      }
       try await withTaskExecutorPreference(threads) {
         try await write(body, package.id)
-        progress.withLock { $0[package.id] = .processing }
+        progress.withLock { $0[package.id] = .waiting }
         guard case .enqueued = continuation.yield(.onboard(package.id, package.tenant)) else {
           try removeFile(path(of: package.id))
           throw NFVError(.overloaded, "too many packages wait to be read; ask again later")
@@ -196,24 +200,32 @@ public final class Catalogue: Service, Sendable {
     }
     return progress.withLock { progress in
       // One that is being taken now comes by the queue.
-      let left = unread.filter { progress[$0.id] == nil && fileExists(path(of: $0.id)) }
-      for package in left { progress[package.id] = .processing }
+      let left = unread.filter {
+        progress[$0.id] == nil && ($0.onboarding == .processing || fileExists(path(of: $0.id)))
+      }
+      for package in left { progress[package.id] = .waiting }
       return left
     }
   }
 
-  /// Reads the archive of a package that is `processing`, which it is not any more afterwards.
+  /// Reads the archive of a package that waits for it.
   private func onboard(_ package: VnfPackageID, _ tenant: TenantID) async {
-    defer { progress.withLock { $0[package] = nil } }
     do throws(NFVError) {
+      do {
+        // From then on its state alone tells: whoever hears of its end finds it ended.
+        defer { progress.withLock { $0[package] = nil } }
+        _ = try await lifecycle.submit(
+          .processPackage(package), tenant: tenant, actor: "martlet")
+      }
       do throws(NFVError) {
         let content = try await attempt(package)
         _ = try await lifecycle.submit(
           .onboardPackage(package, content), tenant: tenant, actor: "martlet")
       } catch  where error.code != .unavailable && error.code != .overloaded {
+        // Before it is told: the next archive that is sent has the same name.
+        remove(package)
         _ = try await lifecycle.submit(
           .failPackage(package, error), tenant: tenant, actor: "martlet")
-        remove(package)
       }
     } catch  where error.code == .notFound {
       // It was deleted meanwhile.

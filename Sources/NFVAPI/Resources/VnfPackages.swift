@@ -27,7 +27,7 @@ struct VnfPackages: Sendable {
     var onboarding: VnfPackage.OnboardingState {
       switch progress {
       case .uploading: .uploading
-      case .processing: package.onboarding == .onboarded ? .onboarded : .processing
+      case .waiting: .processing
       case nil: package.onboarding
       }
     }

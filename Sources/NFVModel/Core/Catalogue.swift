@@ -8,6 +8,19 @@ extension Core {
     return package
   }
 
+  mutating func process(
+    _ id: VnfPackageID, _ tenant: TenantID, _ outcome: inout Outcome
+  ) throws(NFVError) -> VnfPackage {
+    var package = try package(id, tenant)
+    guard package.content == nil else {
+      throw NFVError(.conflict, "the package \(id) is onboarded already")
+    }
+    package.onboarding = .processing
+    package.error = nil
+    commit(.putPackage(package), &outcome)
+    return package
+  }
+
   mutating func onboard(
     _ id: VnfPackageID, _ content: VnfPackage.Content, _ tenant: TenantID, at now: Timestamp,
     _ outcome: inout Outcome
@@ -58,6 +71,9 @@ extension Core {
     _ id: VnfPackageID, _ tenant: TenantID, at now: Timestamp, _ outcome: inout Outcome
   ) throws(NFVError) {
     let package = try package(id, tenant)
+    guard package.onboarding != .processing else {
+      throw NFVError(.conflict, "the package \(id) is being read; delete it afterwards")
+    }
     let users = state.instances.values.filter { $0.package == id }.map(\.name)
     guard users.isEmpty else {
       throw NFVError(

@@ -10,6 +10,8 @@ extension Core {
         id: identifiers.identifier(), tenant: tenant, createdAt: now, userDefinedData: data)
       commit(.putPackage(package), &outcome)
       return .package(package)
+    case .processPackage(let id):
+      return .package(try process(id, tenant, &outcome))
     case .onboardPackage(let id, let content):
       return .package(try onboard(id, content, tenant, at: now, &outcome))
     case .failPackage(let id, let error):

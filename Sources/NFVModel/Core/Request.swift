@@ -3,6 +3,8 @@
 public enum Request: Sendable, Hashable {
   // The catalogue.
   case createPackage(userDefinedData: [String: JSONValue])
+  /// The archive is being read: the package is PROCESSING until that is over.
+  case processPackage(VnfPackageID)
   /// The archive was read and its images imported: the package becomes ONBOARDED and ENABLED.
   case onboardPackage(VnfPackageID, VnfPackage.Content)
   /// The archive was refused: the package says why.
