@@ -192,6 +192,9 @@ public final class Lifecycle: Service, Sendable {
               for await exit in driver.exits { self.inbox.append(.workloadExited(exit)) }
             }
           }
+          for case let driver as any Watching in self.host.workloads {
+            group.addTask(executorPreference: globalConcurrentExecutor) { await driver.watch() }
+          }
           for case let driver as any Pooling in self.host.workloads {
             group.addTask(executorPreference: self.actionThreads) {
               await self.keepPools(of: driver)

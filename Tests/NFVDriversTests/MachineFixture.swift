@@ -59,7 +59,7 @@ final class MachineFixture: DriverFixture {
   init(
     program: String? = nil, answerLimit: Duration = .seconds(15),
     startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
-    poolSize: Int = 0
+    watchInterval: Duration = .seconds(15), poolSize: Int = 0
   ) async throws {
     host = try await HostFixture()
     var qemu = Facility.qemuPath
@@ -70,7 +70,7 @@ final class MachineFixture: DriverFixture {
     configuration = QEMUDriver.Configuration(
       store: host.store, runFolder: host.runFolder, logFolder: host.logFolder,
       volumeFolder: host.folder + "/volumes", program: qemu,
-      answerLimit: answerLimit, startLimit: startLimit,
+      answerLimit: answerLimit, watchInterval: watchInterval, startLimit: startLimit,
       unikernelLimit: unikernelLimit, poolSize: poolSize, logBytes: 128 << 10)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
@@ -165,12 +165,13 @@ final class MachineFixture: DriverFixture {
 /// Gives `body` a fixture that ends with it, whatever happens.
 func withMachines(
   program: String? = nil, answerLimit: Duration = .seconds(15),
-  startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15), poolSize: Int = 0,
+  startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
+  watchInterval: Duration = .seconds(15), poolSize: Int = 0,
   _ body: (MachineFixture) async throws -> Void
 ) async throws {
   try await MachineFixture(
     program: program, answerLimit: answerLimit, startLimit: startLimit,
-    unikernelLimit: unikernelLimit, poolSize: poolSize
+    unikernelLimit: unikernelLimit, watchInterval: watchInterval, poolSize: poolSize
   ).use(body)
 }
 

@@ -374,6 +374,38 @@ struct QEMUDriverTests {
     }
   }
 
+  @Test("A QEMU that stands still is killed, which its end tells; one that answers goes on")
+  func standsStill() async throws {
+    try await withMachines(
+      answerLimit: .milliseconds(300), watchInterval: .milliseconds(50)
+    ) { fixture in
+      var ids: [WorkloadID] = []
+      for name in ["still", "well"] {
+        let specification = fixture.specification(name, try fixture.image(TinyKernel.saysHi))
+        _ = try await fixture.driver.prepare(specification)
+        try await fixture.driver.start(specification)
+        ids.append(specification.id)
+      }
+      let process = try #require(fixture.driver.workloads.folder(ids[0]).process)
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { await fixture.driver.watch() }
+        try await Task.sleep(for: .milliseconds(300))
+        #expect(try await fixture.driver.observe().allSatisfy { $0.phase == .running })
+        #expect(kill(process.pid, SIGSTOP) == 0)
+        for await exit in fixture.driver.exits {
+          #expect(exit == WorkloadExit(id: ids[0], status: .hung))
+          break
+        }
+        group.cancelAll()
+      }
+      let phases = try await fixture.driver.observe()
+      #expect(phases.first { $0.id == ids[0] }?.phase == .exited(.hung))
+      #expect(phases.first { $0.id == ids[1] }?.phase == .running)
+      for id in ids { try await fixture.driver.delete(id) }
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
   @Test("A guest that answers nonsense on the control channel is told as such")
   func nonsense() async throws {
     try await withMachines(program: StubQEMU.talksNonsense) { fixture in

@@ -64,7 +64,7 @@ enum ExecFrame {
         case .exited(let code): $0.field("code", code)
         case .killed(let signal): $0.field("signal", signal)
         case .outOfMemory: $0.field("outOfMemory", true)
-        case .unknown: $0.field("unknown", true)
+        case .hung, .unknown: $0.field("unknown", true)
         }
       }
       return encode(0x13, json.bytes)

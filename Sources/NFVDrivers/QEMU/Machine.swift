@@ -144,6 +144,7 @@ extension RunFolder {
   var ended: NFVModel.ExitStatus? {
     guard let text = try? readFile(path + "/ended", limit: 64) else { return nil }
     let words = String(decoding: text, as: UTF8.self).split(separator: " ")
+    if words == ["hung"] { return .hung }
     guard words.count == 2, let number = Int32(words[1]) else { return .unknown }
     return words[0] == "code" ? .exited(code: number) : .killed(signal: number)
   }
@@ -154,6 +155,7 @@ extension RunFolder {
       switch status {
       case .exited(let code): "code \(code)"
       case .killed(let signal): "signal \(signal)"
+      case .hung: "hung"
       case .outOfMemory, .unknown: "unknown"
       }
     try? replaceFile(path + "/ended", Array(text.utf8), mode: 0o600)

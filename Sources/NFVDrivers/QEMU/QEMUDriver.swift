@@ -20,8 +20,10 @@ public final class QEMUDriver: WorkloadDriver {
     /// For block devices; what is in it outlives the host's boot.
     public var volumeFolder: String
     public var program: String
-    /// How long QEMU may take until it answers by QMP.
+    /// How long QEMU may take until it answers by QMP; one that runs and twice does not is killed.
     public var answerLimit: Duration
+    /// Between two looks whether each QEMU still answers.
+    public var watchInterval: Duration
     /// How long a guest may take until it says that its function runs.
     public var startLimit: Duration
     /// How long a unikernel may take until it has booted and taken its document.
@@ -34,7 +36,7 @@ public final class QEMUDriver: WorkloadDriver {
 
     public init(
       store: StoreID, runFolder: String, logFolder: String, volumeFolder: String,
-      program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
+      program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15), watchInterval: Duration = .seconds(15),
       startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
       poolSize: Int = 0, logBytes: UInt64 = 4 << 20
     ) {
@@ -44,6 +46,7 @@ public final class QEMUDriver: WorkloadDriver {
       self.volumeFolder = volumeFolder
       self.program = program
       self.answerLimit = answerLimit
+      self.watchInterval = watchInterval
       self.startLimit = startLimit
       self.unikernelLimit = unikernelLimit
       self.poolSize = poolSize
@@ -220,7 +223,7 @@ public final class QEMUDriver: WorkloadDriver {
     let observed = try await workloads.observe(
       isWaiting: { workloads.folder($0).isWaiting },
       status: { id, status in await machines.status(of: id, status) })
-    // What the guests say is heard from now on. A QEMU that hangs is found when it is asked.
+    // What the guests say is heard from now on.
     for workload in observed where workload.phase == .running {
       _ = try? await machines[workload.id].control()
     }
@@ -256,6 +259,8 @@ public final class QEMUDriver: WorkloadDriver {
     } catch {
       switch error {
       case .timedOut:
+        // One that waits for the other is told as the other.
+        _ = try await ask("query-status", workload, "cannot run a command in \(workload)")
         throw NFVError(
           .timeout, "the guest of \(workload) does not answer; is its function's init running?",
           cause: error)
@@ -298,6 +303,15 @@ final class Machines: Sendable {
       return state.machines.removeValue(forKey: id)
     }
     machine?.close()
+  }
+
+  /// Those that are neither being started nor to be told by their starts.
+  var started: [WorkloadID: Machine] {
+    state.withLock { state in
+      state.machines.filter { id, _ in
+        state.starting[id] == nil && !state.unstarted.contains(id)
+      }
+    }
   }
 
   /// The connections to a machine are another workload's from now on.
@@ -351,6 +365,7 @@ final class Machines: Sendable {
       case nil: if code == 0 { return await self[id].functionStatus() }
       }
     }
+    if status == .killed(signal: 9), workloads.folder(id).ended == .hung { return .hung }
     return ExitSource.status(status, of: workloads.group(id))
   }
 }

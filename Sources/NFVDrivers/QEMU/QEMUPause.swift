@@ -16,7 +16,7 @@ extension QEMUDriver: Pausing {
     return members["status"] == .string("paused")
   }
 
-  private func ask(
+  func ask(
     _ command: String, _ workload: WorkloadID, _ what: String
   ) async throws(NFVError) -> JSONValue {
     guard workloads.folder(workload).process != nil else {

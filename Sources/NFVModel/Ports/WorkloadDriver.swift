@@ -153,6 +153,8 @@ public enum ExitStatus: Sendable, Hashable, Codable, CustomStringConvertible {
   case exited(code: Int32)
   case killed(signal: Int32)
   case outOfMemory
+  /// It did not answer any more, and its driver killed it.
+  case hung
   case unknown
 
   public var description: String {
@@ -160,6 +162,7 @@ public enum ExitStatus: Sendable, Hashable, Codable, CustomStringConvertible {
     case .exited(let code): "exited with status \(code)"
     case .killed(let signal): "was killed by signal \(signal)"
     case .outOfMemory: "was killed: it used more memory than its limit"
+    case .hung: "was killed: it did not answer any more"
     case .unknown: "ended, exit code unknown"
     }
   }
@@ -379,6 +382,13 @@ public protocol VolumeKeeping: WorkloadDriver {
 
   /// Removes all volumes of a Vnfc, none of whose workloads is there any more.
   func removeVolumes(of vnfc: VnfcID) async throws(NFVError)
+}
+
+/// Drivers whose workloads can hang without ending: a virtual machine's monitor.
+public protocol Watching: WorkloadDriver {
+  /// Looks after running workloads and kills those that hang, whose ends are told as all others'; until
+  /// the task is cancelled.
+  func watch() async
 }
 
 /// Drivers that keep workloads waiting: started, without ports and without a function's document, so
