@@ -518,4 +518,40 @@ struct QEMUDriverTests {
     #expect(!AcceleratorProbe.run("/bin/true", .seconds(20), under: .tcg))
     #expect(!AcceleratorProbe.run("/nowhere", .seconds(20), under: .tcg))
   }
+
+  @Test("KVM is taken where it is not slower, and asked for once per boot and version of QEMU")
+  func accelerators() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let cache = folder.path + "/accelerator"
+    var asked: [Accelerator] = []
+    func choose(_ subject: String, tcg: Bool = true, kvm: Bool) -> Accelerator {
+      AcceleratorProbe.choose(for: subject, cache: cache, .seconds(20)) { limit, accelerator in
+        asked.append(accelerator)
+        // KVM has as long as TCG took.
+        #expect((limit < .seconds(20)) == (accelerator == .kvm))
+        return accelerator == .kvm ? kvm : tcg
+      }
+    }
+    #expect(choose("boot 1, QEMU 7", kvm: true) == .kvm)
+    #expect(asked == [.tcg, .kvm])
+    #expect(choose("boot 1, QEMU 7", kvm: false) == .kvm && asked.count == 2)
+    #expect(choose("boot 2, QEMU 7", kvm: false) == .tcg && asked.count == 4)
+    #expect(choose("boot 2, QEMU 7", kvm: true) == .tcg && asked.count == 4)
+    #expect(choose("boot 2, QEMU 8", tcg: false, kvm: true) == .tcg && asked.count == 5)
+  }
+
+  @Test("A KVM device that QEMU's own user cannot open is none", .needs(.root))
+  func kvmOfRootAlone() throws {
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let device = try folder.write("kvm", "".utf8)
+    for (mode, group, groups) in [
+      (0o600, 0, nil), (0o660, 0, nil), (0o640, 108, nil), (0o660, 108, [108]), (0o666, 0, []),
+    ] as [(mode_t, gid_t, [UInt32]?)] {
+      #expect(chown(device, 0, group) == 0 && chmod(device, mode) == 0)
+      #expect(AcceleratorProbe.kvmGroups(device) == groups)
+    }
+    #expect(AcceleratorProbe.kvmGroups(folder.path + "/none") == nil)
+  }
 }

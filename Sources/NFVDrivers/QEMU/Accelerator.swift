@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 import NFVModel
 import Synchronization
@@ -74,8 +75,25 @@ final class AcceleratorProbe: Sendable {
   // MARK: The probe
 
   private static func probe(_ program: String, _ cache: String, _ limit: Duration) -> Accelerator {
-    guard fileExists("/dev/kvm") else { return .tcg }
-    let subject = subject(program)
+    guard kvmGroups() != nil else { return .tcg }
+    return choose(for: subject(program), cache: cache, limit) { limit, accelerator in
+      run(program, limit, under: accelerator)
+    }
+  }
+
+  /// The groups that a user without capabilities needs to open the device, as QEMU does; nil where he
+  /// cannot, or where there is none.
+  static func kvmGroups(_ device: String = "/dev/kvm") -> [UInt32]? {
+    var status = stat()
+    guard stat(device, &status) == 0 else { return nil }
+    if status.st_mode & 0o006 == 0o006 { return [] }
+    return status.st_gid != 0 && status.st_mode & 0o060 == 0o060 ? [status.st_gid] : nil
+  }
+
+  /// - Parameter run: whether the guest ends in so much time under an accelerator.
+  static func choose(
+    for subject: String, cache: String, _ limit: Duration, run: (Duration, Accelerator) -> Bool
+  ) -> Accelerator {
     if let kept = try? readFile(cache, limit: 4096) {
       let text = String(decoding: kept, as: UTF8.self)
       for result in [Accelerator.kvm, .tcg] where text == "\(result.rawValue)\n\(subject)" {
@@ -83,9 +101,9 @@ final class AcceleratorProbe: Sendable {
       }
     }
     let started = ContinuousClock.now
-    let endsTranslated = run(program, limit, under: .tcg)
+    let endsTranslated = run(limit, .tcg)
     let taken = started.duration(to: .now)
-    let result = endsTranslated && run(program, taken, under: .kvm) ? Accelerator.kvm : .tcg
+    let result = endsTranslated && run(taken, .kvm) ? Accelerator.kvm : .tcg
     keep(result, of: subject, in: cache)
     return result
   }

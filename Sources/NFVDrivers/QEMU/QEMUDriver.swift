@@ -6,8 +6,8 @@ import Synchronization
 import SystemPackage
 
 /// Virtual machines under QEMU, born in the hold: tiny Linux guests whose init is ours, and unikernels,
-/// which may wait in pools until they are claimed. QEMU runs as a user of its own in namespaces of its own, and everything that it uses of
-/// the host is a descriptor.
+/// which may wait in pools until they are claimed. QEMU runs as a user of its own in namespaces of its
+/// own, and everything that it uses of the host is a descriptor.
 ///
 /// What is on the host can be found again by `observe` after any crash: the hold's holdings and one
 /// folder per workload say it. Connections to QEMU and to the guest are made anew then.

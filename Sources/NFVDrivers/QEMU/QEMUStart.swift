@@ -270,7 +270,8 @@ extension QEMUDriver {
       output: log, error: log, descriptors: mappings, cgroups: workloads.group(id).folders,
       mounts: masks + [.processes(target: "/proc")], unshare: [.network, .ipc, .uts, .pid],
       user: UserIdentity(
-        uid: user, gid: user, groups: commandLine.accelerator == .kvm ? Self.kvmGroups : []),
+        uid: user, gid: user,
+        groups: commandLine.accelerator == .kvm ? AcceleratorProbe.kvmGroups() ?? [] : []),
       // No memory of a guest in a core file.
       limits: [ResourceLimit(resource: 4, soft: 0, hard: 0)],
       noNewPrivileges: true,
@@ -284,13 +285,6 @@ extension QEMUDriver {
     ["/boot", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/sys", "/tmp", "/var"]
       .filter { fileExists($0) && !configuration.program.hasPrefix($0 + "/") }
       .map { .tmpfs(target: $0, size: 4096, mode: 0o555, owner: nil) }
-  }
-
-  /// The group that may open /dev/kvm, where it is not root's.
-  private static var kvmGroups: [UInt32] {
-    var status = stat()
-    guard stat("/dev/kvm", &status) == 0, status.st_gid != 0 else { return [] }
-    return [status.st_gid]
   }
 
   // MARK: The guest's start
