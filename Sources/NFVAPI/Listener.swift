@@ -123,7 +123,7 @@ struct Listener<Responder: HTTPResponder>: Service where Responder.Context == Ca
 }
 
 /// The group whose members are the daemon's users; nil where the host has none.
-func martletGroup() -> gid_t? {
+public func martletGroup() -> UInt32? {
   var entry = group()
   var found: UnsafeMutablePointer<group>?
   var buffer = [CChar](repeating: 0, count: 64 << 10)

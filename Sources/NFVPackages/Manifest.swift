@@ -18,15 +18,34 @@ enum Manifest {
     return blocks
   }
 
+  /// Warns of an archive's files that no manifest has a hash of (SOL004 4.3.2 wants all listed):
+  /// nobody would see that one was changed on its way.
+  /// - Parameter listed: what manifests have hashes of, and the manifests themselves.
+  static func checkAll(of files: PackageFiles, listed: Set<String>, _ findings: Findings) {
+    guard files.isArchive else { return }
+    let unlisted = files.names.filter {
+      !listed.contains($0) && !$0.hasSuffix(".cert") && !$0.hasSuffix(".cms")
+    }
+    guard let first = unlisted.first else { return }
+    let others = unlisted.count > 1 ? " and \(unlisted.count - 1) more" : ""
+    findings.add(
+      .warning, file: first,
+      "no manifest lists a hash of \(first)\(others), so what was changed or damaged there goes "
+        + "unseen; `martlet package build` writes one")
+  }
+
   /// Compares the hashes that a manifest lists with the files.
+  /// - Returns: the files that it has hashes of.
   /// - Parameter isMetadata: of TOSCA.meta, where published packages list hashes that were taken
   ///   before an editor added the last line end; that one difference is only warned about.
   static func check(
     _ blocks: [[String: String]], _ manifest: String, isMetadata: Bool = false,
     _ files: PackageFiles, _ findings: Findings
-  ) {
+  ) -> Set<String> {
+    var listed: Set = [manifest]
     for block in blocks {
       guard let source = block["Source"], let hash = block["Hash"] else { continue }
+      listed.insert(source)
       guard let file = files.files[source] else {
         if !source.contains("://") {
           findings.add(.error, file: manifest, "\(source) is listed and not in the package")
@@ -56,6 +75,7 @@ enum Manifest {
             + "was changed, or the package was damaged")
       }
     }
+    return listed
   }
 
   private static func hashesWithoutLastNewline(of file: PackageFiles.File) -> [String] {

@@ -55,14 +55,16 @@ public enum PackageReader {
   /// The descriptor's path, from TOSCA.meta or, with the manifest in the root, beside it
   /// (SOL004 4.1.2, 4.1.3); the hashes are checked on the way.
   private static func entry(of files: PackageFiles, _ findings: Findings) -> String? {
+    var listed: Set<String> = []
+    defer { Manifest.checkAll(of: files, listed: listed, findings) }
     let meta = "TOSCA-Metadata/TOSCA.meta"
     if let text = files.text(meta) {
       let blocks = Manifest.blocks(text)
       let keys = blocks.reduce(into: [:]) { $0.merge($1) { first, _ in first } }
-      Manifest.check(blocks, meta, isMetadata: true, files, findings)
+      listed = Manifest.check(blocks, meta, isMetadata: true, files, findings)
       if let manifest = keys["ETSI-Entry-Manifest"] {
         if let text = files.text(manifest) {
-          Manifest.check(Manifest.blocks(text), manifest, files, findings)
+          listed.formUnion(Manifest.check(Manifest.blocks(text), manifest, files, findings))
         } else {
           findings.add(
             .error, file: meta, "ETSI-Entry-Manifest names \(manifest), which is missing")
@@ -77,7 +79,8 @@ public enum PackageReader {
     let inRoot = files.names.filter { !$0.contains("/") }
     let descriptors = inRoot.filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }
     for manifest in inRoot.filter({ $0.hasSuffix(".mf") }) {
-      Manifest.check(Manifest.blocks(files.text(manifest) ?? ""), manifest, files, findings)
+      listed.formUnion(
+        Manifest.check(Manifest.blocks(files.text(manifest) ?? ""), manifest, files, findings))
     }
     guard descriptors.count == 1 else {
       findings.add([.noEntry])

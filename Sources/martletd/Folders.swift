@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import NFVAPI
 import NFVModel
 import SystemPackage
 
@@ -16,9 +17,12 @@ struct Folders: Sendable {
     self.state = state
     self.run = run
     var locks: [FileDescriptor] = []
-    for (path, mode) in [(state, mode_t(0o700)), (run, mode_t(0o755))] {
+    // The group `martlet` may pass through the state's folder: the token is in it.
+    for (path, mode) in [(state, mode_t(0o710)), (run, mode_t(0o755))] {
       do throws(SystemError) {
-        try Self.make(path, mode)
+        if try Self.make(path, mode), mode == 0o710, let group = martletGroup() {
+          try systemCall("chown", path) { chown(path, uid_t.max, group) }
+        }
         let lock = try openFile("\(path)/martletd.lock", .append)
         guard try tryLock(lock) else {
           throw SystemError(call: "flock", errno: .wouldBlock, subject: path)
@@ -39,14 +43,20 @@ struct Folders: Sendable {
   }
 
   /// Makes a folder and those above it.
-  private static func make(_ path: String, _ mode: mode_t) throws(SystemError) {
+  /// - Returns: whether it was not there.
+  private static func make(_ path: String, _ mode: mode_t) throws(SystemError) -> Bool {
     var made = ""
+    var isNew = false
     let parts = path.split(separator: "/")
     for (index, part) in parts.enumerated() {
       made += "/\(part)"
       do throws(SystemError) {
         try systemCall("mkdir", made) { mkdir(made, index == parts.count - 1 ? mode : 0o755) }
-      } catch  where error.errno == .fileExists {}
+        isNew = true
+      } catch  where error.errno == .fileExists {
+        isNew = false
+      }
     }
+    return isNew
   }
 }

@@ -212,6 +212,12 @@ import Testing
     "eb31d04da633dc9f49dfbd66cdb92fbb9b4f9c9be67914c0209b5dd31cc65a13"
     + "6e1cdce7d0db88112e3a759131b9d970cfaac7ee77ccd620c3dd49043f88958e"
 
+  @Test func filesWithoutAHashAreTold() throws {
+    let warnings = try read().diagnostics.filter { $0.message.contains("no manifest lists") }
+    #expect(warnings.map(\.severity) == [.warning])
+    #expect(warnings.first?.message.contains("and 3 more") == true, "\(warnings)")
+  }
+
   @Test func everythingIsRead() throws {
     let package = try read()
     let descriptor = package.descriptor

@@ -36,9 +36,9 @@ public final class QEMUDriver: WorkloadDriver {
 
     public init(
       store: StoreID, runFolder: String, logFolder: String, volumeFolder: String,
-      program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15), watchInterval: Duration = .seconds(15),
-      startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
-      poolSize: Int = 0, logBytes: UInt64 = 4 << 20
+      program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
+      watchInterval: Duration = .seconds(15), startLimit: Duration = .seconds(90),
+      unikernelLimit: Duration = .seconds(15), poolSize: Int = 0, logBytes: UInt64 = 4 << 20
     ) {
       self.store = store
       self.runFolder = runFolder
