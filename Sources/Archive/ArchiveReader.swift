@@ -196,7 +196,9 @@ public final class ArchiveReader {
   private func error() -> ArchiveError {
     let text = archive_error_string(handle).map { String(cString: $0) }
     return ArchiveError(
-      archive: path, entry: current, message: text ?? "it is damaged or of no known format")
+      archive: path, entry: current,
+      message: "it is damaged, or no archive (zip, tar): fetch or build it again"
+        + (text.map { " (\($0))" } ?? ""))
   }
 }
 

@@ -274,7 +274,8 @@ extension Core {
         "\(instance.name) is "
           + (instantiated
             ? "NOT_INSTANTIATED: nothing of it runs; martlet vnf instantiate starts it"
-            : "already INSTANTIATED"))
+            : "already INSTANTIATED; martlet vnf scale or heal changes it, martlet vnf terminate ends "
+              + "it"))
     }
     return instance
   }

@@ -118,12 +118,17 @@ struct VnfCommand: AsyncParsableCommand {
     private func aspectToScale() async throws(Failure) -> String {
       if let aspect { return aspect }
       let instance = try await operation.connection.daemon().find(.vnf, vnf)
-      let aspects = instance["instantiatedVnfInfo", "scaleStatus"].elements
-        .map { $0["aspectId"].text }
+      let info = instance["instantiatedVnfInfo"]
+      guard info != .null else {
+        throw Failure(
+          .conflict, "'\(vnf)' is not instantiated",
+          advice: "`martlet vnf instantiate \(vnf)` starts it")
+      }
+      let aspects = info["scaleStatus"].elements.map { $0["aspectId"].text }
       guard let only = aspects.first else {
         throw Failure(
-          .conflict, "'\(vnf)' has no scaling aspect, or is not instantiated",
-          advice: "`martlet describe vnf \(vnf)` shows its aspects")
+          .conflict, "'\(vnf)' has no scaling aspect: its package gives it none",
+          advice: "`martlet describe vnf \(vnf)` shows what it has")
       }
       guard aspects.count == 1 else {
         throw Failure(
