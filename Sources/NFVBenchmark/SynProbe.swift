@@ -6,6 +6,9 @@ public import LinuxSystem
 /// Raw frames, so that neither ARP's nor TCP's retransmission timers are measured. The function's
 /// MAC address is not known before it exists: it is asked for by raw ARP first, as often.
 public enum SynProbe {
+  /// Nobody serves it (tcpmux, RFC 1078), so that the answer is an RST.
+  public static let closedPort: UInt16 = 1
+
   /// Floods `address` until it answers.
   /// - Parameters:
   ///   - namespace: from where, by its interface called `interface`.

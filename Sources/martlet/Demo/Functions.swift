@@ -222,7 +222,8 @@ struct Functions: Sendable {
           try SynProbe.firstAnswer(
             in: vantage.client.namespace, interface: ClientNamespace.interface,
             source: vantage.source, to: beyond?.address ?? address,
-            through: beyond == nil ? nil : address, port: beyond?.port ?? 9, watch: watch)
+            through: beyond == nil ? nil : address, port: beyond?.port ?? SynProbe.closedPort,
+            watch: watch)
         )
       }
       // What runs in a virtual machine is no process of the host's.

@@ -228,8 +228,8 @@ final class PeerRunner: Sendable {
           defer { watch.end() }
           measured.addTask(executorPreference: probes) {
             let rst = try SynProbe.firstAnswer(
-              in: namespace, interface: bridge, source: Array(source), to: Array(address), port: 9,
-              watch: watch)
+              in: namespace, interface: bridge, source: Array(source), to: Array(address),
+              port: SynProbe.closedPort, watch: watch)
             return ("rst", rst)
           }
           measured.addTask(executorPreference: probes) {

@@ -58,14 +58,20 @@ struct Cards: ~Copyable, Surroundings {
   /// An emission failed; told when buffers are free again.
   private(set) var isWaiting = false
   private(set) var dropped: UInt64 = 0
-  /// Nothing is sent; what a document assigned is forgotten when it is over.
+  /// Nothing is sent or received; what a document assigned is forgotten when it is over.
   var isRehearsing = false {
     didSet {
       guard !isRehearsing else { return }
       ports = InlineArray<8, Int>(repeating: -1)
       for index in 0..<count { cards[index].port = -1 }
+      offerSpares()
     }
   }
+  /// The last buffer of each card is no card's until the ports are known: frames of a rehearsal are in
+  /// it.
+  private var keepsSpares = true
+  /// The card that a frame of a rehearsal would have left by, and its length.
+  private var onward: (card: Int, count: Int)?
 
   init(_ devices: [VirtioDevice], clock: Clock) {
     self.clock = clock
@@ -97,7 +103,7 @@ struct Cards: ~Copyable, Surroundings {
       card.receiving.setInterrupts(false)
       card.sending.setInterrupts(false)
       (cards + index).initialize(to: card)
-      for buffer in index * perCard..<(index + 1) * perCard { post(buffer) }
+      for buffer in index * perCard..<spare(of: index) { post(buffer) }
       announce()
     }
   }
@@ -182,21 +188,41 @@ struct Cards: ~Copyable, Surroundings {
     return any
   }
 
-  /// Gives the function a packet that nobody sent and, where it sends it on, the answer to it.
+  /// Gives the function a packet that nobody sent, as a card would, and, where it sends it on, the
+  /// answer to it.
   mutating func rehearse<F: NetworkFunction & ~Copyable>(
     _ step: Rehearsal, with function: inout F
   ) {
-    // SAFETY: as large as a buffer to send, and nobody else's until it is freed.
-    let octets = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.ownSize, alignment: 16)
-    defer { octets.deallocate() }
-    var frame = Frame(octets.mutableBytes, length: 0)
-    step.write(to: &frame)
-    if case .send(let port) = function.process(&frame, from: step.port, in: &self),
-      port != step.port
-    {
-      Rehearsal.answer(&frame, on: port)
-      _ = function.process(&frame, from: port, in: &self)
-    }
+    let index = ports[step.port]
+    guard index >= 0 else { return }
+    let number = spare(of: index)
+    onward = nil
+    handle(number, write(number, 0) { step.write(to: &$0) }, card: index, for: &function)
+    guard let (card, count) = onward, card != index else { return }
+    let port = cards[card].port
+    handle(
+      number, write(number, count) { Rehearsal.answer(&$0, on: port) }, card: card, for: &function)
+  }
+
+  /// Writes a frame as a card does that found its checksum right.
+  ///
+  /// - Returns: how much it wrote.
+  private func write(_ number: Int, _ length: Int, _ body: (inout Frame) -> Void) -> Int {
+    let address = buffer(number)
+    var frame = Frame(octets(of: number).mutableBytes, length: length)
+    body(&frame)
+    for offset in UInt64(1)..<5 { Boot_store16(address + 2 * offset, 0) }
+    Boot_store16(address, UInt16(Offload.checksumIsValid))
+    Boot_store16(address + 10, 1)
+    return frame.length + Self.header
+  }
+
+  private func spare(of index: Int) -> Int { (index + 1) * perCard - 1 }
+
+  private mutating func offerSpares() {
+    guard keepsSpares else { return }
+    keepsSpares = false
+    for index in 0..<count { post(spare(of: index)) }
   }
 
   private mutating func handle<F: NetworkFunction & ~Copyable>(
@@ -226,11 +252,8 @@ struct Cards: ~Copyable, Surroundings {
     var sent = 0
     let port = cards[index].port
     if port >= 0 {
-      // SAFETY: the buffer's octets after the header; nobody else uses them until it is offered.
-      let octets = UnsafeMutableRawBufferPointer(
-        start: UnsafeMutableRawPointer(bitPattern: UInt(address) + UInt(Self.header)),
-        count: size - Self.header)
-      var frame = Frame(octets.mutableBytes, length: total, offload: offload(at: address))
+      var frame = Frame(
+        octets(of: first).mutableBytes, length: total, offload: offload(at: address))
       verdict = function.process(&frame, from: port, in: &self)
       sent = frame.length
       if case .send = verdict { store(frame.offload, at: address) }
@@ -264,6 +287,10 @@ struct Cards: ~Copyable, Surroundings {
       }
       number = Int(next)
     }
+    guard !isRehearsing else {
+      onward = (index, count)
+      return
+    }
     cards[index].sending.offer(first)
   }
 
@@ -283,10 +310,19 @@ struct Cards: ~Copyable, Surroundings {
     let index = number / perCard
     cards[index].receiving.describe(
       number, address: buffer(number), length: size, next: nil, isWritten: true)
+    guard !isRehearsing else { return }
     cards[index].receiving.offer(number)
   }
 
   private func buffer(_ number: Int) -> UInt64 { received + UInt64(number * size) }
+
+  /// A buffer's octets after the header.
+  // SAFETY: nobody else uses them until it is offered to a card.
+  private func octets(of number: Int) -> UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(
+      start: UnsafeMutableRawPointer(bitPattern: UInt(buffer(number)) + UInt(Self.header)),
+      count: size - Self.header)
+  }
 
   private func offload(at address: UInt64) -> Offload {
     var offload = Offload()
@@ -340,6 +376,7 @@ struct Cards: ~Copyable, Surroundings {
   }
 
   mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {
+    if !isRehearsing { offerSpares() }
     ports = assigned
     for index in 0..<count { cards[index].port = -1 }
     for port in 0..<configuration.ports.count { cards[ports[port]].port = port }

@@ -37,8 +37,10 @@ struct Rehearsal {
 
   enum Kind {
     case arp(ARPPacket.Operation)
-    /// The first of a connection to an address.
-    case segment(to: IPv4Address)
+    /// A host's question for the function's own address.
+    case solicitation
+    /// The first of a connection to an address; most have no service at 81, and the responder one at 9.
+    case segment(to: IPv4Address, service: UInt16 = 81)
   }
 
   /// To the function itself and to a service of it, and through it to somebody whom it has to look
@@ -46,7 +48,9 @@ struct Rehearsal {
   static var steps: [Rehearsal] {
     [
       Rehearsal(port: 0, kind: .arp(.request)),
+      Rehearsal(port: 0, kind: .solicitation),
       Rehearsal(port: 0, kind: .segment(to: function(0))),
+      Rehearsal(port: 0, kind: .segment(to: function(0), service: 9)),
       Rehearsal(port: 0, kind: .segment(to: neighbour(1))),
       Rehearsal(port: 1, kind: .arp(.reply)),
       Rehearsal(port: 0, kind: .segment(to: neighbour(1))),
@@ -79,7 +83,20 @@ struct Rehearsal {
         operation, senderMAC: neighbour, sender: Self.neighbour(port), targetMAC: mac,
         target: Self.function(port)
       ).write(to: &frame, at: 14)
-    case .segment(let destination):
+    case .solicitation:
+      let target = IPv6Address(0x2001_0db8_0001_0000, 1)
+      let source = IPv6Address(0x2001_0db8_0001_0000, 2)
+      frame.setLength(14 + IPv6Header.length + NeighbourMessage.length)
+      EthernetHeader(
+        destination: .multicast(target.solicitedNode), source: neighbour, type: .ipv6
+      ).write(to: &frame)
+      IPv6Header(
+        source: source, destination: target.solicitedNode, nextHeader: .icmpv6,
+        payload: NeighbourMessage.length, hopLimit: 255
+      ).write(to: &frame, at: 14)
+      NeighbourMessage(.solicitation, target: target, linkAddress: neighbour)
+        .write(to: &frame, at: 14 + IPv6Header.length)
+    case .segment(let destination, let service):
       frame.setLength(14 + IPv4Header.minimumLength + TCPHeader.minimumLength)
       EthernetHeader(destination: mac, source: neighbour, type: .ipv4).write(to: &frame)
       IPv4Header(
@@ -87,9 +104,9 @@ struct Rehearsal {
         payload: TCPHeader.minimumLength
       ).write(to: &frame, at: 14)
       TCPHeader(
-        source: 40_000, destination: 81, sequence: 1, acknowledgement: 0, flags: .syn, window: 1024
+        source: 40_000, destination: service, sequence: 1, acknowledgement: 0, flags: .syn,
+        window: 1024
       ).write(to: &frame, at: 34)
-      frame.offload.flags = Offload.checksumIsValid
     }
   }
 
@@ -106,8 +123,6 @@ struct Rehearsal {
       source: frame.u16(at: 36), destination: frame.u16(at: 34), sequence: 1, acknowledgement: 2,
       flags: [.syn, .ack], window: 1024
     ).write(to: &frame, at: 34)
-    frame.offload = Offload()
-    frame.offload.flags = Offload.checksumIsValid
   }
 
   /// A hello and a document with so many ports, as they come by the control channel.
@@ -151,8 +166,10 @@ struct Rehearsal {
   private static var rest: StaticString {
     """
     ],"parameters":{"flows":16,"pipeline":"firewall | nat44","inside":"a","outside":"b",\
-    "rules":[{"from":"a","protocol":"tcp","source":"192.0.2.0/24","ports":"80-443",\
-    "action":"accept"}],"services":[{"address":"192.0.2.1","port":81,"protocol":"tcp"}],\
+    "rules":[{"from":"a","protocol":"udp","destination":"192.0.2.9","ports":53,"action":"drop"},\
+    {"from":"a","protocol":"tcp","source":"192.0.2.0/24","ports":"80-443","action":"accept"}],\
+    "services":[{"address":"192.0.2.1","port":80,"protocol":"udp"},\
+    {"address":"192.0.2.1","port":81,"protocol":"tcp"}],\
     "backends":[{"address":"198.51.100.2","state":"active"}]}}
     """
   }
