@@ -147,7 +147,8 @@ let package = Package(
 
     // What tests share. It has no tests: as a test target it stays out of a build for use.
     .testTarget(
-      name: "TestSupport", dependencies: ["LinuxSystem", system], swiftSettings: settings),
+      name: "TestSupport", dependencies: ["LinuxSystem", "NFVImages", system],
+      swiftSettings: settings),
     tests("LinuxSystemTests", ["LinuxSystem", system]),
     tests("HoldTests", ["HoldProtocol", "LinuxSystem", "Wire", system]),
     tests("ControlProtocolTests", ["ControlProtocol", "Wire"]),

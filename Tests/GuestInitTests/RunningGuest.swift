@@ -9,11 +9,6 @@ import SystemPackage
 import TestSupport
 import Testing
 
-extension Facility {
-  /// A kernel for guests: one that is cached, or that apt brings.
-  static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
-}
-
 /// A virtual machine of a recipe, interpreted, with one port that leads nowhere; from one thread.
 final class RunningGuest {
   private let folder: String

@@ -4,10 +4,6 @@ import NFVBenchmark
 import TestSupport
 import Testing
 
-extension Facility {
-  static let qemu = Facility(program: "qemu-system-x86_64")
-}
-
 /// A firewall in a virtual machine before a responder in a container, by the same commands as any
 /// function, and with traffic.
 @Suite(.needs(.root, .crun, .qemu), .serialized, .timeLimit(.minutes(3)))

@@ -10,13 +10,6 @@ import Testing
 @testable import NFVImages
 
 extension Facility {
-  /// Debian's, cached or got by apt.
-  static let kernel = Facility("kernel", (try? KernelPackage.standard()) != nil)
-
-  /// `make functions` builds it.
-  static let unikernelPath = "\(Built.project)/NetworkFunctions/Unikernel/.build/responder.elf"
-  static let unikernel = Facility("unikernel", fileExists(unikernelPath))
-
   static func kernelOctets() throws -> [UInt8] { try KernelPackage.standard().kernel() }
 }
 

@@ -1,20 +1,30 @@
 import Glibc
 import LinuxSystem
+import NFVImages
 public import Testing
 
 /// What a test needs of the host. A missing facility skips its tests and says so, unless
-/// MARTLET_REQUIRE (`root,crun`) names it: then they run, and fail.
+/// MARTLET_REQUIRE (`root,crun`) names it, or what is nothing without it: then they run, and fail.
 public struct Facility: Sendable {
   public let name: String
   /// Whether tests that need it run.
   public let isThere: Bool
 
-  /// - Parameter isFound: asked only where the facility is not required.
-  public init(_ name: String, _ isFound: @autoclosure () -> Bool) {
+  /// - Parameters:
+  ///   - whole: another facility, which who requires it requires this one as well.
+  ///   - required: the names that are required, with commas between them.
+  ///   - isFound: asked only where the facility is not required.
+  public init(
+    _ name: String, partOf whole: String? = nil, required: String = Facility.required,
+    _ isFound: @autoclosure () -> Bool
+  ) {
     self.name = name
-    let required = getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? ""
-    isThere = required.split(separator: ",").contains { $0 == name } || isFound()
+    let names = required.split(separator: ",")
+    isThere = names.contains { $0 == name || $0 == whole ?? name } || isFound()
   }
+
+  /// What MARTLET_REQUIRE says.
+  public static let required = getenv("MARTLET_REQUIRE").map { String(cString: $0) } ?? ""
 
   /// A program of the host, where Debian puts it.
   public init(program name: String) { self.init(name, Self.path(of: name) != nil) }
@@ -28,6 +38,14 @@ public struct Facility: Sendable {
   public static let apparmor = Facility("apparmor", AppArmor.isEnabled)
   public static let qemuPath = "/usr/bin/qemu-system-x86_64"
   public static let qemu = Facility("qemu", access(qemuPath, X_OK) == 0)
+  /// Debian's kernel for guests, cached or got by apt: a machine that boots Linux has none without it.
+  public static let kernel = Facility(
+    "kernel", partOf: "qemu", (try? KernelPackage.standard()) != nil)
+  /// `make functions` builds it.
+  public static let unikernelPath =
+    "\(Built.project)/NetworkFunctions/Unikernel/.build/responder.elf"
+  public static let unikernel = Facility(
+    "unikernel", partOf: "qemu", access(unikernelPath, R_OK) == 0)
   /// Version 2 of control groups alone: this host's, or that of a guest.
   public static let cgroup2 = Facility("cgroup2", hostHasCgroup2 || qemu.isThere)
 
