@@ -22,11 +22,10 @@ func findVnfc(
   let found = all.filter { vnfc in
     guard let reference else { return true }
     let vdu = vnfc["vduId"].text
-    return vdu == reference || "\(vdu).\(vnfc["metadata", "ordinal"].text)" == reference
+    return vdu == reference || vnfcName(vnfc) == reference
       || vnfc["id"].text.hasPrefix(reference)
   }
-  let names = all.map { "\($0["vduId"].text).\($0["metadata", "ordinal"].text)" }
-    .joined(separator: ", ")
+  let names = all.map(vnfcName).joined(separator: ", ")
   guard let first = found.first else {
     throw Failure(
       .notFound, "\(name) has no Vnfc '\(reference ?? "")'", advice: "it has \(names)")
@@ -38,6 +37,11 @@ func findVnfc(
   return VnfcReference(
     id: first["id"].text, vdu: first["vduId"].text,
     incarnation: first["metadata", "incarnation"].integer ?? 0)
+}
+
+/// What a Vnfc is called where there are several: its VDU and its number among those of it.
+func vnfcName(_ vnfc: JSONValue) -> String {
+  "\(vnfc["vduId"].text).\(vnfc["metadata", "ordinal"].text)"
 }
 
 extension Daemon {

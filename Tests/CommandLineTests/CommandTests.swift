@@ -121,6 +121,34 @@ import Testing
     }
   }
 
+  @Test func whatIsNextNamesAVnfcWhereThereAreSeveral() throws {
+    func steps(_ vnfcs: (vdu: String, technology: String)...) throws -> String {
+      nextSteps(
+        "mx",
+        try vnfcs.map {
+          try JSONValue(
+            parsing: Array(
+              #"{"vduId":"\#($0.vdu)","metadata":{"ordinal":0,"technology":"\#($0.technology)"}}"#
+                .utf8))
+        })
+    }
+    #expect(
+      try steps(("filter", "tinyx"), ("server", "container")) == """
+
+        mx runs. Next:
+          martlet describe vnf mx                      its addresses, Vnfcs and ports
+          martlet logs -f mx --vnfc filter.0           what it writes
+          martlet exec -it mx --vnfc filter.0 -- sh    a shell inside, if it has one
+          martlet vnf terminate mx && martlet vnf delete mx
+        """)
+    // Only what can run commands is asked to.
+    #expect(
+      try steps(("nat", "unikernel"), ("server", "container"))
+        .contains("exec -it mx --vnfc server.0 --"))
+    #expect(try !steps(("nat", "unikernel")).contains("exec"))
+    #expect(try !steps(("server", "container")).contains("--vnfc"))
+  }
+
   @Test func runDoesItAllAndSaysWhatIsNext() async throws {
     try await StubServer(Samples.answer).onSocket { server in
       let run = await CommandRun.run(

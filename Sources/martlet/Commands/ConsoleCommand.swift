@@ -11,7 +11,7 @@ struct ConsoleCommand: AsyncParsableCommand {
 
       Examples:
         martlet console fw
-        martlet console mixed firewall.0
+        martlet console mixed filter.0
       """)
 
   /// Ctrl-], as telnet(1) has it.

@@ -52,26 +52,33 @@ extension VnfCommand {
       operation.output.write(instance, of: .vnf)
       if operation.output.output == .table || operation.output.output == .wide {
         let vnfcs = instance["instantiatedVnfInfo", "vnfcResourceInfo"].elements
-        let technologies = vnfcs.map { $0["metadata", "technology"].text }
-        Console.current.note(nextSteps(name, hasCommands: technologies != ["unikernel"]))
+        Console.current.note(nextSteps(name, vnfcs))
       }
     }
   }
 }
 
 /// What one does with a function that runs.
-/// - Parameter hasCommands: programs can be run inside.
-func nextSteps(_ name: String, hasCommands: Bool) -> String {
-  var lines = [
-    "\(name) runs. Next:",
-    "  martlet describe vnf \(name)      its addresses, Vnfcs and ports",
-    "  martlet logs -f \(name)           what it writes",
-  ]
-  if hasCommands {
-    lines.append("  martlet exec -it \(name) -- sh    a shell inside, if it has one")
+/// - Parameter vnfcs: its own; where there are several, what is asked of one names it.
+func nextSteps(_ name: String, _ vnfcs: [JSONValue]) -> String {
+  func option(_ vnfc: JSONValue?) -> String {
+    guard vnfcs.count > 1, let vnfc else { return "" }
+    return " --vnfc \(vnfcName(vnfc))"
   }
-  lines.append("  martlet vnf terminate \(name) && martlet vnf delete \(name)")
-  return "\n" + lines.joined(separator: "\n")
+  // A unikernel has nothing that could be run.
+  let withCommands = vnfcs.first { $0["metadata", "technology"].text != "unikernel" }
+  var steps = [
+    ("martlet describe vnf \(name)", "its addresses, Vnfcs and ports"),
+    ("martlet logs -f \(name)\(option(vnfcs.first))", "what it writes"),
+  ]
+  if withCommands != nil {
+    steps.append(
+      ("martlet exec -it \(name)\(option(withCommands)) -- sh", "a shell inside, if it has one"))
+  }
+  let width = (steps.map(\.0.count).max() ?? 0) + 4
+  let lines = steps.map { "  \($0.padded(to: width))\($1)" }
+  let last = "  martlet vnf terminate \(name) && martlet vnf delete \(name)"
+  return "\n" + (["\(name) runs. Next:"] + lines + [last]).joined(separator: "\n")
 }
 
 extension Daemon {
