@@ -1,5 +1,6 @@
 import FoundationEssentials
 import LinuxSystem
+import NFVBenchmark
 import TestSupport
 import Testing
 
@@ -25,12 +26,26 @@ struct BenchTests {
       var readyMs: Double
       var privateBytes: Distribution
     }
+    struct Form: Decodable {
+      struct Spread: Decodable { var instantiateRstMs, txGbps: Count }
+      struct Count: Decodable { var count: Int }
+      var name, accelerator: String
+      var instantiateRstMs, txGbps, rxGbps, rttUs: Double
+      var imageBytes, memoryBytes: Int
+      var spread: Spread
+    }
+    var seed: UInt64?
+    /// What was instantiated, one after another.
+    var order: [String]?
+    var flavours: [Form]?
     var instantiate: [Instantiation]?
     var firstInstruction: [Start]?
     var restart: Restart?
   }
 
-  private func bench(_ arguments: [String]) throws -> Report {
+  private func bench(_ arguments: [String]) throws -> Report { try run(arguments).report }
+
+  private func run(_ arguments: [String]) throws -> (report: Report, tables: String) {
     let folder = try TemporaryFolder()
     let report = folder.path + "/report.json"
     let result = try runProgram(
@@ -38,11 +53,67 @@ struct BenchTests {
       arguments: ["martlet", "bench"] + arguments + [
         "--examples", Built.project + "/examples", "--report", report,
       ])
-    #expect(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
+    let output = String(decoding: result.output, as: UTF8.self)
+    #expect(result.status == 0, "\(output)")
     for parent in ["/run", "/tmp"] {
       #expect(try listFolder(parent).filter { $0.hasPrefix("martlet-demo-") } == [])
     }
-    return try JSONDecoder().decode(Report.self, from: Data(try readFile(report, limit: 1 << 20)))
+    return (
+      try JSONDecoder().decode(Report.self, from: Data(try readFile(report, limit: 1 << 20))),
+      output
+    )
+  }
+
+  /// The smallest counts: a start and one round of traffic of each form.
+  @Test func theDraftsFiveTablesHaveEveryForm() throws {
+    let (report, text) = try run([
+      "draft", "--quick", "--count", "2", "--slow-count", "1", "--rounds", "1",
+    ])
+    let expected =
+      ["container"] + (Facility.qemu.isThere ? ["unikernel"] : [])
+      + (Facility.qemu.isThere && Facility.kernel.isThere ? ["tinyx"] : [])
+    let forms = try #require(report.flavours)
+    #expect(forms.map(\.name) == expected)
+    for form in forms {
+      #expect(form.instantiateRstMs > 0 && form.txGbps > 0 && form.rxGbps > 0 && form.rttUs > 0)
+      #expect(form.imageBytes > 10_000 && form.memoryBytes > 100_000)
+      #expect(form.spread.instantiateRstMs.count == (form.name == "tinyx" ? 1 : 2))
+      #expect(form.spread.txGbps.count == 1)
+    }
+    let titles = [
+      "4.2 Instantiation", "4.3 Throughput", "4.4 Round trip", "4.5 Image size", "4.6 Memory",
+    ]
+    var rest = text[...]
+    for title in titles {
+      let start = try #require(rest.firstRange(of: "\n\(title)"), "\(title): \(text)")
+      rest = rest[start.upperBound...]
+      let table = rest.prefix(upTo: rest.firstRange(of: "\n4.")?.lowerBound ?? rest.endIndex)
+      for form in forms {
+        let name = form.name == "container" ? form.name : "\(form.name) (\(form.accelerator))"
+        #expect(table.contains(name), "\(title): \(table)")
+      }
+      // The draft's own beside them.
+      #expect(table.contains("unikernels.minios.xen"), "\(title): \(table)")
+    }
+  }
+
+  /// Not one flavour after the other: what the host does meanwhile meets both.
+  @Test(.needs(.qemu))
+  func flavoursAreInstantiatedInTurn() throws {
+    let count = 6
+    let report = try bench([
+      "instantiate", "--flavour", "container", "--flavour", "unikernel", "--count", "\(count)",
+      "--seed", "7", "--no-peers",
+    ])
+    let order = try #require(report.order)
+    #expect(report.seed == 7 && report.instantiate?.map(\.flavour) == ["container", "unikernel"])
+    for flavour in ["container", "unikernel"] {
+      #expect(order.filter { $0 == flavour }.count == count)
+    }
+    let changes = zip(order, order.dropFirst()).filter { $0 != $1 }.count
+    #expect(changes > 2, "\(order)")
+    var schedule = Schedule(seed: 7)
+    #expect(order == schedule.order([("container", count: count), ("unikernel", count: count)]))
   }
 
   @Test func instantiationsAreMeasuredInTheirMoments() throws {

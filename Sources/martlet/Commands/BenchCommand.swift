@@ -176,17 +176,33 @@ struct BenchCommand: AsyncParsableCommand {
     @OptionGroup var options: BenchOptions
     @Flag(help: "Fewer repetitions: under three minutes, on a slow host by still fewer.")
     var quick = false
+    @Option(help: "How many instantiations of each form (default: 100, quick: 20).")
+    var count: Int?
+    @Option(help: "How many of those that take seconds (default: 10, quick: 3).")
+    var slowCount: Int?
+    @Option(help: "How many times each form's traffic is measured (default: 10, quick: 3).")
+    var rounds: Int?
 
     /// Less than three minutes: each form is started and measured once however long that takes.
     private static let quickLimit = Duration.seconds(135)
 
+    func validate() throws {
+      for (name, value, most) in [
+        ("--count", count, 200), ("--slow-count", slowCount, 200), ("--rounds", rounds, 100),
+      ] {
+        guard (1...most).contains(value ?? 1) else {
+          throw ValidationError("\(name) is 1 to \(most).")
+        }
+      }
+    }
+
     func run() async throws {
       let settings = Bench.Settings(
-        count: quick ? 20 : 100, slowCount: quick ? 3 : 10, flavours: nil, peers: [], seed: 0,
-        examples: options.examples)
+        count: count ?? (quick ? 20 : 100), slowCount: slowCount ?? (quick ? 3 : 10),
+        flavours: nil, peers: [], seed: 0, examples: options.examples)
+      let rounds = rounds ?? (quick ? 3 : 10)
       let (report, figures) = try await options.run(settings) { [quick] bench in
-        try await bench.runDraft(
-          trafficRounds: quick ? 3 : 10, within: quick ? Self.quickLimit : nil)
+        try await bench.runDraft(trafficRounds: rounds, within: quick ? Self.quickLimit : nil)
       }
       try options.show(report, DraftTables(figures).rendered())
     }

@@ -269,6 +269,7 @@ struct Bench: Undoable {
     Console.current.note("in random order; --seed \(settings.seed) gives the same one")
     progress.expect(subjects.reduce(0) { $0 + Double($1.count) * $1.0.seconds })
     var all: [String: [Functions.InstantiationTimes]] = [:]
+    var order: [String] = []
     for (round, subject) in schedule.order(subjects).enumerated() {
       progress.began("instantiations: \(subject.name)")
       let times: Functions.InstantiationTimes
@@ -286,6 +287,7 @@ struct Bench: Undoable {
         }
       }
       all[subject.name, default: []].append(times)
+      order.append(subject.name)
       try await Task.sleep(for: .milliseconds(50))
       progress.did(subject.seconds)
     }
@@ -299,6 +301,7 @@ struct Bench: Undoable {
     }
     return [
       "host": host.description, "seed": .integer(Int64(bitPattern: settings.seed)),
+      "order": .array(order.map { .string($0) }),
       "instantiate": entries(forms.map(\.flavour)),
       "peers": entries(peers.map(\.peer.rawValue)), "leftOut": Self.json(leftOut),
     ]
