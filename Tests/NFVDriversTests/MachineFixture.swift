@@ -52,7 +52,7 @@ final class MachineFixture: DriverFixture {
   init(
     program: String? = nil, answerLimit: Duration = .seconds(15),
     startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
-    watchInterval: Duration = .seconds(15), poolSize: Int = 0
+    watchInterval: Duration = .seconds(15), poolSize: Int = 0, hostMemory: UInt64? = nil
   ) async throws {
     host = try await HostFixture()
     var qemu = Facility.qemuPath
@@ -64,7 +64,8 @@ final class MachineFixture: DriverFixture {
       store: host.store, runFolder: host.runFolder, logFolder: host.logFolder,
       volumeFolder: host.folder + "/volumes", program: qemu,
       answerLimit: answerLimit, watchInterval: watchInterval, startLimit: startLimit,
-      unikernelLimit: unikernelLimit, poolSize: poolSize, logBytes: 128 << 10)
+      unikernelLimit: unikernelLimit, poolSize: poolSize, logBytes: 128 << 10,
+      hostMemory: hostMemory)
     // As the probe left it, which has tests of its own.
     let probed = program == nil ? Self.probed : AcceleratorProbe.subject(qemu)
     AcceleratorProbe.keep(.tcg, of: probed, in: host.runFolder + "/accelerator")
@@ -159,12 +160,13 @@ final class MachineFixture: DriverFixture {
 func withMachines(
   program: String? = nil, answerLimit: Duration = .seconds(15),
   startLimit: Duration = .seconds(90), unikernelLimit: Duration = .seconds(15),
-  watchInterval: Duration = .seconds(15), poolSize: Int = 0,
+  watchInterval: Duration = .seconds(15), poolSize: Int = 0, hostMemory: UInt64? = nil,
   _ body: (MachineFixture) async throws -> Void
 ) async throws {
   try await MachineFixture(
     program: program, answerLimit: answerLimit, startLimit: startLimit,
-    unikernelLimit: unikernelLimit, watchInterval: watchInterval, poolSize: poolSize
+    unikernelLimit: unikernelLimit, watchInterval: watchInterval, poolSize: poolSize,
+    hostMemory: hostMemory
   ).use(body)
 }
 

@@ -1,4 +1,5 @@
 import Archive
+import ControlProtocol
 import FoundationEssentials
 import Glibc
 import HoldProtocol
@@ -352,6 +353,45 @@ struct QEMUDriverTests {
     }
   }
 
+  @Test("Machines take no more memory than the host has; a successor takes its predecessor's")
+  func memoryOfAll() async throws {
+    // Two of 16 MiB with 76 MiB of QEMU's, and not a third.
+    try await withMachines(hostMemory: 200 << 20) { fixture in
+      let image = try fixture.image(TinyKernel.saysHi)
+      for name in ["one", "two"] {
+        let specification = fixture.specification(name, image)
+        _ = try await fixture.driver.prepare(specification)
+        try await fixture.driver.start(specification)
+      }
+      let third = fixture.specification("three", image)
+      func refusal(by driver: QEMUDriver) async -> NFVError? {
+        await #expect(throws: NFVError.self) { _ = try await driver.prepare(third) }
+      }
+      let error = await refusal(by: fixture.driver)
+      #expect(error?.code == .exhausted)
+      #expect(
+        error?.message.contains(
+          "wants 16 MiB of memory and its QEMU 76 MiB beside it; this host has 200 MiB, of which 2 "
+            + "other machines may take 184 MiB") == true, "\(String(describing: error))")
+      #expect(error?.message.contains("scale them in") == true)
+      // The next daemon knows it of what is on the host.
+      let (next, hold) = try await fixture.successor()
+      #expect(await refusal(by: next)?.code == .exhausted)
+      hold.close()
+      // Both are there for as long as a heal takes.
+      let healed = fixture.specification("two", image, incarnation: 2)
+      _ = try await fixture.driver.prepare(healed)
+      for id in [healed.id, fixture.specification("two", image).id] {
+        try await fixture.driver.delete(id)
+      }
+      _ = try await fixture.driver.prepare(third)
+      for id in [third.id, fixture.specification("one", image).id] {
+        try await fixture.driver.delete(id)
+      }
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
   @Test("A QEMU that hangs later is told as such where it is asked, and is ended all the same")
   func hangsLater() async throws {
     try await withMachines(program: StubQEMU.hangs) { fixture in
@@ -490,6 +530,16 @@ struct QEMUDriverTests {
       let huge = try await fixture.failure(
         of: fixture.specification("vm", image, memory: 1 << 50))
       #expect(huge.code == .exhausted, "\(huge)")
+      #expect(
+        huge.message.contains("1073741824 MiB of memory")
+          && huge.message.contains("altogether: give the VDU less memory"), "\(huge)")
+      var long = fixture.specification("vm", image)
+      long.document = [UInt8](repeating: 32, count: ControlProtocol.maximumDocument + 1)
+      let document = try await fixture.failure(of: long)
+      #expect(document.code == .tooLarge)
+      #expect(
+        document.message.contains("has \(ControlProtocol.maximumDocument + 1) octets")
+          && document.message.contains("shorten what the VNF is given"), "\(document)")
       for (from, to, word) in [
         ("martlet-machine", "else", "format"), (#""machine":"microvm","#, "", "machine is missing"),
         ("microvm", "cray", "cray"),

@@ -114,7 +114,9 @@ struct QEMUCommandLine: Sendable, Hashable {
 
   /// What translated code takes at most, in MiB; beyond it is thrown away and made again. A pipeline of
   /// functions needs 2.6; of so little only what is written is taken of the host.
-  private var translationMiB: Int { isUnikernel ? 4 : 64 }
+  static func translationMiB(isUnikernel: Bool) -> Int { isUnikernel ? 4 : 64 }
+
+  private var translationMiB: Int { Self.translationMiB(isUnikernel: isUnikernel) }
 
   /// What QEMU itself takes beside its guest's memory, in bytes.
   var overhead: UInt64 { accelerator.overhead(translationMiB: translationMiB) }

@@ -33,12 +33,15 @@ public final class QEMUDriver: WorkloadDriver {
     public var poolSize: Int
     /// What is kept of one workload's output, in bytes.
     public var logBytes: UInt64
+    /// What all machines together may come to take, in bytes; nil: nobody knows.
+    public var hostMemory: UInt64?
 
     public init(
       store: StoreID, runFolder: String, logFolder: String, volumeFolder: String,
       program: String = "/usr/bin/qemu-system-x86_64", answerLimit: Duration = .seconds(15),
       watchInterval: Duration = .seconds(15), startLimit: Duration = .seconds(90),
-      unikernelLimit: Duration = .seconds(15), poolSize: Int = 0, logBytes: UInt64 = 4 << 20
+      unikernelLimit: Duration = .seconds(15), poolSize: Int = 0, logBytes: UInt64 = 4 << 20,
+      hostMemory: UInt64? = nil
     ) {
       self.store = store
       self.runFolder = runFolder
@@ -51,6 +54,7 @@ public final class QEMUDriver: WorkloadDriver {
       self.unikernelLimit = unikernelLimit
       self.poolSize = poolSize
       self.logBytes = logBytes
+      self.hostMemory = hostMemory ?? MachineMemory.host
     }
   }
 
@@ -129,26 +133,43 @@ public final class QEMUDriver: WorkloadDriver {
   /// Makes what a machine has before its QEMU, or claims one that waits.
   private func place(of specification: WorkloadSpecification) throws(NFVError) -> HeldTaps {
     let id = specification.id
-    try check(specification, try MachineImage(specification.image))
-    try HeldWorkloads.onHost("cannot make the volumes of \(id)") { () throws(SystemError) in
-      try volumes.make(specification.volumes, of: id.vnfc)
-    }
+    let image = try MachineImage(specification.image)
+    try check(specification, image)
     let folder = workloads.folder(id)
     if folder.record?.id != id {
       if let taps = claim(specification) { return taps }
-      guard let user = users.withLock({ $0.take() }) else {
+      try makeFolder(of: specification, image)
+    }
+    try HeldWorkloads.onHost("cannot make the volumes of \(id)") { () throws(SystemError) in
+      try volumes.make(specification.volumes, of: id.vnfc)
+    }
+    return taps(of: specification)
+  }
+
+  /// Makes the folder by which a machine is there, with a user and memory of its own.
+  private func makeFolder(
+    of specification: WorkloadSpecification, _ image: MachineImage
+  ) throws(NFVError) {
+    let id = specification.id
+    let folder = workloads.folder(id)
+    let memory = MachineMemory(of: specification, image, under: probe.known)
+    // One after another: two at once must not be promised the same.
+    try users.withLock { (users) throws(NFVError) in
+      try checkMemory(of: id, memory)
+      guard let user = users.take() else {
         throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
       }
       do throws(NFVError) {
         try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
+          // By its identity it is there: that comes last.
+          try folder.write(memory: memory)
           try folder.write(RunFolder.Record(id: id, users: user))
         }
       } catch {
-        users.withLock { $0.giveBack(user) }
+        users.giveBack(user)
         throw error
       }
     }
-    return taps(of: specification)
   }
 
   /// Where a workload's taps go; those of one that has waited are made already.

@@ -94,16 +94,12 @@ extension QEMUDriver {
         "\(id) has \(memory) MiB of memory, its image \(specification.image.digest) needs "
           + "\(image.minimumMemoryMiB); give the VDU more memory")
     }
-    if let host = Self.hostMemory, specification.memoryBytes > host {
-      throw NFVError(
-        .exhausted,
-        "\(id) wants \(memory) MiB of memory, this host has \(host >> 20) altogether")
-    }
     guard specification.document.count <= ControlProtocol.maximumDocument else {
       throw NFVError(
         .tooLarge,
-        "the document of \(id) has \(specification.document.count) octets; a virtual machine takes "
-          + "\(ControlProtocol.maximumDocument)")
+        "the document of \(id) has \(specification.document.count) octets, a virtual machine takes "
+          + "\(ControlProtocol.maximumDocument); shorten what the VNF is given: its configurable "
+          + "properties, extensions and metadata")
     }
     if image.technology == .unikernel {
       try checkUnikernel(specification)
@@ -147,14 +143,6 @@ extension QEMUDriver {
   }
 
   private static let vhost = "/dev/vhost-net"
-
-  /// In bytes (`MemTotal` of /proc/meminfo).
-  private static let hostMemory: UInt64? = {
-    let text = String(
-      decoding: (try? readFile("/proc/meminfo", limit: 4096)) ?? [], as: UTF8.self)
-    let words = text.split(separator: "\n").first?.split(separator: " ") ?? []
-    return words.count > 1 ? UInt64(words[1]).map { $0 << 10 } : nil
-  }()
 
   // MARK: QEMU's birth
 
