@@ -64,7 +64,7 @@ enum Samples {
     "vnfcCpInfo":[{"id":"p1","cpdId":"cp0","cpProtocolInfo":[{"ipOverEthernet":\
     {"macAddress":"02:00:00:00:00:01","ipAddresses":[{"addresses":["10.1.0.5"]}]}}],\
     "metadata":{"interface":"eth0","mtu":1500}}],\
-    "metadata":{"ordinal":0,"incarnation":2,"state":"RUNNING","failures":1,\
+    "metadata":{"ordinal":0,"incarnation":2,"technology":"container","state":"RUNNING","failures":1,\
     "lastExit":"signal 9"}}]},\
     "org.martlet":{"vnfPkgId":"\(package)"}}
     """

@@ -83,6 +83,20 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
     #expect(!other.contains("Security"))
   }
 
+  @Test func aVnfSaysWhatRunsItsMachines() throws {
+    let vnfcs = [("tinyx", "tcg"), ("unikernel", "kvm"), ("tinyx", nil)].map {
+      (technology: String, accelerator: String?) in
+      #"{"metadata":{"technology":"\#(technology)""#
+        + (accelerator.map { #","accelerator":"\#($0)""# } ?? "") + "}}"
+    }
+    let vnf = try json(
+      #"{"instantiatedVnfInfo":{"vnfcResourceInfo":[\#(vnfcs.joined(separator: ","))]}}"#)
+    let page = description(of: vnf, .vnf, now: Timestamp(microseconds: 0), color: false)
+    #expect(page.contains("tinyx (TCG)") && page.contains("unikernel (KVM)"), "\(page)")
+    // Of the third it is not known yet.
+    #expect(page.count { $0 == "(" } == 2, "\(page)")
+  }
+
   @Test func widths() {
     #expect("abc".columns == 3)
     #expect("防火墙".columns == 6)
@@ -169,8 +183,8 @@ private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: A
           left   10.1.0.5   02:00:00:00:00:01  c4000000-0000-4000-8000-000000000004
 
         Vnfcs
-          ID                                    VDU  NO  STATE    WORKLOAD       STARTS  FAILURES  LAST EXIT
-          d7000000-0000-4000-8000-000000000005  fw    0  RUNNING  mabcdefghijkl       2         1  signal 9
+          ID                                    VDU  NO  KIND       STATE    WORKLOAD       STARTS  FAILURES  LAST EXIT
+          d7000000-0000-4000-8000-000000000005  fw    0  container  RUNNING  mabcdefghijkl       2         1  signal 9
 
         Ports of the Vnfcs
           VNFC      POINT  INTERFACE  ADDRESSES  MAC                 MTU

@@ -14,6 +14,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   let commandDenied = Mutex(false)
   /// Whether it runs anything.
   let hasRuntime = Mutex(true)
+  /// What runs machines' instructions; nil where it runs none.
+  let knownAccelerator = Mutex<String?>(nil)
   /// What functions count; nil where they do not answer.
   let functionCounters = Mutex<[FunctionCounter]?>([])
   /// Those that are paused; nil where it cannot be done.
@@ -43,7 +45,7 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
 
   // MARK: Workloads
 
-  var accelerator: String? { nil }
+  var accelerator: String? { knownAccelerator.withLock { $0 } }
   func securityProfile(of workload: WorkloadID) -> SecurityProfile {
     .appArmor("fake \(workload.incarnation)")
   }

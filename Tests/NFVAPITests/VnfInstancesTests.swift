@@ -73,10 +73,23 @@ import Testing
       #expect(try vnfc.at("metadata/state").text == "RUNNING")
       #expect(try vnfc.at("metadata/incarnation").integer == 1)
       #expect(try vnfc.at("metadata/securityProfile").text == "AppArmor: fake 1")
+      #expect(try !vnfc.member("metadata").names.contains("accelerator"))
       #expect(try vnfc.member("vnfcCpInfo").items.count == 2)
       let inner = try info.at("vnfVirtualLinkResourceInfo/0")
       #expect(try inner.member("vnfVirtualLinkDescId").text == "internal")
       #expect(try inner.at("vnfLinkPorts/0/cpInstanceType").text == "VNFC_CP")
+    }
+  }
+
+  @Test func whatRunsAMachinesInstructionsIsTold() async throws {
+    try await run { fixture in
+      let id = try await fixture.instantiated()
+      for accelerator in ["tcg", "kvm"] {
+        fixture.fake.knownAccelerator.withLock { $0 = accelerator }
+        let instance = try await fixture.call(.get, "\(Self.instances)/\(id)").json
+        let metadata = try instance.at("instantiatedVnfInfo/vnfcResourceInfo/0/metadata")
+        #expect(try metadata.member("accelerator").text == accelerator)
+      }
     }
   }
 

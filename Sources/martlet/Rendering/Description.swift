@@ -132,18 +132,25 @@ private struct Page {
 
   private func vnfcs(_ info: JSONValue) -> Table {
     Table(
-      titles: ["ID", "VDU", "NO", "STATE", "WORKLOAD", "STARTS", "FAILURES", "LAST EXIT"],
-      alignedRight: [2, 5, 6],
+      titles: ["ID", "VDU", "NO", "KIND", "STATE", "WORKLOAD", "STARTS", "FAILURES", "LAST EXIT"],
+      alignedRight: [2, 6, 7],
       rows: info["vnfcResourceInfo"].elements.map { vnfc in
         let metadata = vnfc["metadata"]
         return [
           Cell(vnfc["id"].text), Cell(vnfc["vduId"].text), Cell(metadata["ordinal"].text),
-          .state(metadata["state"].text),
+          Cell(kind(metadata)), .state(metadata["state"].text),
           Cell(vnfc["computeResource", "resourceId"].text),
           Cell(metadata["incarnation"].text), Cell(metadata["failures"].text),
           Cell(metadata["lastExit"].text),
         ]
       })
+  }
+
+  /// What a Vnfc runs as; a virtual machine with what runs its instructions.
+  private func kind(_ metadata: JSONValue) -> String {
+    let accelerator = metadata["accelerator"].text
+    return metadata["technology"].text
+      + (accelerator.isEmpty ? "" : " (\(accelerator.uppercased()))")
   }
 
   private func counters(_ info: JSONValue, _ usage: [String: JSONValue]) -> Table {
