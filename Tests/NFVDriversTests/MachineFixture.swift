@@ -37,6 +37,17 @@ enum StubQEMU {
   }
 
   static let hangs = program(control: "sleep 100", afterGreeting: "sleep 100")
+  /// Its guest has no init that could be asked, and goes off by its power button.
+  static let powersDown = program(
+    control: "1",
+    afterGreeting: #"""
+      if (/system_powerdown/) {
+        print STDERR "pressed\n";
+        syswrite($client, qq({"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"},)
+          . qq("timestamp":{"seconds":1,"microseconds":0}}\r\n));
+        exit 0;
+      }
+      """#)
   static let talksNonsense = program(
     control: #"syswrite($guest, "\xFF" x 64); sleep 100"#, afterGreeting: "1")
 }

@@ -353,6 +353,24 @@ struct QEMUDriverTests {
     }
   }
 
+  @Test("A guest whose init cannot be asked is powered off, and has time for it")
+  func powerButton() async throws {
+    try await withMachines(program: StubQEMU.powersDown) { fixture in
+      let specification = fixture.specification("vm", try fixture.image(TinyKernel.saysHi))
+      let id = specification.id
+      _ = try await fixture.driver.prepare(specification)
+      try await fixture.driver.start(specification)
+      try await fixture.driver.stop(id, grace: .seconds(20))
+      #expect(try await fixture.output(of: id) == "pressed\n")
+      // By itself: one that was killed would be told so.
+      #expect(
+        try await fixture.driver.observe()
+          == [ObservedWorkload(id: id, phase: .exited(.exited(code: 0)))])
+      try await fixture.driver.delete(id)
+      #expect(try await fixture.leftovers() == [])
+    }
+  }
+
   @Test("Machines take no more memory than the host has; a successor takes its predecessor's")
   func memoryOfAll() async throws {
     // Two of 16 MiB with 76 MiB of QEMU's, and not a third.
