@@ -83,8 +83,69 @@ import Testing
         #expect(lines.allSatisfy { $0.columns <= columns && !$0.contains("\u{1B}") })
       }
     }
-    #expect(
-      UsageScreen.drawing(["a", "b"]) == "\u{1B}[Ha\u{1B}[K\r\nb\u{1B}[K\u{1B}[J")
+  }
+
+  private static let size = TerminalSize(rows: 5, columns: 60)
+
+  /// The lines that stand on a terminal which is written over from its first place on.
+  private static func lines(_ view: UsageView, _ size: TerminalSize = size) throws -> [String] {
+    let drawn = view.drawing(size: size, color: false)
+    let (begin, end) = ("\u{1B}[H", "\u{1B}[K\u{1B}[J")
+    try #require(drawn.hasPrefix(begin) && drawn.hasSuffix(end))
+    return drawn.dropFirst(begin.count).dropLast(end.count)
+      .split(separator: "\u{1B}[K\r\n", omittingEmptySubsequences: false).map(String.init)
+  }
+
+  @Test func aReadingIsDrawnInTheLastOnesPlace() throws {
+    var view = UsageView(try Self.reading(Self.answer(at: 1000)), order: .cpu)
+    var lines = try Self.lines(view)
+    #expect(lines.count == 5 && lines[0].hasPrefix("2 running  CPU 0.0 %"), "\(lines)")
+    #expect(lines[2].hasPrefix("fw   filter.0  container    –"), "\(lines)")
+    let next = try Self.reading(Self.answer(at: 3000, cpu: 500, packets: 3000))
+    var goesOn = view.take(.reading(next))
+    #expect(goesOn)
+    lines = try Self.lines(view)
+    #expect(lines.count == 5 && lines[0].hasPrefix("2 running  CPU 25.0 %"), "\(lines)")
+    // Another size is another drawing of the same.
+    goesOn = view.take(.resized)
+    #expect(goesOn)
+    let wide = try Self.lines(view, TerminalSize(rows: 9, columns: 200))
+    #expect(wide.count == 9 && wide[0].hasPrefix(lines[0].prefix(20)))
+  }
+
+  @Test func aKeyChoosesTheOrder() throws {
+    var view = UsageView(try Self.reading(Self.answer(at: 1000)), order: .cpu)
+    _ = view.take(
+      .reading(try Self.reading(Self.answer(at: 3000, cpu: 500, packets: 3000))))
+    for (keys, order, first) in [
+      ("m", "memory", "rs"), ("c", "cpu", "fw"), ("mp", "packets", "fw"), ("b", "bits", "fw"),
+      ("m", "memory", "rs"), ("n", "name", "fw"), ("x\u{1B}[A", "name", "fw"),
+    ] {
+      let goesOn = view.take(.keys(Array(keys.utf8)))
+      #expect(goesOn, "\(keys)")
+      let lines = try Self.lines(view, TerminalSize(rows: 5, columns: 100))
+      #expect(lines[0].hasSuffix("by \(order)") && lines[2].hasPrefix(first), "\(keys): \(lines)")
+    }
+  }
+
+  @Test func aFailureIsShownUntilTheNextReading() throws {
+    let reading = try Self.reading(Self.answer(at: 1000))
+    var view = UsageView(reading, order: .cpu)
+    _ = view.take(.failure(Failure(.unreachable, "no daemon answers")))
+    #expect(try Self.lines(view).last == "no daemon answers")
+    _ = view.take(.keys([UInt8(ascii: "n")]))
+    #expect(try Self.lines(view).last == "no daemon answers")
+    _ = view.take(.reading(reading))
+    #expect(try Self.lines(view).last?.hasPrefix("c CPU  m memory") == true)
+  }
+
+  @Test func itIsLeftByQByAnInterruptAndWithTheTerminal() throws {
+    let reading = try Self.reading(Self.answer(at: 1000))
+    for last in [UsageView.Happening.keys(Array("mq".utf8)), .keys([3]), .ended] {
+      var view = UsageView(reading, order: .cpu)
+      let goesOn = view.take(last)
+      #expect(!goesOn, "\(last)")
+    }
   }
 
   @Test func aPipeGetsOneTableWithoutColours() async throws {

@@ -72,30 +72,17 @@ struct UsageSource: Sendable {
 /// The terminal as `martlet top` has it until it leaves: another screen without a cursor, its keys
 /// passed on.
 struct UsageScreen {
-  private enum Happening: Sendable {
-    case reading(UsageReading)
-    case failure(Failure)
-    case keys([UInt8])
-    case resized
-    case ended
-  }
-
   private static let enter = "\u{1B}[?1049h\u{1B}[?25l\u{1B}[2J"
   private static let leave = "\u{1B}[?25h\u{1B}[?1049l"
 
   private let input: StandardInput
-  private var rows: [UsageRow] = []
-  private var last: UsageReading
-  private var order: UsageOrder
-  private var notice: String?
+  private var view: UsageView
 
   /// Nil where input cannot be read.
   init?(_ first: UsageReading, order: UsageOrder) {
     guard let input = try? StandardInput() else { return nil }
     self.input = input
-    last = first
-    self.order = order
-    rows = UsageRow.rows(from: nil, to: first)
+    view = UsageView(first, order: order)
   }
 
   /// Until `q`, an interrupt, or the end of the terminal.
@@ -108,7 +95,7 @@ struct UsageScreen {
       raw?.restore()
     }
     let input = input
-    let (happenings, sink) = AsyncStream.makeStream(of: Happening.self)
+    let (happenings, sink) = AsyncStream.makeStream(of: UsageView.Happening.self)
     await withTaskGroup(of: Void.self) { group in
       group.addTask {
         while (try? await Task.sleep(for: source.interval)) != nil {
@@ -129,7 +116,7 @@ struct UsageScreen {
       group.addTask { for await _ in endings() { sink.yield(.ended) } }
       draw(console)
       for await happening in happenings {
-        guard take(happening) else { break }
+        guard view.take(happening) else { break }
         draw(console)
       }
       input.stop()
@@ -137,8 +124,35 @@ struct UsageScreen {
     }
   }
 
+  private func draw(_ console: Console) {
+    let size = TerminalSize.current(STDOUT_FILENO) ?? TerminalSize(rows: 24, columns: 80)
+    console.output(Array(view.drawing(size: size, color: console.colors).utf8))
+  }
+}
+
+/// What stands on the screen of `martlet top`, and what changes it.
+struct UsageView: Sendable {
+  enum Happening: Sendable {
+    case reading(UsageReading)
+    case failure(Failure)
+    case keys([UInt8])
+    case resized
+    case ended
+  }
+
+  private var rows: [UsageRow]
+  private var last: UsageReading
+  private var order: UsageOrder
+  private var notice: String?
+
+  init(_ first: UsageReading, order: UsageOrder) {
+    last = first
+    self.order = order
+    rows = UsageRow.rows(from: nil, to: first)
+  }
+
   /// - Returns: whether to go on.
-  private mutating func take(_ happening: Happening) -> Bool {
+  mutating func take(_ happening: Happening) -> Bool {
     switch happening {
     case .reading(let reading):
       rows = UsageRow.rows(from: last, to: reading)
@@ -157,15 +171,10 @@ struct UsageScreen {
     return true
   }
 
-  private func draw(_ console: Console) {
-    let size = TerminalSize.current(STDOUT_FILENO) ?? TerminalSize(rows: 24, columns: 80)
-    let lines = UsageTable(rows: rows).screen(
-      order: order, size: size, notice: notice, color: console.colors)
-    console.output(Array(Self.drawing(lines).utf8))
-  }
-
   /// Writes over what stands there, line by line, so that nothing flickers.
-  static func drawing(_ lines: [String]) -> String {
-    "\u{1B}[H" + lines.joined(separator: "\u{1B}[K\r\n") + "\u{1B}[K\u{1B}[J"
+  func drawing(size: TerminalSize, color: Bool) -> String {
+    let lines = UsageTable(rows: rows).screen(
+      order: order, size: size, notice: notice, color: color)
+    return "\u{1B}[H" + lines.joined(separator: "\u{1B}[K\r\n") + "\u{1B}[K\u{1B}[J"
   }
 }
