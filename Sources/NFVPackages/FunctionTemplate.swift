@@ -20,6 +20,13 @@ struct FunctionTemplate {
     case "firewall": [("rules", "list"), ("flows", "integer"), ("flowsPerHost", "integer")]
     case "nat44": [("ports", "string"), ("flows", "integer"), ("flowsPerHost", "integer")]
     case "loadbalancer": [("services", "list"), ("backends", "list"), ("flows", "integer")]
+    // Its stages, and what each of them reads.
+    case "pipeline":
+      [
+        ("pipeline", "string"), ("inside", "string"), ("outside", "string"), ("rules", "list"),
+        ("ports", "string"), ("services", "list"), ("backends", "list"), ("flows", "integer"),
+        ("flowsPerHost", "integer"),
+      ]
     default: []
     }
   }
@@ -189,7 +196,7 @@ struct FunctionTemplate {
       return "\(property.name): { type: \(property.type), required: false\(schema) }"
     }
     return """
-      # What `martlet vnf modify --property` changes while it runs.
+      # What `martlet vnf modify --property` changes while it runs.\(stages)
       data_types:
         \(type).Properties:
           derived_from: tosca.datatypes.nfv.VnfConfigurableProperties
@@ -200,6 +207,16 @@ struct FunctionTemplate {
           properties:
       \(indented(6, entries))
 
+      """
+  }
+
+  /// What else is to be known of a pipeline's properties.
+  private var stages: String {
+    guard function == "pipeline" else { return "" }
+    return """
+
+      # `pipeline` names the stages, such as firewall | nat44, and has to be given at the start; each
+      # stage reads its own properties, all of them `outside` (right, if nothing is said) and `flows`.
       """
   }
 

@@ -38,6 +38,47 @@ struct ConfigurationTests {
     }
   }
 
+  /// The responder has no route to the client's network: its answers reach who translates.
+  @Test func aPipelinesStagesTakeNewParametersOver() async throws {
+    try await withTaskExecutorPreference(Self.threads) {
+      let platform = try await Platform()
+      defer { platform.cleanUp() }
+      try platform.martlet(["network", "create", "inside", "--subnet", "10.1.0.0/24"])
+      try platform.martlet(["network", "create", "outside", "--subnet", "10.2.0.0/24"])
+      try platform.martlet([
+        "vnf", "run", try package("responder", platform), "--flavour", "container", "--name",
+        "echo", "--connect", "network=outside,10.2.0.10",
+      ])
+      try platform.martlet([
+        "vnf", "run", try package("pipeline", platform), "--flavour", "container", "--name", "edge",
+        "--connect", "left=inside,10.1.0.2", "--connect", "right=outside,10.2.0.2", "--param",
+        "pipeline=firewall | nat44", "--param", rules([7, 5001]),
+      ])
+      let client = try platform.join(
+        "inside", name: "mtest-inside", address: [10, 1, 0, 100],
+        routes: [.init(destination: [10, 2, 0, 0], prefixLength: 24, gateway: [10, 1, 0, 2])])
+      func passes(_ port: UInt16) throws -> Bool {
+        try client.connects(to: [10, 2, 0, 10], port: port, timeout: .seconds(2))
+      }
+      #expect(try passes(5001) && passes(7))
+      let before = try platform.instance("edge").workloads
+
+      try platform.martlet(["vnf", "modify", "edge", "--property", rules([7])])
+      #expect(try !passes(5001) && passes(7))
+      // The translator's outside ports, then a pipeline without the firewall.
+      try platform.martlet(["vnf", "modify", "edge", "--property", "ports=20000-20099"])
+      #expect(try !passes(5001) && passes(7))
+      try platform.martlet(["vnf", "modify", "edge", "--property", "pipeline=nat44"])
+      #expect(try passes(5001) && passes(7))
+      #expect(throws: Failed.self) {
+        try platform.martlet(["vnf", "modify", "edge", "--property", "pipeline=nat44 | nat44"])
+      }
+      #expect(try passes(5001))
+      #expect(try platform.instance("edge").workloads == before)
+      #expect(try await platform.end() == [])
+    }
+  }
+
   private func package(_ function: String, _ platform: Platform) throws -> String {
     let folder = "\(platform.state)/own-\(function)"
     try platform.martlet(["package", "init", folder, "--function", function])

@@ -217,6 +217,40 @@ import Testing
     #expect(try Data(contentsOf: URL(filePath: target)) == Data("image".utf8))
   }
 
+  /// What of a function in Swift may be changed while it runs.
+  @Test(arguments: [
+    ("responder", []), ("router", []), ("firewall", ["flows", "flowsPerHost", "rules"]),
+    ("nat44", ["flows", "flowsPerHost", "ports"]),
+    ("loadbalancer", ["backends", "flows", "services"]),
+    (
+      "pipeline",
+      [
+        "backends", "flows", "flowsPerHost", "inside", "outside", "pipeline", "ports", "rules",
+        "services",
+      ]
+    ),
+  ])
+  func aFunctionsPackageDeclaresWhatMayBeChanged(
+    _ function: String, _ properties: [String]
+  ) throws {
+    let folder = try TemporaryFolder()
+    let project = PackageProject(folder: folder.path + "/edge")
+    try project.create(name: "edge", function: function)
+    #expect(project.lint().map(\.description) == [])
+    try project.build(to: folder.path + "/edge.csar") { (_, _, image) throws(NFVError) in
+      do {
+        try Data("image".utf8).write(to: URL(filePath: image))
+      } catch {
+        throw NFVError(.failed, "test", cause: error)
+      }
+    }
+    let package = try PackageReader.read(try PackageFiles(archive: folder.path + "/edge.csar"))
+    let declared = package.descriptor.modifiable.configurableProperties
+    #expect(declared.keys.sorted() == properties)
+    // None has a value before a client gives one: the function's own default counts.
+    #expect(declared.values.allSatisfy { $0.default == .null })
+  }
+
   /// It is refused at once, whatever it holds: somebody's home folder has many files.
   @Test func aFolderThatIsNoPackageIsNotRead() throws {
     let folder = try TemporaryFolder()
