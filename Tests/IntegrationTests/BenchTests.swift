@@ -38,6 +38,16 @@ struct BenchTests {
     /// What was instantiated, one after another.
     var order: [String]?
     var flavours: [Form]?
+    struct Function: Decodable {
+      struct Gap: Decodable { var figure, reason: String }
+      var name, form, accelerator: String
+      var imageBytes, memoryBytes: Int
+      var rstMs: Double
+      var pooledRstMs, packetsPerSecond, rttUs, rxGbps, txGbps: Double?
+      var rttIsAdded: Bool
+      var unmeasured: [Gap]
+    }
+    var functions: [Function]?
     var instantiate: [Instantiation]?
     var firstInstruction: [Start]?
     var restart: Restart?
@@ -140,6 +150,26 @@ struct BenchTests {
       // Before a kernel has booted, and not before QEMU could have begun.
       #expect(start.ms.p50 > 5 && start.ms.p50 < tinyx.runningMs.p50)
     }
+  }
+
+  @Test func functionsAreMeasuredByWhatTheyDo() throws {
+    let report = try bench([
+      "functions", "--function", "responder", "--function", "nat44", "--flavour", "container",
+      "--count", "1",
+    ])
+    let functions = try #require(report.functions)
+    #expect(functions.map(\.name) == ["responder", "nat44"])
+    for function in functions {
+      #expect(function.form == "container" && function.accelerator == "none")
+      #expect(function.imageBytes > 100_000 && function.memoryBytes > 100_000)
+      #expect(function.rstMs > 0 && function.rttUs != nil && function.pooledRstMs == nil)
+      #expect(function.unmeasured.isEmpty, "\(function.unmeasured)")
+    }
+    let (responder, nat) = (functions[0], functions[1])
+    #expect(!responder.rttIsAdded && nat.rttIsAdded)
+    #expect((responder.rxGbps ?? 0) > 0 && (responder.txGbps ?? 0) > 0)
+    #expect(responder.packetsPerSecond == nil && (nat.packetsPerSecond ?? 0) > 0)
+    #expect(nat.rxGbps == nil && nat.txGbps == nil)
   }
 
   @Test func aRestartBesideFunctionsIsMeasured() throws {

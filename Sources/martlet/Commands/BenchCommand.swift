@@ -31,7 +31,8 @@ struct BenchCommand: AsyncParsableCommand {
       discussion: """
         What is not named is chosen so: of flavours the containers, and for the functions all that \
         run here; of peers Docker, whose figures a promise refers to. The functions are each \
-        instantiated ten times, or --count where that is less.
+        instantiated ten times, or --count where that is less. Where one of their figures cannot be \
+        measured, the report says so and has the rest, and the command ends with 1.
         """)
 
     @OptionGroup var options: BenchOptions
@@ -61,6 +62,7 @@ struct BenchCommand: AsyncParsableCommand {
         report = .object(members)
       }
       try options.show(report, BenchReport(report).rendered())
+      try FunctionFigures.requireAll(report["functions"].elements)
     }
   }
 
@@ -98,7 +100,8 @@ struct BenchCommand: AsyncParsableCommand {
         pool), memory, and traffic. The round trip is that of UDP datagrams that are sent back: by \
         the responder, or, of what forwards, what it adds between two hosts. Of the responder TCP into \
         it and out of it by iperf, of what forwards how many UDP frames of 60 octets come through from \
-        one sending thread. Takes less than four minutes.
+        one sending thread. Takes less than four minutes. What cannot be measured is said in the \
+        report, which has the rest, and the command ends with 1.
         """)
 
     @OptionGroup var options: BenchOptions
@@ -131,6 +134,7 @@ struct BenchCommand: AsyncParsableCommand {
         ])
       }
       try options.show(report, BenchReport(report).rendered())
+      try FunctionFigures.requireAll(report["functions"].elements)
     }
   }
 

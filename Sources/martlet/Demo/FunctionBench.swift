@@ -58,67 +58,6 @@ struct BenchedFunction: Sendable {
   }
 }
 
-/// What was measured of a function in one form; nil where it does not apply.
-struct FunctionFigures: Sendable {
-  var name: String
-  var form: String
-  var accelerator: String
-  var imageBytes: Int64
-  /// From the request until the first RST, milliseconds, of its own or, of what forwards, of a host
-  /// behind it; started cold, and from a waiting pool.
-  var rst: Double
-  var pooledRst: Double?
-  /// As its control group counts, and the rings of its packet sockets.
-  var memoryBytes: Int64
-  /// Frames of 60 octets that came through.
-  var packetsPerSecond: Double?
-  /// Of UDP datagrams that are sent back: to it, or, of what forwards, what it adds between two hosts;
-  /// µs.
-  var roundTrip: Double?
-  /// Whether that is what it adds.
-  var forwards = false
-  /// TCP into it and out of it, Gbit/s.
-  var rx, tx: Double?
-
-  var json: JSONValue {
-    func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
-    return [
-      "name": .string(name), "form": .string(form), "accelerator": .string(accelerator),
-      "imageBytes": .integer(imageBytes), "rstMs": .number(rst),
-      "pooledRstMs": number(pooledRst), "memoryBytes": .integer(memoryBytes),
-      "packetsPerSecond": number(packetsPerSecond), "rttUs": number(roundTrip),
-      "rttIsAdded": .bool(forwards),
-      "rxGbps": number(rx), "txGbps": number(tx),
-    ]
-  }
-
-  /// A report's entries as a table.
-  static func table(_ entries: [JSONValue]) -> String {
-    func cell(_ value: JSONValue, _ digits: Int) -> Cell {
-      value.double.map { Cell(fixed($0, digits: digits)) } ?? Cell("")
-    }
-    return Table(
-      titles: [
-        "function", "form", "image KB", "RST ms", "from a pool", "memory MB", "packets/s", "RTT µs",
-        "added", "Rx Gbit/s", "Tx Gbit/s",
-      ], alignedRight: Set(2...10),
-      rows: entries.map { entry in
-        [
-          Cell(entry["name"].text), Cell(entry["form"].text),
-          Cell(fixed((entry["imageBytes"].double ?? 0) / 1000, digits: 0)),
-          cell(entry["rstMs"], 1), cell(entry["pooledRstMs"], 1),
-          Cell(fixed((entry["memoryBytes"].double ?? 0) / 1e6, digits: 1)),
-          cell(entry["packetsPerSecond"], 0),
-          cell(entry["rttIsAdded"] == .bool(true) ? .null : entry["rttUs"], 1),
-          cell(entry["rttIsAdded"] == .bool(true) ? entry["rttUs"] : .null, 1),
-          cell(entry["rxGbps"], 2),
-          cell(entry["txGbps"], 2),
-        ]
-      }
-    ).rendered()
-  }
-}
-
 /// Network functions in Swift, each in every form that this host runs.
 struct FunctionBench: Sendable {
   var functions: Functions
@@ -184,7 +123,7 @@ struct FunctionBench: Sendable {
       imageBytes: packages.imageBytes[function.name]?[form.flavour] ?? 0,
       rst: Distribution(times).p50, memoryBytes: 0, forwards: function.forwards)
     if function.forwards {
-      figures.roundTrip = figure("round trip", function, form) {
+      figures.measure(.roundTrip) {
         // What it adds to the way between two hosts of one network, as the host is just now.
         try client.roundTrip(
           to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
@@ -192,21 +131,21 @@ struct FunctionBench: Sendable {
             to: BenchedFunction.client, port: BenchedFunction.port, count: Self.exchanges,
             echoedBy: client)
       }
-      figures.packetsPerSecond = figure("packets", function, form) {
+      figures.measure(.packetsPerSecond) {
         try client.packetRate(
           to: function.target, port: BenchedFunction.port, countedBy: sink,
           seconds: Self.trafficSeconds)
       }
     } else {
       let address = BenchedFunction.text(BenchedFunction.left)
-      figures.roundTrip = figure("round trip", function, form) {
+      figures.measure(.roundTrip) {
         try client.roundTrip(
           to: BenchedFunction.left, port: Self.echoPort, count: Self.exchanges)
       }
-      figures.rx = figure("Rx", function, form) {
+      figures.measure(.rx) {
         try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: false)
       }
-      figures.tx = figure("Tx", function, form) {
+      figures.measure(.tx) {
         try client.throughput(outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
       }
     }
@@ -219,22 +158,12 @@ struct FunctionBench: Sendable {
     return figures
   }
 
-  /// What cannot be measured is nil, and said; the others are measured all the same.
-  private func figure(
-    _ what: String, _ function: BenchedFunction, _ form: Form, _ measure: () throws -> Double
-  ) -> Double? {
-    do {
-      return try measure()
-    } catch {
-      Console.current.note("\(function.name) as \(form.flavour), \(what): \(error)")
-      return nil
-    }
-  }
-
   /// The first start of an image makes its pool; those that are counted claim from one that is full.
-  /// - Returns: nil, and says so, where a start fails.
-  func pooled(_ function: BenchedFunction, _ form: Form, count: Int) async throws -> Double? {
+  func measurePooled(
+    _ figures: inout FunctionFigures, _ function: BenchedFunction, _ form: Form, count: Int
+  ) async throws {
     progress.began("\(function.name) from a pool")
+    defer { progress.did(Self.pooledSeconds(count)) }
     var times: [Double] = []
     for round in 0...min(count, Self.pooledStarts) {
       do {
@@ -242,14 +171,12 @@ struct FunctionBench: Sendable {
         let time = try await instantiation(function, form)
         if round > 0 { times.append(time) }
       } catch let error as Failure {
-        Console.current.note("\(function.name) as \(form.flavour), from a pool: \(error.message)")
+        figures.leaveOut(.pooledRst, error)
         try await functions.giveUp(Functions.probeName(BenchedFunction.text(BenchedFunction.left)))
-        progress.did(Self.pooledSeconds(count))
-        return nil
+        return
       }
     }
-    progress.did(Self.pooledSeconds(count))
-    return Distribution(times).p50
+    figures.pooledRst = Distribution(times).p50
   }
 
   /// A start from a pool that is not full again could be a cold one.
@@ -310,7 +237,7 @@ extension Bench {
       bench = try await begin(functions: packages, ["--pool-size", "2"])
       for index in all.indices where all[index].form == unikernel.flavour {
         guard let function = benched.first(where: { $0.name == all[index].name }) else { continue }
-        all[index].pooledRst = try await bench.pooled(function, unikernel, count: settings.count)
+        try await bench.measurePooled(&all[index], function, unikernel, count: settings.count)
       }
     }
     progress.end()
