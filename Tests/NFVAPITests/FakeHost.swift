@@ -4,7 +4,9 @@ import NFVModel
 import Synchronization
 
 /// A host on which everything works at once, with a command that echoes.
-final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore, Sendable {
+final class FakeHost: Confining, Configuring, Pausing, VolumeKeeping, NetworkDriver, ImageStore,
+  Sendable
+{
   let exits: AsyncStream<WorkloadExit>
   private let exitContinuation: AsyncStream<WorkloadExit>.Continuation
   private let logs = Mutex<[WorkloadID: [UInt8]]>([:])
@@ -20,6 +22,8 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
   let functionCounters = Mutex<[FunctionCounter]?>([])
   /// Those that are paused; nil where it cannot be done.
   let paused = Mutex<Set<WorkloadID>?>(nil)
+  /// The Vnfcs that have volumes; nil where none can have any.
+  let volumes = Mutex<Set<VnfcID>?>(nil)
   /// Pausing blocks its thread as long as this is set.
   let isPauseHeld = Mutex(false)
   /// Starts do not end as long as this is set.
@@ -56,7 +60,7 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
       .container: DriverCapabilities(
         attachmentKinds: [.networkNamespace], reportsExitStatus: true, reportsOutOfMemory: true,
         executesCommands: !commandDenied.withLock { $0 }, hasConsole: false,
-        pauses: paused.withLock { $0 != nil }, keepsVolumes: false)
+        pauses: paused.withLock { $0 != nil }, keepsVolumes: volumes.withLock { $0 != nil })
     ]
   }
 
@@ -65,6 +69,9 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
     plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
   ) async throws(NFVError) {
     preparations.withLock { $0 += 1 }
+    if !specification.volumes.isEmpty {
+      _ = volumes.withLock { $0?.insert(specification.id.vnfc) }
+    }
     try await plug(.simulated)
   }
 
@@ -102,6 +109,13 @@ final class FakeHost: Confining, Configuring, Pausing, NetworkDriver, ImageStore
       throw NFVError(.timeout, "the function does not answer")
     }
     return counters
+  }
+
+  func vnfcsWithVolumes() async throws(NFVError) -> Set<VnfcID> {
+    volumes.withLock { $0 ?? [] }
+  }
+  func removeVolumes(of vnfc: VnfcID) async throws(NFVError) {
+    _ = volumes.withLock { $0?.remove(vnfc) }
   }
 
   func pause(_ workload: WorkloadID) async throws(NFVError) {

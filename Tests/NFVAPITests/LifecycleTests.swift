@@ -18,6 +18,8 @@ import Testing
     /// Nothing comes onto the disk as long as this is set.
     let isSyncHeld = Mutex(false)
     let isBroken = Mutex(false)
+    /// How often it was to come onto the disk and did not.
+    let failedSyncs = Mutex(0)
     /// For a test to note.
     let isAnswered = Mutex(false)
 
@@ -32,7 +34,9 @@ import Testing
 
     func sync() throws(NFVError) {
       while isSyncHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
-      if isBroken.withLock(\.self) { throw NFVError(.failed, "the disk is broken") }
+      guard isBroken.withLock(\.self) else { return }
+      failedSyncs.withLock { $0 += 1 }
+      throw NFVError(.failed, "the disk is broken")
     }
 
     func operation(_ id: VnfLcmOpOccID) throws(NFVError) -> VnfLcmOpOcc? {
@@ -72,16 +76,18 @@ import Testing
 
   /// Runs an instance of one Vnfc, which is ready when it answers.
   private func run(
-    store: StubbornStore = StubbornStore(),
+    store: StubbornStore = StubbornStore(), fake: FakeHost = FakeHost(),
+    storages: [VirtualBlockStorage] = [],
     logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     _ body: @Sendable @escaping (Fixture, VnfInstanceID) async throws -> Void
   ) async throws {
-    try await Fixture.run(store: store, logger: logger) { fixture in
+    try await Fixture.run(fake: fake, store: store, logger: logger) { fixture in
       func submit(_ request: Request) async throws -> Response {
         try await fixture.lifecycle.submit(request, actor: "test")
       }
       var descriptor = Fixture.descriptor("vnfd-1", links: [])
       descriptor.flavours[0].vdus[0].readiness = Readiness(check: .network(.tcp(1)))
+      descriptor.flavours[0].vdus[0].storages = storages
       guard case .package(let package) = try await submit(.createPackage(userDefinedData: [:]))
       else { throw Fixture.Unexpected() }
       let content = VnfPackage.Content(
@@ -193,6 +199,36 @@ import Testing
       store.isBroken.withLock { $0 = false }
       _ = try await fixture.lifecycle.submit(
         .createInstance(CreateVnfRequest(vnfd: "vnfd-1")), actor: "test")
+    }
+  }
+
+  /// What the commit says that asks for their removal might be gone with the host's power; they would
+  /// not come back.
+  @Test func volumesStayUntilTheirEndIsOnDisk() async throws {
+    let (store, fake) = (StubbornStore(), FakeHost())
+    fake.volumes.withLock { $0 = [] }
+    let storages = [VirtualBlockStorage(id: "data", sizeBytes: 1 << 20)]
+    try await run(store: store, fake: fake, storages: storages) { fixture, instance in
+      let vnfc = try #require(try serving(instance, fixture)?.vnfc)
+      #expect(fake.volumes.withLock(\.self) == [vnfc])
+      store.isBroken.withLock { $0 = true }
+      await #expect(throws: NFVError.self) {
+        _ = try await fixture.lifecycle.submit(
+          .terminate(instance, TerminateVnfRequest()), actor: "test")
+      }
+      // What can be made again goes on.
+      try await eventually("it is terminated") {
+        try settled(instance, fixture)?.isInstantiated == false
+      }
+      let failed = store.failedSyncs.withLock(\.self)
+      try await eventually("the removal was tried again, and again", within: .seconds(10)) {
+        store.failedSyncs.withLock(\.self) > failed + 1
+      }
+      #expect(fake.volumes.withLock(\.self) == [vnfc])
+      store.isBroken.withLock { $0 = false }
+      try await eventually("they are removed", within: .seconds(10)) {
+        fake.volumes.withLock(\.self) == []
+      }
     }
   }
 
