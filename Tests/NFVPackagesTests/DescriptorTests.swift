@@ -165,6 +165,13 @@ import Testing
             "from": .string("left"), "protocol": .string("tcp"), "ports": .string("80-90"),
             "source": .string("10.0.0.0/8"), "action": .string("accept"),
           ]),
+          .object([
+            "protocol": .string("udp"), "sourcePorts": .integer(53), "ports": .string("1024-65535"),
+            "action": .string("accept"),
+          ]),
+          .object([
+            "protocol": .string("tcp"), "sourcePorts": .string("20-21"), "action": .string("drop"),
+          ]),
           .object(["protocol": .string("icmp"), "action": .string("reject")]),
           .object(["destination": .string("10.1.0.1"), "action": .string("drop")]),
           .object([
@@ -182,10 +189,27 @@ import Testing
     #expect(
       rules == [
         "iifname $from_left meta l4proto $is_tcp ip saddr 10.0.0.0/8 th dport 80-90 goto on_accept",
+        "meta l4proto $is_udp th sport 53 th dport 1024-65535 goto on_accept",
+        "meta l4proto $is_tcp th sport 20-21 goto on_drop",
         "meta l4proto $is_icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
         "ip6 saddr 2001:db8::/32 ip6 daddr fd00::1 goto on_accept",
       ])
     #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
+  }
+
+  /// A member that only the functions in Swift knew would be passed over for nftables.
+  @Test func whatARuleHasIsRendered() throws {
+    let source = try String(
+      contentsOfFile: examples + "/../NetworkFunctions/Sources/Functions/FirewallRules.swift",
+      encoding: .utf8)
+    let template = try String(
+      contentsOfFile: examples + "/firewall/Files/firewall.nft", encoding: .utf8)
+    let members = source.matches(of: /name\.equals\("(\w+)"\)/).map(\.1)
+    #expect(members.count == 7)
+    for member in members {
+      #expect(
+        template.contains("{{#.\(member)}}") || template.contains("{{\(member)}}"), "\(member)")
+    }
   }
 
   @Test func aNewPackageLintsAndBuildsReproducibly() throws {

@@ -22,17 +22,20 @@ public struct FirewallRules: Sendable {
     public var destination: Prefix?
     /// Of the destination.
     public var ports: PortRange?
+    public var sourcePorts: PortRange?
     public var action: Action
 
     public init(
       port: UInt8? = nil, protocol: IPProtocol? = nil, source: Prefix? = nil,
-      destination: Prefix? = nil, ports: PortRange? = nil, action: Action
+      destination: Prefix? = nil, ports: PortRange? = nil, sourcePorts: PortRange? = nil,
+      action: Action
     ) {
       self.port = port
       self.protocol = `protocol`
       self.source = source
       self.destination = destination
       self.ports = ports
+      self.sourcePorts = sourcePorts
       self.action = action
     }
 
@@ -44,6 +47,7 @@ public struct FirewallRules: Sendable {
         return false
       }
       if let ports, !ports.contains(key.destinationPort) { return false }
+      if let sourcePorts, !sourcePorts.contains(key.sourcePort) { return false }
       if let source, !source.contains(key.source) { return false }
       if let destination, !destination.contains(key.destination) { return false }
       return true
@@ -97,6 +101,8 @@ extension FirewallRules.Rule {
         rule.destination = try reader.prefix()
       } else if name.equals("ports") {
         rule.ports = try reader.ports()
+      } else if name.equals("sourcePorts") {
+        rule.sourcePorts = try reader.ports()
       } else if name.equals("action") {
         let word = try reader.string()
         if word.equals("accept") {
@@ -109,11 +115,15 @@ extension FirewallRules.Rule {
           throw reader.error("an action is accept, drop or reject")
         }
       } else {
-        try reader.skip()
+        // Without what it says the rule would be about more.
+        throw reader.unknownMember
       }
     }
     guard let action else { throw reader.error("a rule needs an action") }
-    guard rule.ports == nil || rule.protocol == .tcp || rule.protocol == .udp else {
+    guard
+      rule.ports == nil && rule.sourcePorts == nil || rule.protocol == .tcp
+        || rule.protocol == .udp
+    else {
       throw reader.error("ports are tcp's or udp's")
     }
     rule.action = action

@@ -43,6 +43,9 @@ struct JSONReader {
     ConfigurationError(reason, at: place)
   }
 
+  /// For a member that may not be passed over: what it belongs to would mean another thing without it.
+  var unknownMember: ConfigurationError { error("there is no member of this name here") }
+
   private var malformed: ConfigurationError { error("this is not JSON") }
 
   /// Begins an object, whose members ``nextMember()`` then gives.

@@ -238,7 +238,7 @@ extension Balancer.Service {
         service.protocol = try reader.transport()
         guard service.protocol != .icmp else { throw reader.error("a service is of tcp or udp") }
       } else {
-        try reader.skip()
+        throw reader.unknownMember
       }
     }
     guard service.address.ipv4 != nil else { throw reader.error("a service needs an address") }
@@ -260,7 +260,7 @@ extension Balancer.Backend {
           throw reader.error("a state is active or drain")
         }
       } else {
-        try reader.skip()
+        throw reader.unknownMember
       }
     }
     guard backend.address.ipv4 != nil else { throw reader.error("a backend needs an address") }

@@ -232,6 +232,27 @@ import Testing
     #expect(firewall.process(cut, from: 0, &surroundings).verdict == .drop)
   }
 
+  /// Of a flow's first packet, whose answers come to that port.
+  @Test func theSourcePortDecides() throws {
+    var surroundings = TestSurroundings()
+    var firewall = try Self.firewall(&surroundings)
+    try firewall.configure(
+      Sample.configuration(
+        """
+        {"rules": [{"from": "left", "protocol": "udp", "sourcePorts": "4000-4001", "ports": 53,
+                    "action": "accept"}]}
+        """),
+      in: &surroundings)
+    func passes(_ ports: (UInt16, UInt16)) -> Bool {
+      firewall.process(Sample.udp(ports: ports), from: 0, &surroundings).verdict == .send(port: 1)
+    }
+    #expect(passes((4000, 53)) && passes((4001, 53)))
+    #expect(!passes((3999, 53)) && !passes((4002, 53)) && !passes((53, 4000)))
+    let answer = Sample.udp(
+      from: Sample.server, to: Sample.client, ports: (53, 4000), macs: Self.back)
+    #expect(firewall.process(answer, from: 1, &surroundings).verdict == .send(port: 0))
+  }
+
   @Test func newRulesEndWhatTheyDoNotAllow() throws {
     var surroundings = TestSurroundings()
     var firewall = try Self.firewall(&surroundings)

@@ -42,6 +42,18 @@ import Testing
       #"{"rules": [{"ports": 80, "action": "drop"}]}"#,
       "parameters.rules[0]: ports are tcp's or udp's"
     ),
+    (
+      #"{"rules": [{"protocol": "icmp", "sourcePorts": 80, "action": "drop"}]}"#,
+      "parameters.rules[0]: ports are tcp's or udp's"
+    ),
+    (
+      #"{"rules": [{"protocol": "udp", "sourcePorts": "x", "action": "drop"}]}"#,
+      #"parameters.rules[0].sourcePorts: a port or a range such as "8000-8100" is expected"#
+    ),
+    (
+      #"{"rules": [{"action": "drop"}, {"sourcePort": 53, "action": "accept"}]}"#,
+      "parameters.rules[1].sourcePort: there is no member of this name here"
+    ),
     (#"{"flows": "many"}"#, "parameters.flows: a whole number is expected"),
     (#"{"flows": 0}"#, "parameters.flows: flows are 1 to 1000000"),
     (#"{"flowsPerHost": 0}"#, "parameters.flowsPerHost: flows are 1 to 1000000"),
@@ -76,13 +88,18 @@ import Testing
   }
 
   @Test func `a rule's ports are a number, a string or a range`() {
-    for ports in ["80", #""80""#, #""0-65535""#, #""80-80""#] {
-      let rule = #"{"rules": [{"protocol": "udp", "ports": \#(ports), "action": "drop"}]}"#
-      #expect(Self.refusal(of: Firewall(), rule) == nil)
-    }
-    for ports in ["65536", #""""#, #""-""#, #""80-""#, #""-80""#, #""1-2-3""#, #"" 80""#, "1.5"] {
-      let rule = #"{"rules": [{"protocol": "udp", "ports": \#(ports), "action": "drop"}]}"#
-      #expect(Self.refusal(of: Firewall(), rule) != nil, "\(ports)")
+    for member in ["ports", "sourcePorts"] {
+      func refusal(_ ports: String) -> String? {
+        Self.refusal(
+          of: Firewall(),
+          #"{"rules": [{"protocol": "udp", "\#(member)": \#(ports), "action": "drop"}]}"#)
+      }
+      for ports in ["80", #""80""#, #""0-65535""#, #""80-80""#, "null"] {
+        #expect(refusal(ports) == nil, "\(member) \(ports)")
+      }
+      for ports in ["65536", #""""#, #""-""#, #""80-""#, #""-80""#, #""1-2-3""#, #"" 80""#, "1.5"] {
+        #expect(refusal(ports) != nil, "\(member) \(ports)")
+      }
     }
   }
 
@@ -90,7 +107,7 @@ import Testing
     #expect(
       Self.refusal(
         of: Firewall(),
-        #"{"x": [{}], "rules": [{"from": null, "note": {"a": [1]}, "action": "drop"}]}"#) == nil)
+        #"{"x": [{}], "rules": [{"from": null, "note": null, "action": "drop"}]}"#) == nil)
     #expect(Self.refusal(of: Firewall(), #"{"rules": null}"#) == nil)
   }
 
@@ -112,6 +129,14 @@ import Testing
     (
       #"{"backends": [{"address": "10.0.2.2", "state": "gone"}]}"#,
       "parameters.backends[0].state: a state is active or drain"
+    ),
+    (
+      #"{"services": [{"adress": "10.0.2.80", "port": 80}]}"#,
+      "parameters.services[0].adress: there is no member of this name here"
+    ),
+    (
+      #"{"backends": [{"address": "10.0.2.2", "drain": true}]}"#,
+      "parameters.backends[0].drain: there is no member of this name here"
     ),
   ])
   func `the load balancer's`(parameters: String, text: String) {

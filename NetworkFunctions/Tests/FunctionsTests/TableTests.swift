@@ -14,14 +14,15 @@ import Testing
         .init(protocol: .tcp, action: .reject),
         .init(source: Prefix(IPv6Address(0x2001_0db8_0000_0000, 0), length: 32), action: .accept),
         .init(protocol: .icmp, action: .accept),
+        .init(protocol: .udp, ports: .init(53), sourcePorts: .init(1024, 1033), action: .accept),
       ])
     func decide(
       _ port: UInt8, _ `protocol`: IPProtocol, to destination: IPv6Address, _ number: UInt16,
-      from source: IPv6Address = IPv6Address(IPv4Address(192, 0, 2, 1))
+      from source: IPv6Address = IPv6Address(IPv4Address(192, 0, 2, 1)), sourcePort: UInt16 = 1234
     ) -> FirewallRules.Action {
       rules.decide(
         FlowKey(
-          source: source, destination: destination, sourcePort: 1234, destinationPort: number,
+          source: source, destination: destination, sourcePort: sourcePort, destinationPort: number,
           protocol: `protocol`), from: port)
     }
     let inside = Self.address(0x0a01_0203)
@@ -36,6 +37,15 @@ import Testing
     #expect(decide(0, .icmpv6, to: inside, 0) == .accept)
     #expect(
       decide(0, .udp, to: inside, 5001, from: IPv6Address(0x2001_0db8_0001_0000, 9)) == .accept)
+    // Both ports count, each at its own end.
+    for (sourcePort, port) in [(1024, 53), (1033, 53)] as [(UInt16, UInt16)] {
+      #expect(decide(0, .udp, to: inside, port, sourcePort: sourcePort) == .accept)
+    }
+    for (sourcePort, port) in [(1023, 53), (1034, 53), (53, 1024), (1024, 54)]
+      as [(UInt16, UInt16)]
+    {
+      #expect(decide(0, .udp, to: inside, port, sourcePort: sourcePort) == .drop)
+    }
   }
 
   @Test func theLongestPrefixDecides() {
