@@ -69,6 +69,12 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     case .done(let verdict): return verdict
     case .local: isLocal = true
     case .transit: isLocal = false
+    case .malformed:
+      // RFC 1812, section 4.3.3.5. Who filters or translates does not say what he has not let through.
+      guard stage.isTransparent, !headers.ethernet.isTagged else { return .drop }
+      return forwarding.tell(
+        .parameterProblem(at: headers.datagram.malformedOption), &frame, &headers, on: port,
+        in: &surroundings)
     }
     // Ports are of no VLAN, and a tag that came from one leads nowhere.
     guard !headers.ethernet.isTagged else {

@@ -50,6 +50,8 @@ public struct Forwarding {
   /// The oldest first.
   private var refused: [Refused] = []
   private var allowance = Allowance.errors
+  /// Of redirects, so that a host which heeds none takes no errors away.
+  private var redirects = Allowance.errors
 
   private static let maximumWaiting = 16
   private static let waitingFor: Instant = 3_000_000_000
@@ -200,7 +202,7 @@ public struct Forwarding {
 
   // MARK: Datagrams
 
-  /// Sends a datagram on that came through `port`.
+  /// Sends a datagram on that came through `port`, and tells its sender where there is a better way.
   @_lifetime(frame: copy frame)
   mutating func forward<S: Surroundings & ~Copyable>(
     _ frame: inout Frame, _ headers: inout Headers,
@@ -210,6 +212,9 @@ public struct Forwarding {
       return verdict
     }
     guard let hop else { return .drop }
+    if hop.port == port {
+      redirect(frame, headers, to: hop.via ?? destination, on: port, in: &surroundings)
+    }
     return send(
       &frame, &headers, to: destination, by: hop, from: port, isTranslated: false,
       in: &surroundings)
@@ -318,6 +323,38 @@ public struct Forwarding {
         error, about: headers.datagram, headers.ethernet, from: source, mac: ports[port].mac)
     else { return .drop }
     return .send(port: port)
+  }
+
+  /// Tells a host of the port's network by which neighbour of its own a datagram goes on (RFC 1812,
+  /// section 5.2.7.2). What has a source route has not come so far.
+  @inline(never)
+  private mutating func redirect<S: Surroundings & ~Copyable>(
+    _ frame: borrowing Frame, _ headers: Headers, to neighbour: IPv6Address, on port: Int,
+    in surroundings: inout S
+  ) {
+    let source = headers.datagram.source
+    guard let gateway = neighbour.ipv4, neighbour != source, !ports[port].isBroadcast(neighbour),
+      let own = ports[port].addresses.first(where: {
+        $0.address.ipv4 != nil && $0.contains(source) && $0.contains(neighbour)
+      }),
+      headers.datagram.mayBeAnsweredByError(in: frame), redirects.take(at: surroundings.now)
+    else { return }
+    let start = headers.ethernet.length
+    let kept = min(frame.head, start + ICMPError.maximumQuoteV4)
+    var octets = [UInt8](
+      repeating: 0, count: kept + IPv4Header.minimumLength + ICMPHeader.length)
+    var length = 0
+    octets.withUnsafeMutableBytes { bytes in
+      _ = frame.copy(to: UnsafeMutableRawBufferPointer(rebasing: bytes[..<kept]))
+      var answer = Frame(bytes.mutableBytes, length: kept)
+      guard
+        answer.becomeError(
+          .redirect(to: gateway), about: headers.datagram, headers.ethernet, from: own.address,
+          mac: ports[port].mac)
+      else { return }
+      length = answer.length
+    }
+    emit(octets, length, Offload(), on: port, in: &surroundings)
   }
 
   /// Asks again for next hops that did not answer.

@@ -8,6 +8,10 @@ public struct ICMPError: Sendable, Hashable {
   var rest: UInt32
   private var codes: UInt32
 
+  /// What an answer quotes at most, in octets: it is to fit into 576, into 1,280 for IPv6.
+  static let maximumQuoteV4 = 576 - IPv4Header.minimumLength - ICMPHeader.length
+  static let maximumQuoteV6 = 1280 - IPv6Header.length - ICMPHeader.length
+
   private init(_ codes: UInt32, rest: UInt32 = 0) {
     self.codes = codes
     self.rest = rest
@@ -25,6 +29,17 @@ public struct ICMPError: Sendable, Hashable {
   /// - Parameter place: where its number stands in an IPv6 datagram, in octets; 0 where it is IPv4.
   static func unknownProtocol(at place: Int) -> ICMPError {
     ICMPError(0x0302_0401, rest: UInt32(truncatingIfNeeded: place))
+  }
+
+  /// A better way for all that goes to the datagram's destination (RFC 1812, section 5.2.7.2). IPv4's
+  /// only.
+  static func redirect(to gateway: IPv4Address) -> ICMPError {
+    ICMPError(0x0501_0000, rest: gateway.bits)
+  }
+
+  /// - Parameter place: of the octet that makes no sense, in the IP header. IPv4's only.
+  static func parameterProblem(at place: UInt8) -> ICMPError {
+    ICMPError(0x0c00_0000, rest: UInt32(place) << 24)
   }
 
   /// - Parameter mtu: what would pass, in octets (RFC 1191, section 4).
@@ -86,7 +101,8 @@ extension Frame {
     let isV4 = datagram.version == .ipv4
     let header = isV4 ? IPv4Header.minimumLength : IPv6Header.length
     let quoted = min(
-      datagram.transport - start + datagram.transportLength, isV4 ? 548 : 1232, head - start)
+      datagram.transport - start + datagram.transportLength,
+      isV4 ? ICMPError.maximumQuoteV4 : ICMPError.maximumQuoteV6, head - start)
     let message = ICMPHeader.length + quoted
     let needed = start + header + message
     guard capacity >= needed else { return false }

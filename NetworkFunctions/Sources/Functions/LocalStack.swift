@@ -37,6 +37,8 @@ public struct LocalStack: Sendable {
     case local
     /// For another address, sent to the port's MAC.
     case transit
+    /// For whomever, sent to the port's MAC: options of its header make no sense.
+    case malformed
   }
 
   @_lifetime(frame: copy frame)
@@ -62,7 +64,8 @@ public struct LocalStack: Sendable {
     headers.ethernet = ethernet
     guard headers.datagram.read(frame, ethernet) else {
       counters.malformed &+= 1
-      return .done(.drop)
+      return headers.datagram.malformedOption > 0 && !headers.datagram.isSourceRouted
+        && ethernet.destination == mac ? .malformed : .done(.drop)
     }
     // Who chooses the way goes around rules and filters (RFC 7126, sections 4.3.5 and 4.4.5; RFC
     // 5095, section 3).

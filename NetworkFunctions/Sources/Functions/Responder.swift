@@ -30,6 +30,7 @@ public struct Responder: NetworkFunction, ~Copyable {
     var headers = Headers()
     switch stack.receive(&frame, from: port, into: &headers) {
     case .done(let verdict): return verdict
+    case .malformed: return .drop
     case .transit:
       stack.counters.ignored &+= 1
       return .drop

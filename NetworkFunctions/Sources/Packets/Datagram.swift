@@ -31,6 +31,8 @@ public struct Datagram: Sendable, Hashable {
   public var hasOptions: Bool
   /// Whether its sender says by which way it is to go.
   public var isSourceRouted: Bool
+  /// Where the options of an IPv4 header stop making sense, in octets of the header; 0 where all do.
+  public var malformedOption: UInt8
 
   /// Of nothing yet.
   public init() {
@@ -48,6 +50,7 @@ public struct Datagram: Sendable, Hashable {
     identification = 0
     hasOptions = false
     isSourceRouted = false
+    malformedOption = 0
   }
 
   /// nil where headers are cut off or contradict themselves; IPv4's checksum is looked at.
@@ -57,9 +60,10 @@ public struct Datagram: Sendable, Hashable {
   }
 
   /// As the initialiser, in place: a copy takes as long as reading does.
-  /// - Returns: false where it is nothing.
+  /// - Returns: false where it is nothing; where ``malformedOption`` says why, all else was read.
   public mutating func read(_ frame: borrowing Frame, _ ethernet: EthernetHeader) -> Bool {
     offset = ethernet.length
+    malformedOption = 0
     switch ethernet.type {
     case .ipv4:
       guard let header = IPv4Header(in: frame, at: offset), header.isRight(in: frame, at: offset)
@@ -139,7 +143,7 @@ public struct Datagram: Sendable, Hashable {
     return true
   }
 
-  /// - Returns: false where an option is cut off.
+  /// - Returns: false where an option is cut off or contradicts itself.
   private mutating func readOptions(_ frame: borrowing Frame) -> Bool {
     var option = offset + IPv4Header.minimumLength
     while option < transport {
@@ -147,9 +151,15 @@ public struct Datagram: Sendable, Hashable {
       case 0: return true
       case 1: option += 1
       case let kind:
-        guard option + 2 <= transport else { return false }
+        guard option + 2 <= transport else {
+          malformedOption = UInt8(truncatingIfNeeded: option - offset)
+          return false
+        }
         let length = Int(frame.u8(at: option + 1))
-        guard length >= 2, option + length <= transport else { return false }
+        guard length >= 2, option + length <= transport else {
+          malformedOption = UInt8(truncatingIfNeeded: option + 1 - offset)
+          return false
+        }
         // Loose and strict source route.
         if kind == 131 || kind == 137 { isSourceRouted = true }
         option += length

@@ -145,29 +145,91 @@ import Testing
     #expect(surroundings.emitted.isEmpty)
   }
 
-  @Test("RFC 7126 4.3.5, 4.4.5: source routes go nowhere, other options do", arguments: [131, 137])
+  /// A datagram with eight octets of options.
+  private static func datagram(
+    _ options: [UInt8], in plain: [UInt8] = Sample.udp()
+  ) -> [UInt8] {
+    var octets = Array(plain[..<34]) + options + plain[34...]
+    octets[14] = 0x47
+    octets[17] &+= 8
+    return resummed(octets, header: 28)
+  }
+
+  @Test("RFC 7126 4.3.5, 4.4.5: source routes go nowhere", arguments: [131, 137])
   func sourceRoutes(kind: UInt8) throws {
     var surroundings = TestSurroundings()
     var router = try RouterTests.router(&surroundings)
-    func datagram(_ options: [UInt8], to destination: IPv4Address = Sample.server) -> [UInt8] {
-      let plain = Sample.udp(to: destination)
-      var octets = Array(plain[..<34]) + options + plain[34...]
-      octets[14] = 0x47
-      octets[17] &+= 8
-      return Self.resummed(octets, header: 28)
-    }
     let route: [UInt8] = [kind, 7, 4, 172, 16, 0, 1, 0]
+    // Nor is it told what else is wrong with it.
+    let damaged: [UInt8] = [kind, 3, 4, 7, 9, 4, 0, 0]
     for destination in [Sample.server, Sample.left] {
-      let octets = datagram(route, to: destination)
-      #expect(router.process(octets, from: 0, &surroundings).verdict == .drop)
+      for options in [route, damaged] {
+        let octets = Self.datagram(options, in: Sample.udp(to: destination))
+        #expect(router.process(octets, from: 0, &surroundings).verdict == .drop)
+      }
     }
     #expect(surroundings.emitted.isEmpty)
-    #expect(
-      router.process(datagram([1, 1, 7, 6, 4, 0, 0, 0]), from: 0, &surroundings).verdict
-        == .send(port: 1))
-    // Cut off.
-    #expect(
-      router.process(datagram([7, 9, 4, 0, 0, 0, 0, 0]), from: 0, &surroundings).verdict == .drop)
+  }
+
+  @Test(
+    "RFC 1812 5.3.13.1: other options pass as they are, known or not",
+    arguments: [
+      // Record route, timestamps, a router alert, one that nobody knows.
+      [1, 1, 7, 6, 4, 0, 0, 0], [68, 8, 5, 0, 0, 0, 0, 0], [148, 4, 0, 0, 0, 7, 1, 0],
+      [158, 6, 1, 2, 3, 4, 1, 0],
+    ])
+  func options(_ options: [UInt8]) throws {
+    var surroundings = TestSurroundings()
+    var router = try RouterTests.router(&surroundings)
+    let (verdict, octets) = router.process(Self.datagram(options), from: 0, &surroundings)
+    #expect(verdict == .send(port: 1))
+    #expect(Array(octets[34..<42]) == options)
+    #expect(Seen(octets)?.isRight == true)
+  }
+
+  @Test(
+    "RFC 1812 4.3.3.5: who sends options that make no sense is told where",
+    arguments: [
+      // Longer than the header, shorter than themselves, without a length, behind a good one.
+      ([7, 9, 4, 0, 0, 0, 0, 0], 21), ([7, 0, 4, 0, 0, 0, 0, 0], 21),
+      ([136, 1, 0, 0, 0, 0, 0, 0], 21), ([1, 1, 1, 1, 1, 1, 1, 7], 27),
+      ([1, 136, 4, 0, 9, 68, 12, 5], 26),
+    ] as [([UInt8], UInt8)])
+  func parameterProblems(options: [UInt8], place: UInt8) throws {
+    var surroundings = TestSurroundings()
+    var router = try RouterTests.router(&surroundings)
+    for destination in [Sample.server, Sample.left] {
+      let octets = Self.datagram(options, in: Sample.udp(to: destination))
+      let (verdict, answer) = router.process(octets, from: 0, &surroundings)
+      #expect(verdict == .send(port: 0))
+      #expect(
+        Seen(answer)
+          == Seen(
+            macs: [Sample.clientMAC, Sample.leftMAC], source: IPv6Address(Sample.left),
+            destination: IPv6Address(Sample.client), hopLimit: 64, protocol: .icmp, first: 12,
+            second: 0, isRight: true))
+      #expect(Array(answer[38..<42]) == [place, 0, 0, 0])
+      // The header is quoted as it came.
+      #expect(Array(answer[42...]) == Array(octets[14...]))
+    }
+    // RFC 1812 4.3.2.7.
+    for plain in [
+      Sample.udp(macs: (Sample.clientMAC, .broadcast)), Sample.udp(from: IPv4Address(0, 0, 0, 0)),
+      Sample.udp(to: IPv4Address(224, 0, 0, 9)), Sample.udp(fragment: 0x0010), Sample.echo(11),
+    ] {
+      let octets = Self.datagram(options, in: plain)
+      #expect(router.process(octets, from: 0, &surroundings).verdict == .drop)
+    }
+    // Who filters or translates has let nothing through.
+    for pipeline in ["firewall", "nat44"] {
+      var function = Pipeline()
+      try function.configure(
+        Sample.configuration(#"{"pipeline": "\#(pipeline)"}"#), in: &surroundings)
+      surroundings.emitted = []
+      let octets = Self.datagram(options)
+      #expect(function.process(octets, from: 0, &surroundings).verdict == .drop)
+    }
+    #expect(surroundings.emitted.isEmpty)
   }
 
   @Test("RFC 5095 3: neither do IPv6 routing headers of type 0")
