@@ -210,22 +210,25 @@ import Testing
     #expect(Array(error.octets[64..<66]) == [0x0f, 0xa0])
   }
 
-  @Test("RFC 4787 REQ-9: inside hosts reach each other by their external endpoints")
+  @Test("RFC 4787 REQ-9: inside hosts reach each other, (a) by external source address and port")
   func hairpinning() throws {
     var surroundings = TestSurroundings()
     var nat = try Self.nat(&surroundings)
-    // The client is known outside by port 4000; its neighbour sends there.
+    // The client is known outside by port 4000, its neighbour by another one, from which it sends there.
     _ = nat.process(Sample.udp(), from: 0, &surroundings)
+    let macs = (Self.neighbourMAC, Sample.leftMAC)
+    let out = nat.process(
+      Sample.udp(from: Self.neighbour, macs: macs), from: 0, &surroundings)
+    let port = try #require(Seen(out.octets)?.first)
+    #expect(port != 4000)
     let (verdict, octets) = nat.process(
-      Sample.udp(
-        from: Self.neighbour, to: Sample.right, ports: (6000, 4000),
-        macs: (Self.neighbourMAC, Sample.leftMAC)), from: 0, &surroundings)
+      Sample.udp(from: Self.neighbour, to: Sample.right, ports: (4000, 4000), macs: macs), from: 0,
+      &surroundings)
     #expect(verdict == .send(port: 0))
-    // (b): with the external address as source.
     #expect(
       Seen(octets)
         == Self.seen(
-          from: Sample.right, to: Sample.client, (6000, 4000), .udp, macs: Self.inwards))
+          from: Sample.right, to: Sample.client, (port, 4000), .udp, macs: Self.inwards))
   }
 
   @Test("RFC 5508 REQ-7: an error about a hairpinned packet finds who sent it")

@@ -20,6 +20,25 @@ import Testing
       #expect(out.verdict == .send(port: 1))
       #expect(Array(out.octets[42...]) == payload)
     }
+    // Over TCP both ways: what is said, how long it is, and where in the stream.
+    for port in [21, 5060] as [UInt16] {
+      let asked = Array("PORT 10,0,1,2,15,160\r\n".utf8)
+      let told = Array("227 Entering Passive Mode (10,0,2,1,15,160)\r\n".utf8)
+      _ = nat.process(Sample.tcp(ports: (4000, port), flags: .syn), from: 0, &surroundings)
+      let sent = Sample.tcp(ports: (4000, port), flags: [.ack, .psh], payload: asked)
+      let out = nat.process(sent, from: 0, &surroundings)
+      let answer = Sample.tcp(
+        from: Sample.server, to: Sample.right, ports: (port, 4000), flags: [.ack, .psh],
+        payload: told, macs: Self.back)
+      let back = nat.process(answer, from: 1, &surroundings)
+      #expect(out.verdict == .send(port: 1) && back.verdict == .send(port: 0))
+      for (before, after) in [(sent, out.octets), (answer, back.octets)] {
+        #expect(Array(after[16..<18]) == Array(before[16..<18]))
+        #expect(Array(after[38..<50]) == Array(before[38..<50]))
+        #expect(Array(after[54...]) == Array(before[54...]))
+        #expect(Seen(after)?.isRight == true)
+      }
+    }
   }
 
   @Test(
@@ -219,6 +238,37 @@ import Testing
     #expect(Seen(octets)?.isRight == true)
     #expect(Array(octets[54..<58]) == [10, 0, 1, 2])
     #expect(Array(octets[66..<68]) == [0x0f, 0xa0])
+  }
+
+  @Test("RFC 5508 REQ-3d: extensions and the padding before them are no part of what is quoted")
+  func extensions() throws {
+    var surroundings = TestSurroundings()
+    var nat = try NAT44Tests.nat(&surroundings)
+    let original = Sample.udp()
+    let out = nat.process(original, from: 0, &surroundings).octets
+    // RFC 4884: padded to 128 octets, whose number of words the header tells, and a label stack.
+    let padding = [UInt8](repeating: 0, count: 128 - (out.count - 14))
+    let structure: [UInt8] = [0x20, 0, 0xcd, 0xee, 0, 8, 1, 1, 0, 0, 0x11, 0x08]
+    let error = withFrame([]) { frame in
+      let message = Array(out[14...]) + padding + structure
+      frame.setLength(42 + message.count)
+      EthernetHeader(destination: Self.back.1, source: Self.back.0, type: .ipv4).write(to: &frame)
+      IPv4Header(
+        source: Sample.server, destination: Sample.right, protocol: .icmp,
+        payload: 8 + message.count
+      ).write(to: &frame, at: 14)
+      ICMPHeader(type: 11, code: 0, rest: 32 << 16).write(to: &frame, at: 34)
+      for (index, octet) in message.enumerated() { frame.set(octet, at: 42 + index) }
+      frame.set(frame.sum(from: 34, count: 8 + message.count).value, at: 36)
+    }
+    let (verdict, octets) = nat.process(error, from: 1, &surroundings)
+    #expect(verdict == .send(port: 0))
+    #expect(Seen(octets)?.isRight == true)
+    #expect(Array(octets[38..<42]) == [0, 32, 0, 0])
+    // The quote is the sender's datagram again, with its own checksum.
+    #expect(Array(octets[54..<73]) == Array(original[26..<45]))
+    withFrame(octets) { frame in expect(frame.sum(from: 42, count: 20).isRight, is: true) }
+    #expect(Array(octets[73...]) == padding + structure)
   }
 
   @Test("RFC 5508 REQ-5: an error from inside about nothing that is mapped is dropped")

@@ -84,13 +84,31 @@ import Testing
     _ = nat.outbound(Self.outbound(1, 5000), nil, at: 0)
     nat.expire(at: 299)
     #expect(nat.flowCount == 1)
-    // REQ-6: what goes out keeps it.
-    _ = nat.outbound(Self.outbound(1, 5000), nil, at: 299)
-    nat.expire(at: 598)
-    #expect(nat.flowCount == 1)
-    nat.expire(at: 599)
+    #expect(nat.mappingCount == 1)
+    nat.expire(at: 300)
     #expect(nat.flowCount == 0)
     #expect(nat.mappingCount == 0)
+  }
+
+  @Test("RFC 4787 REQ-6: what goes out keeps a mapping, to whomever, and (a) what comes in")
+  func refreshes() {
+    for direction in ["out", "out elsewhere", "in", "none"] {
+      var nat = Self.translation()
+      let endpoint = nat.outbound(Self.outbound(1, 5000), nil, at: 0)
+      switch direction {
+      case "out": _ = nat.outbound(Self.outbound(1, 5000), nil, at: 299)
+      case "out elsewhere": _ = nat.outbound(Self.outbound(1, 5000, to: 10), nil, at: 299)
+      case "in": _ = nat.inbound(Self.inbound(to: endpoint?.port ?? 0), nil, at: 299)
+      default: break
+      }
+      nat.expire(at: 598)
+      #expect(nat.mappingCount == (direction == "none" ? 0 : 1), "\(direction)")
+      // Outside it is known by the same port.
+      let again = nat.outbound(Self.outbound(1, 5000, to: 11), nil, at: 598)
+      #expect(direction == "none" || again == endpoint, "\(direction)")
+      nat.expire(at: 598 + 300)
+      #expect(nat.mappingCount == 0, "\(direction)")
+    }
   }
 
   @Test("RFC 5382 REQ-5: TCP is kept for 2 h 4 min when established, 4 min before and after")

@@ -108,20 +108,22 @@ enum Sample {
 
   static func tcp(
     from source: IPv4Address = client, to destination: IPv4Address = server,
-    ports: (UInt16, UInt16) = (4000, 80), flags: TCPHeader.Flags,
+    ports: (UInt16, UInt16) = (4000, 80), flags: TCPHeader.Flags, payload: [UInt8] = [],
     macs: (MACAddress, MACAddress) = (clientMAC, leftMAC)
   ) -> [UInt8] {
     withFrame([]) { frame in
-      frame.setLength(54)
+      let length = 20 + payload.count
+      frame.setLength(34 + length)
       EthernetHeader(destination: macs.1, source: macs.0, type: .ipv4).write(to: &frame)
-      IPv4Header(source: source, destination: destination, protocol: .tcp, payload: 20)
+      IPv4Header(source: source, destination: destination, protocol: .tcp, payload: length)
         .write(to: &frame, at: 14)
       TCPHeader(
         source: ports.0, destination: ports.1, sequence: 1000, acknowledgement: 2000, flags: flags
       ).write(to: &frame, at: 34)
+      for (index, octet) in payload.enumerated() { frame.set(octet, at: 54 + index) }
       var sum = Checksum.pseudoHeader(
-        IPv6Address(source), IPv6Address(destination), protocol: .tcp, length: 20)
-      sum.add(frame.sum(from: 34, count: 20))
+        IPv6Address(source), IPv6Address(destination), protocol: .tcp, length: length)
+      sum.add(frame.sum(from: 34, count: length))
       frame.set(sum.value, at: 34 + TCPHeader.checksumOffset)
     }
   }
