@@ -105,6 +105,7 @@ public struct LocalStack: Sendable {
     let mac = ports[port].mac
     let header = EthernetHeader(
       destination: query.senderMAC, source: mac, type: .arp, tag: ethernet.tag)
+    frame.offload = Offload()
     header.write(to: &frame)
     ARPPacket(
       .reply, senderMAC: mac, sender: query.target, targetMAC: query.senderMAC,
@@ -132,6 +133,8 @@ public struct LocalStack: Sendable {
     let receiver = isProbe ? IPv6Address.allNodes : datagram.source
     let mac = ports[port].mac
     frame.setLength(needed)
+    // Nothing is left of what the card was to do with the question.
+    frame.offload = Offload()
     EthernetHeader(
       destination: isProbe
         ? MACAddress.multicast(receiver) : (message.linkAddress ?? ethernet.source),
@@ -171,12 +174,17 @@ public struct LocalStack: Sendable {
     }
     frame.turnAround(ethernet, datagram)
     frame.set(reply, at: offset)
-    // The addresses of the pseudo-header have only changed places.
-    frame.set(
-      Checksum.update(
-        icmp.checksum, from: UInt16(icmp.type) << 8, to: UInt16(reply) << 8),
-      at: offset + ICMPHeader.checksumOffset)
-    frame.offload = Offload()
+    // The addresses of the pseudo-header have only changed places; nor is the type part of a sum that the
+    // card is to complete.
+    if frame.offload.isPartial, Int(frame.offload.checksumStart) == offset {
+      frame.offload = .partial(start: offset, offset: ICMPHeader.checksumOffset)
+    } else {
+      frame.set(
+        Checksum.update(
+          icmp.checksum, from: UInt16(icmp.type) << 8, to: UInt16(reply) << 8),
+        at: offset + ICMPHeader.checksumOffset)
+      frame.offload = Offload()
+    }
     counters.answered &+= 1
     return .send(port: port)
   }

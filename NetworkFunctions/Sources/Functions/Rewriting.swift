@@ -98,6 +98,8 @@ extension Frame {
     case .icmp:
       guard present >= ICMPHeader.length else { return }
       set(new.sourcePort, at: transport + 4)
+      // What the card is to complete has neither addresses nor the identifier in it.
+      if !isQuoted, offload.isPartial, Int(offload.checksumStart) == transport { return }
       set(
         ports.applied(to: u16(at: transport + ICMPHeader.checksumOffset)),
         at: transport + ICMPHeader.checksumOffset)

@@ -132,6 +132,10 @@ import Testing
       if step % 8 == 0 { _ = responder.advance(in: &surroundings) }
       for emitted in surroundings.emitted {
         client.read(emitted.octets)
+        let sent = SentFrame(emitted.octets, emitted.offload)
+        if let flaw = sent.flaw(from: Sample.leftMAC, isSound: true) {
+          Issue.record("step \(step): \(flaw)")
+        }
         longest = max(longest, emitted.octets.count)
       }
       surroundings.emitted = []

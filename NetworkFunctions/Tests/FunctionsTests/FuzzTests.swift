@@ -4,9 +4,10 @@ import Packets
 import TestFrames
 import Testing
 
-/// Damaged and invented frames: nothing traps, what is sent is well-formed, and the function goes on
-/// serving. `MARTLET_FUZZ` says how many frames each function gets; `swift test --sanitize=address`
-/// looks for accesses beside the buffers as well.
+/// Damaged and invented frames: nothing traps, what is sent is well-formed, its transport's checksum as
+/// well if that of what came was right or left to the card, and the function goes on serving.
+/// `MARTLET_FUZZ` says how many frames each function gets; `swift test --sanitize=address` looks for
+/// accesses beside the buffers as well.
 @Suite struct FuzzTests {
   static let count =
     ProcessInfo.processInfo.environment["MARTLET_FUZZ"].flatMap(Int.init) ?? 20_000
@@ -33,6 +34,15 @@ import Testing
     Sample.arpReply(Sample.server, Sample.serverMAC, to: Sample.right, Sample.rightMAC),
     NAT44Tests.error(
       about: Sample.udp(), from: Sample.server, to: Sample.right, NAT44Tests.back),
+    // Answers to a NAT, what goes in parts or back by its port, options.
+    Sample.udp(from: Sample.server, to: Sample.right, ports: (53, 4000), macs: NAT44Tests.back),
+    Sample.tcp(
+      from: Sample.server, to: Sample.right, ports: (80, 4000), flags: [.syn, .ack],
+      macs: NAT44Tests.back),
+    Sample.echo(0, from: Sample.server, to: Sample.right, macs: NAT44Tests.back),
+    Sample.udp(payload: [UInt8](repeating: 7, count: 1400), fragment: 0),
+    Sample.udp(to: IPv4Address(10, 0, 1, 7)),
+    RouterRequirementTests.datagram([7, 7, 4, 0, 0, 0, 0, 1]),
     withFrame([]) { frame in
       let source = IPv6Address(0xfe80_0000_0000_0000, 9)
       frame.setLength(86)
@@ -80,11 +90,23 @@ import Testing
     return octets
   }
 
+  /// First frames whose transport's checksum may be wrong, then such that it never is: what waits for a
+  /// while before it is sent is to be right as well.
   static func fuzz<Function: NetworkFunction & ~Copyable>(
-    _ function: consuming Function, _ seed: UInt64, _ parameters: String = "{}"
+    _ make: () -> Function, _ seed: UInt64, _ parameters: String = "{}"
+  ) throws {
+    try fuzz(make(), seed, parameters, isSound: false)
+    try fuzz(make(), seed, parameters, isSound: true)
+  }
+
+  private static func fuzz<Function: NetworkFunction & ~Copyable>(
+    _ function: consuming Function, _ seed: UInt64, _ parameters: String, isSound: Bool
   ) throws {
     var numbers = Numbers(state: seed)
     var surroundings = TestSurroundings()
+    // Of those that were sent, whose checksum had to be right.
+    var sound = 0
+    let macs = Sample.configuration.ports.map(\.mac)
     for step in 0..<count {
       if step % 1024 == 0 {
         var configuration = Sample.configuration(parameters)
@@ -93,29 +115,41 @@ import Testing
         }
         try function.configure(configuration, in: &surroundings)
       }
-      let octets = frame(&numbers)
-      var offload = Offload()
-      if step % 5 == 0 {
-        offload = .partial(
+      var came = SentFrame(frame(&numbers))
+      if isSound {
+        came = came.mended(isPartial: step % 5 == 0)
+      } else if step % 5 == 0 {
+        var offload = Offload.partial(
           start: Int.random(in: 0...100, using: &numbers),
           offset: Int.random(in: 0...40, using: &numbers))
         offload.segmentation = UInt8.random(in: 0...4, using: &numbers)
         offload.segmentSize = UInt16.random(in: 0...1500, using: &numbers)
         offload.headerLength = UInt16.random(in: 0...UInt16.max, using: &numbers)
+        came.offload = offload
       }
       // The last port is none.
       let port = Int.random(in: 0...2, using: &numbers)
-      let (verdict, after) = function.process(octets, from: port, &surroundings, offload: offload)
+      var verdict = Verdict.drop
+      var sent = came
+      sent.octets = withFrame(came.octets, offload: came.offload) { frame in
+        verdict = function.process(&frame, from: port, in: &surroundings)
+        sent.offload = frame.offload
+      }
       if case .send(let target) = verdict {
-        #expect(target == 0 || target == 1, "step \(step)")
-        #expect(after.count >= 14, "step \(step)")
+        let isSound = isSound || came.isTransportRight == true
+        if isSound, sent.isTransportRight != nil { sound += 1 }
+        expect(sent, on: target, macs, isSound: isSound, "step \(step), of \(came)")
       }
       surroundings.now += UInt64.random(in: 0...20_000_000, using: &numbers)
-      if step % 64 == 0 {
-        _ = function.advance(in: &surroundings)
-        surroundings.emitted = []
+      if step % 64 == 0 { _ = function.advance(in: &surroundings) }
+      for emitted in surroundings.emitted {
+        expect(
+          SentFrame(emitted.octets, emitted.offload), on: emitted.port, macs, isSound: isSound,
+          "step \(step)")
       }
+      surroundings.emitted = []
     }
+    #expect(sound > count / 100)
     // It still answers.
     let arp = withFrame([]) { frame in
       frame.setLength(42)
@@ -128,13 +162,26 @@ import Testing
     #expect(function.process(arp, from: 0, &surroundings).verdict == .send(port: 0))
   }
 
-  @Test func router() throws { try Self.fuzz(Router(), 1) }
+  private static func expect(
+    _ sent: SentFrame, on port: Int, _ macs: [MACAddress], isSound: Bool,
+    _ place: @autoclosure () -> String
+  ) {
+    guard macs.indices.contains(port) else {
+      Issue.record("\(place()): port \(port)")
+      return
+    }
+    if let flaw = sent.flaw(from: macs[port], isSound: isSound) {
+      Issue.record("\(place()): \(flaw) in \(sent)")
+    }
+  }
 
-  @Test func firewall() throws { try Self.fuzz(Firewall(), 2, Self.rules) }
+  @Test func router() throws { try Self.fuzz({ Router() }, 1) }
 
-  @Test func nat44() throws { try Self.fuzz(NAT44(), 3, #"{"flows": 64}"#) }
+  @Test func firewall() throws { try Self.fuzz({ Firewall() }, 2, Self.rules) }
 
-  @Test func loadBalancer() throws { try Self.fuzz(LoadBalancer(), 4, Self.services) }
+  @Test func nat44() throws { try Self.fuzz({ NAT44() }, 3, #"{"flows": 64}"#) }
+
+  @Test func loadBalancer() throws { try Self.fuzz({ LoadBalancer() }, 4, Self.services) }
 
   @Test(arguments: [
     #""pipeline": "firewall | nat44""#, #""pipeline": "firewall|loadbalancer""#,
@@ -142,7 +189,7 @@ import Testing
   ])
   func pipeline(text: String) throws {
     try Self.fuzz(
-      Pipeline(), 5,
+      { Pipeline() }, 5,
       "{\(text), \(Self.rules.dropFirst().dropLast()), "
         + Self.services.dropFirst())
   }

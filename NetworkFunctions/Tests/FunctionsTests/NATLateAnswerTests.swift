@@ -22,7 +22,7 @@ import Testing
       surroundings.emitted = []
       surroundings.now += Self.second
       _ = function.advance(in: &surroundings)
-      for (port, octets) in surroundings.emitted { emitted.append((second, port, octets)) }
+      for (port, octets, _) in surroundings.emitted { emitted.append((second, port, octets)) }
     }
     surroundings.emitted = []
     return emitted

@@ -146,7 +146,7 @@ import Testing
   }
 
   /// A datagram with eight octets of options.
-  private static func datagram(
+  static func datagram(
     _ options: [UInt8], in plain: [UInt8] = Sample.udp()
   ) -> [UInt8] {
     var octets = Array(plain[..<34]) + options + plain[34...]

@@ -5,7 +5,7 @@ import TestFrames
 /// Surroundings whose clock the test sets and whose frames it reads.
 struct TestSurroundings: Surroundings, ~Copyable {
   var now: Instant = 0
-  var emitted: [(port: Int, octets: [UInt8])] = []
+  var emitted: [(port: Int, octets: [UInt8], offload: Offload)] = []
   var segmentsTCP = false
   var freeMemory = Int.max
 
@@ -30,9 +30,13 @@ struct TestSurroundings: Surroundings, ~Copyable {
   mutating func emit(
     on port: Int, payload: UnsafeRawBufferPointer?, _ fill: (inout Frame) -> Void
   ) -> Bool {
-    var octets = withFrame([], capacity: OwnFrame.room) { frame in fill(&frame) }
+    var offload = Offload()
+    var octets = withFrame([], capacity: OwnFrame.room) { frame in
+      fill(&frame)
+      offload = frame.offload
+    }
     if let payload { octets += payload }
-    emitted.append((port, octets))
+    emitted.append((port, octets, offload))
     return true
   }
 }
