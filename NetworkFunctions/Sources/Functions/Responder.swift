@@ -1,10 +1,11 @@
 public import Packets
 
 /// Answers: ARP, neighbour solicitations, pings, and over TCP the services of ``TCPService``; other
-/// TCP ports are closed by RST, other UDP ports by ICMP. UDP port 7 echoes.
+/// TCP ports are closed by RST, other UDP ports by ICMP. UDP port 7 echoes, 5001 is iperf 2's.
 public struct Responder: NetworkFunction, ~Copyable {
   var stack = LocalStack()
   var server = TCPServer()
+  var iperf = IperfServer()
   var generation: UInt64 = 0
 
   public init() {}
@@ -21,6 +22,7 @@ public struct Responder: NetworkFunction, ~Copyable {
     stack.ports = configuration.ports
     generation = configuration.generation
     server.prepare(in: &surroundings)
+    iperf.prepare()
   }
 
   @_lifetime(frame: copy frame)
@@ -58,6 +60,11 @@ public struct Responder: NetworkFunction, ~Copyable {
     guard let udp = UDPHeader(in: frame, datagram) else {
       stack.counters.malformed &+= 1
       return .drop
+    }
+    if udp.destination == IperfServer.port, frame.offload.segmentation == 0 {
+      guard iperf.receive(&frame, ethernet, datagram, udp, at: now) else { return .drop }
+      stack.counters.answered &+= 1
+      return .send(port: port)
     }
     // Two that echo would never end.
     guard udp.destination == 7, udp.source > 1023, frame.offload.segmentation == 0 else {

@@ -6,10 +6,13 @@ final class TCPConnection {
   enum State: Sendable {
     case synReceived
     case established
-    /// The peer has closed; what is left is sent, then our FIN.
+    /// The peer has closed, or all is sent that was asked for; what is left is, then our FIN.
     case closing
     /// Our FIN was sent.
     case lastAck
+    /// It was acknowledged before the peer has closed; he is waited for, and then for whether he has
+    /// read that we know it (FIN-WAIT-2 and TIME-WAIT).
+    case finished
     /// Not in the table any more.
     case closed
   }
@@ -21,6 +24,7 @@ final class TCPConnection {
   var tag: UInt16?
   var service: TCPService
   var state = State.synReceived
+  var peerHasClosed = false
   /// RCV.NXT
   var expected: UInt32
   /// The first sequence number.
@@ -45,6 +49,9 @@ final class TCPConnection {
   var retransmission = Instant.max
   /// How often it was.
   var retries: UInt8 = 0
+  /// When generating ends, and the number after its last octet.
+  private var deadline = Instant.max
+  private var limit: UInt32?
   /// Stands among those that time is looked at for.
   var isActive = false
   /// What came beyond ``expected`` and is not wanted again, without its octets.
@@ -85,6 +92,30 @@ final class TCPConnection {
       - TCPHeader.minimumLength
   }
 }
+
+// MARK: iperf
+
+extension TCPConnection {
+  /// Does what a client has asked for by its first octets; nil is nothing.
+  func begin(_ request: IperfRequest?, at now: Instant) {
+    service = request == nil ? .discard : .generate
+    switch request?.extent {
+    case .octets(let count): limit = initial &+ 1 &+ count
+    case .nanoseconds(let time): deadline = now &+ time
+    case nil: break
+    }
+  }
+
+  /// What may still be generated, in octets.
+  var remaining: Int { limit.map { Int(Int32(bitPattern: $0 &- next)) } ?? .max }
+
+  /// Whether nothing more is to be generated, of what was asked for.
+  func hasSentAll(at now: Instant) -> Bool {
+    state == .established && service == .generate && (now >= deadline || highest == limit)
+  }
+}
+
+// MARK: What came ahead
 
 extension TCPConnection {
   /// One range is remembered: two processors of a host that send one flow in turn change the order

@@ -1,24 +1,5 @@
 import Packets
 
-/// What a TCP port does.
-public enum TCPService: Sendable, Hashable {
-  /// RFC 862.
-  case echo
-  /// RFC 863; also what the server of iperf 2 does with a plain test.
-  case discard
-  /// RFC 864, without its lines: letters in their order.
-  case generate
-
-  init?(port: UInt16) {
-    switch port {
-    case 7: self = .echo
-    case 9, 5001: self = .discard
-    case 19: self = .generate
-    default: return nil
-    }
-  }
-}
-
 /// A small TCP server (RFC 9293) for bulk one way: segmented frames both ways, Reno's windows
 /// (RFC 5681), retransmission from the oldest octet. What comes out of order is asked for again.
 struct TCPServer: ~Copyable {
@@ -218,17 +199,22 @@ struct TCPServer: ~Copyable {
     let before = windowSize(connection)
     takeAcknowledgement(connection, header, payload: payload, at: surroundings.now)
     if connection.state == .lastAck, connection.unacknowledged == connection.highest {
-      remove(index)
-      return .drop
+      guard !connection.peerHasClosed else {
+        remove(index)
+        return .drop
+      }
+      connection.state = .finished
     }
     // A window that opens is told, or the peer would have to probe it; and a probe, which is an old
     // number without an octet, is answered (RFC 9293, section 3.10.7.4).
     var answers = windowSize(connection) > before || header.sequence != connection.expected
     if payload > 0 || header.flags.contains(.fin) {
       answers = true
-      takePayload(connection, frame, datagram, header, payload: payload)
+      takePayload(
+        connection, frame, datagram, header, payload: payload, at: surroundings.now)
     }
-    connections.use(index, .established, at: surroundings.seconds)
+    let isOver = connection.state == .finished && connection.peerHasClosed
+    connections.use(index, isOver ? .transitory : .established, at: surroundings.seconds)
     let sent = pump(key, in: &surroundings)
     // Every segment that went out has acknowledged.
     guard answers, !sent else { return .drop }
@@ -279,9 +265,9 @@ struct TCPServer: ~Copyable {
 
   private mutating func takePayload(
     _ connection: TCPConnection, _ frame: borrowing Frame, _ datagram: Datagram,
-    _ header: TCPHeader, payload: Int
+    _ header: TCPHeader, payload: Int, at now: Instant
   ) {
-    guard connection.state == .established else { return }
+    guard !connection.peerHasClosed else { return }
     // What is known already is passed over.
     let known = Int(Int32(bitPattern: connection.expected &- header.sequence))
     if known < 0, connection.service != .echo, payload - known <= Int(Self.ownWindow),
@@ -291,8 +277,11 @@ struct TCPServer: ~Copyable {
     }
     guard known >= 0, known <= payload else { return }
     var taken = payload - known
+    let start = datagram.transport + header.headerLength + known
+    if connection.service == .measure, taken > 0 {
+      connection.begin(IperfRequest(in: frame, at: start, count: taken), at: now)
+    }
     if connection.service == .echo {
-      let start = datagram.transport + header.headerLength + known
       taken = max(0, min(taken, frame.head - start, Self.storage - connection.stored.count))
       for offset in start..<start + taken { connection.stored.append(frame.u8(at: offset)) }
     }
@@ -300,7 +289,8 @@ struct TCPServer: ~Copyable {
     counters.octetsReceived &+= UInt64(taken + connection.takeAhead())
     if header.flags.contains(.fin), known + taken == payload {
       connection.expected &+= 1
-      connection.state = .closing
+      connection.peerHasClosed = true
+      if connection.state == .established { connection.state = .closing }
     }
   }
 
@@ -352,17 +342,18 @@ struct TCPServer: ~Copyable {
     while true {
       let flight = connection.inFlight
       let room = Int(min(connection.window, connection.congestionWindow)) - Int(flight)
+      if connection.hasSentAll(at: now) { connection.state = .closing }
       var available: Int
       switch connection.service {
-      case .discard: available = 0
+      case .discard, .measure: available = 0
       case .echo: available = connection.stored.count - Int(flight)
       case .generate:
-        // After the peer has closed only what had been sent is sent again, before the FIN.
+        // At the end only what had been sent is sent again, before the FIN.
         let unsent = Int(Int32(bitPattern: connection.highest &- connection.next))
         available =
           switch connection.state {
-          case .synReceived, .closed: 0
-          case .established: Int.max
+          case .synReceived, .finished, .closed: 0
+          case .established: connection.remaining
           case .closing: unsent
           case .lastAck: max(0, unsent - 1)
           }
@@ -458,8 +449,8 @@ struct TCPServer: ~Copyable {
   /// One that only receives waits for nothing.
   private static func isWatched(_ connection: TCPConnection) -> Bool {
     switch connection.state {
-    case .closed: false
-    case .established: connection.service != .discard
+    case .finished, .closed: false
+    case .established: connection.service == .echo || connection.service == .generate
     default: true
     }
   }
@@ -518,6 +509,8 @@ struct TCPServer: ~Copyable {
       due = min(due, connection.retransmission)
     }
     active.removeLast(active.count - kept)
+    // Who is first has what place there is.
+    if wasBlocked, active.count > 1 { active.append(active.removeFirst()) }
     return due
   }
 }

@@ -85,6 +85,12 @@ import Testing
           headerLength: 20 + options.length
         ).write(to: &frame, at: 34)
         options.write(to: &frame, at: 34)
+        if payload >= IperfRequest.length, Self.service(of: port) == 5001 {
+          // Octets or some time in reverse.
+          frame.set(UInt32(0x4401_0078), at: 54)
+          frame.set(port % 8 < 4 ? 5000 : UInt32.max, at: 74)
+          frame.set(UInt16(0x0400), at: 86)
+        }
         var sum = Checksum.pseudoHeader(
           IPv6Address(Sample.client), IPv6Address(Sample.left), protocol: .tcp, length: length)
         sum.add(frame.sum(from: 34, count: length))
