@@ -1,3 +1,4 @@
+import HoldProtocol
 import LinuxSystem
 import NFVModel
 
@@ -28,27 +29,51 @@ struct MachineMemory: Sendable, Hashable {
   }()
 }
 
-extension QEMUDriver {
-  /// Refuses a machine that the host's memory does not do for beside those that are there.
+/// What of the host is promised to machines: users and memory. Each machine's folder has it as well,
+/// for the next daemon.
+struct MachinePromises: Sendable {
+  var users: UserRanges
+  /// In bytes.
+  private var memory: [WorkloadID: UInt64] = [:]
+
+  init(store: StoreID, workloads: HeldWorkloads) throws(NFVError) {
+    let records = try workloads.records()
+    users = .machines(store: store, used: records)
+    for record in records { memory[record.id] = workloads.folder(record.id).memory }
+  }
+
+  /// Promises a machine its memory.
   ///
-  /// Its predecessor is not counted, which goes when it runs: a heal must not fail for want of memory
+  /// Its predecessor's is not counted, which goes when it runs: a heal must not fail for want of memory
   /// that it gives back.
-  func checkMemory(of id: WorkloadID, _ wanted: MachineMemory) throws(NFVError) {
-    guard let host = configuration.hostMemory else { return }
-    let others = try workloads.records().filter { $0.id.vnfc != id.vnfc }
-      .compactMap { workloads.folder($0.id).memory }
-    let taken = others.reduce(0) { $0 + $1 }
+  /// - Throws: `exhausted` where the host's does not do for it beside those that are there.
+  mutating func take(_ wanted: MachineMemory, for id: WorkloadID, of host: UInt64?) throws(NFVError)
+  {
+    let others = memory.filter { $0.key.vnfc != id.vnfc }.values
+    let taken = others.reduce(0, +)
     let (sum, isTooMuch) = taken.addingReportingOverflow(wanted.bytes)
-    guard isTooMuch || sum > host else { return }
-    let what =
-      "\(id) wants \(wanted.guestBytes >> 20) MiB of memory and its QEMU "
-      + "\(wanted.emulatorBytes >> 20) MiB beside it; this host has \(host >> 20) MiB"
-    let advice =
-      others.isEmpty
-      ? " altogether: give the VDU less memory"
-      : ", of which \(others.count) other machines may take \(taken >> 20) MiB: give the VDU less "
-        + "memory, or terminate VNFs or scale them in"
-    throw NFVError(.exhausted, what + advice)
+    if let host, isTooMuch || sum > host {
+      let what =
+        "\(id) wants \(wanted.guestBytes >> 20) MiB of memory and its QEMU "
+        + "\(wanted.emulatorBytes >> 20) MiB beside it; this host has \(host >> 20) MiB"
+      let advice =
+        others.isEmpty
+        ? " altogether: give the VDU less memory"
+        : ", of which \(others.count) other machines may take \(taken >> 20) MiB: give the VDU less "
+          + "memory, or terminate VNFs or scale them in"
+      throw NFVError(.exhausted, what + advice)
+    }
+    memory[id] = wanted.bytes
+  }
+
+  /// One that waited is another's from now on.
+  mutating func rename(_ old: WorkloadID, to id: WorkloadID) {
+    memory[id] = memory.removeValue(forKey: old)
+  }
+
+  mutating func giveBack(_ id: WorkloadID, _ user: UserRange?) {
+    memory[id] = nil
+    if let user { users.giveBack(user) }
   }
 }
 

@@ -184,6 +184,7 @@ extension QEMUDriver: Pooling {
         waitingRoom.discard(member)
         continue
       }
+      promises.withLock { $0.rename(member, to: specification.id) }
       return taps(of: specification)
     }
     return nil
@@ -196,6 +197,7 @@ extension QEMUDriver: Pooling {
       try workloads.unclaim(id)
     }
     machines.forget(id)
+    promises.withLock { $0.rename(id, to: member) }
     do throws(NFVError) {
       try await delete(member)
     } catch {

@@ -78,7 +78,7 @@ public final class QEMUDriver: WorkloadDriver {
   let machines: Machines
   let volumes: Volumes
   let waitingRoom: MachinePools
-  private let users: Mutex<UserRanges>
+  let promises: Mutex<MachinePromises>
 
   var hold: HoldClient { workloads.hold }
 
@@ -100,7 +100,7 @@ public final class QEMUDriver: WorkloadDriver {
     volumes = Volumes(folder: configuration.volumeFolder)
     let waitingRoom = MachinePools(size: configuration.poolSize)
     self.waitingRoom = waitingRoom
-    users = Mutex(UserRanges.machines(store: configuration.store, used: try workloads.records()))
+    promises = Mutex(try MachinePromises(store: configuration.store, workloads: workloads))
     probe = AcceleratorProbe(
       program: configuration.program, cache: configuration.runFolder + "/accelerator")
     let machines = Machines(workloads: workloads)
@@ -153,22 +153,23 @@ public final class QEMUDriver: WorkloadDriver {
     let id = specification.id
     let folder = workloads.folder(id)
     let memory = MachineMemory(of: specification, image, under: probe.known)
-    // One after another: two at once must not be promised the same.
-    try users.withLock { (users) throws(NFVError) in
-      try checkMemory(of: id, memory)
-      guard let user = users.take() else {
+    let user = try promises.withLock { (promises) throws(NFVError) in
+      try promises.take(memory, for: id, of: configuration.hostMemory)
+      guard let user = promises.users.take() else {
+        promises.giveBack(id, nil)
         throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
       }
-      do throws(NFVError) {
-        try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
-          // By its identity it is there: that comes last.
-          try folder.write(memory: memory)
-          try folder.write(RunFolder.Record(id: id, users: user))
-        }
-      } catch {
-        users.giveBack(user)
-        throw error
+      return user
+    }
+    do throws(NFVError) {
+      try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
+        // By its identity it is there: that comes last.
+        try folder.write(memory: memory)
+        try folder.write(RunFolder.Record(id: id, users: user))
       }
+    } catch {
+      promises.withLock { $0.giveBack(id, user) }
+      throw error
     }
   }
 
@@ -235,7 +236,7 @@ public final class QEMUDriver: WorkloadDriver {
       try workloads.removeGroup(workloads.group(workload).folders, of: workload)
       try workloads.removeFiles(of: workload)
     }
-    if let user { users.withLock { $0.giveBack(user) } }
+    promises.withLock { $0.giveBack(workload, user) }
   }
 
   // MARK: Observe
