@@ -41,7 +41,8 @@ functions-bench: functions
 functions-fuzz: functions
 	$(SUDO) NetworkFunctions/fuzz
 
-# One after another: on two processors tests that wait for the host would keep the others' tasks.
+# Every test of both packages; what the functions do between network namespaces is checked by
+# `functions-check`. One after another: on two processors tests that wait for the host would keep the others' tasks.
 test: setup functions
 	swift build
 	swift build --build-tests
