@@ -4,11 +4,11 @@ extension Surroundings where Self: ~Copyable {
   /// Tells each port's network where its addresses are now: gratuitous ARP (RFC 5227, section 3) and
   /// unsolicited neighbour advertisements (RFC 4861, section 7.2.6), so that nobody waits for what an
   /// earlier owner said to grow old.
-  public mutating func announce(_ configuration: borrowing Configuration, isRouter: Bool) {
+  public mutating func announce(_ ports: [Configuration.Port], isRouter: Bool) {
     let flags = NeighbourMessage.Flag.override | (isRouter ? NeighbourMessage.Flag.router : 0)
-    for port in 0..<configuration.ports.count {
-      let mac = configuration.ports[port].mac
-      for own in configuration.ports[port].addresses {
+    for port in ports.indices {
+      let mac = ports[port].mac
+      for own in ports[port].addresses {
         if let address = own.address.ipv4 {
           _ = emit(on: port, payload: nil) { frame in
             frame.setLength(14 + ARPPacket.length)

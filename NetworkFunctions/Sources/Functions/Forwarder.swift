@@ -8,6 +8,9 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   private var forwarding = Forwarding()
   private var fragments = FragmentTable()
   private var outside = 0
+  /// How often the addresses of services are still to be announced, and when they are next; the
+  /// platform announces a port's own.
+  private var announcements: (left: Int, next: Instant) = (0, 0)
   /// Of the next IPv4 datagram that is translated and may be in parts.
   private var identification: UInt16 = 0
 
@@ -53,6 +56,15 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       stack.ports[own.port].addresses.append(Prefix(own.address, length: 128))
     }
     forwarding.configure(configuration.ports, own: stage.addresses)
+    announcements = (stage.addresses.isEmpty ? 0 : 3, surroundings.now)
+  }
+
+  /// Three times, two seconds apart (RFC 5227, section 2.3, has two): nobody hears a port that is not in
+  /// service yet, and a host beside it would believe the MAC of a predecessor until that grew old.
+  private mutating func announce<Around: Surroundings & ~Copyable>(in surroundings: inout Around) {
+    guard announcements.left > 0, surroundings.now >= announcements.next else { return }
+    announcements = (announcements.left - 1, surroundings.now + 2_000_000_000)
+    surroundings.announce(stack.ports, isRouter: true)
   }
 
   @_lifetime(frame: copy frame)
@@ -242,6 +254,7 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
   public mutating func advance<Around: Surroundings & ~Copyable>(
     in surroundings: inout Around
   ) -> Instant {
+    announce(in: &surroundings)
     stage.expire(at: surroundings.seconds)
     fragments.expire(at: surroundings.now)
     while let refused = forwarding.takeRefused(at: surroundings.now) {

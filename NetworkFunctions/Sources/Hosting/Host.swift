@@ -59,6 +59,8 @@ struct Host: ~Copyable, Surroundings {
       default: return
       }
       control.serve(&function, &self)
+      // A new document may have set an earlier one.
+      deadline = 0
       if control.mustStop { return }
     }
   }
@@ -204,7 +206,7 @@ struct Host: ~Copyable, Surroundings {
       (sockets + index).deinitialize(count: 1)
       isOpen[index] = false
     }
-    announce(configuration, isRouter: isRouter)
+    announce(configuration.ports, isRouter: isRouter)
     flush()
   }
 

@@ -78,6 +78,43 @@ import Testing
     #expect(shares.values.allSatisfy { $0 > 60 })
   }
 
+  /// A successor has other MACs, and clients beside it believe what its predecessor said.
+  @Test func theAddressesOfServicesAreAnnounced() throws {
+    func announced<Function: NetworkFunction & ~Copyable>(
+      _ function: consuming Function, _ parameters: String
+    ) throws -> [Int: Int] {
+      var surroundings = TestSurroundings()
+      let services = """
+        "services": [{"port": 80}, {"address": "10.0.1.80", "port": 80},
+        {"address": "10.0.1.81", "port": 81}]
+        """
+      try function.configure(
+        Sample.configuration("{\(parameters)\(services)}"), in: &surroundings)
+      var counts: [Int: Int] = [:]
+      for second in 0..<10 {
+        surroundings.now = Instant(second) * 1_000_000_000
+        surroundings.emitted = []
+        _ = function.advance(in: &surroundings)
+        counts[second] = surroundings.emitted.count { emitted in
+          var isOne = false
+          _ = withFrame(emitted.octets) { frame in
+            guard let packet = ARPPacket(in: frame, at: 14) else { return }
+            isOne =
+              emitted.port == 0 && packet.senderMAC == Sample.leftMAC
+              && packet.sender == packet.target
+              && [IPv4Address(10, 0, 1, 80), IPv4Address(10, 0, 1, 81)].contains(packet.sender)
+          }
+          return isOne
+        }
+      }
+      return counts.filter { $0.value > 0 }
+    }
+    #expect(try announced(LoadBalancer(), "") == [0: 2, 2: 2, 4: 2])
+    let stages = #""pipeline": "firewall | loadbalancer", "#
+    #expect(try announced(Pipeline(), stages) == [0: 2, 2: 2, 4: 2])
+    #expect(try announced(Firewall(), "") == [:])
+  }
+
   @Test func aDrainingBackendKeepsItsFlowsAndGetsNoNewOnes() throws {
     var surroundings = TestSurroundings()
     var balancer = try Self.balancer(&surroundings)

@@ -22,7 +22,7 @@ struct TestSurroundings: Surroundings, ~Copyable {
 
   func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {}
   mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {
-    announce(configuration, isRouter: isRouter)
+    announce(configuration.ports, isRouter: isRouter)
   }
 
   func segments(port: Int) -> Bool { segmentsTCP }

@@ -380,7 +380,7 @@ struct Cards: ~Copyable, Surroundings {
     ports = assigned
     for index in 0..<count { cards[index].port = -1 }
     for port in 0..<configuration.ports.count { cards[ports[port]].port = port }
-    announce(configuration, isRouter: isRouter)
+    announce(configuration.ports, isRouter: isRouter)
   }
 
   func segments(port: Int) -> Bool {

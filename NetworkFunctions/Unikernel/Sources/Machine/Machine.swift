@@ -47,6 +47,8 @@ public enum Machine {
         control.receive { octet in
           channel.receive(octet, for: &function, in: &cards)
         }
+        // A new document may have set an earlier one.
+        deadline = 0
       }
       control.send(&channel.output)
       cards.announce()
