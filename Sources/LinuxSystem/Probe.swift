@@ -31,33 +31,6 @@ public func acceptsConnection(
   return code == 0
 }
 
-/// How many octets come by a TCP connection in some time, from the calling thread's network namespace.
-/// - Returns: nil where nothing accepts it within 200 ms.
-public func receivedOctets(
-  from address: [UInt8], port: UInt16, for time: Duration
-) throws(SystemError) -> Int? {
-  guard try acceptsConnection(address, port: port, timeout: .milliseconds(200)) else { return nil }
-  let raw = try systemCall("socket", "tcp") {
-    socket(
-      address.count == 4 ? AF_INET : AF_INET6,
-      Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-  }
-  defer { close(raw) }
-  try systemCall("connect", "port \(port)") {
-    withSocketAddress(address, port: port) { connect(raw, $0, $1) }
-  }
-  var buffer = [UInt8](repeating: 0, count: 1 << 20)
-  var total = 0
-  let end = ContinuousClock.now + time
-  while ContinuousClock.now < end {
-    guard try waitReadable(FileDescriptor(rawValue: raw), milliseconds: 1000) else { break }
-    let count = try systemCall("recv", "tcp") { recv(raw, &buffer, buffer.count, 0) }
-    if count == 0 { break }
-    total += count
-  }
-  return total
-}
-
 /// Whether an address answers an ICMP or ICMPv6 echo request (icmp(7)), from the calling thread's
 /// network namespace. Needs CAP_NET_RAW there.
 public func answersEcho(_ address: [UInt8], timeout: Duration) throws(SystemError) -> Bool {

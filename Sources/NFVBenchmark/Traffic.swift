@@ -26,17 +26,6 @@ extension ClientNamespace {
     throw TrafficError(program: "iperf", output: String(words.suffix(300)))
   }
 
-  /// TCP out of a function for some seconds, in Gbit/s, which the draft calls Tx: by its generator of
-  /// characters (RFC 864) where it has one, else by iperf. Blocks as long.
-  public func throughput(outOf address: [UInt8], seconds: Int) throws -> Double {
-    let generated = try namespace.run { () throws(SystemError) in
-      try receivedOctets(from: address, port: 19, for: .seconds(seconds))
-    }
-    if let generated { return Double(generated) * 8 / 1e9 / Double(seconds) }
-    return try throughput(
-      to: address.map(String.init).joined(separator: "."), seconds: seconds, reversed: true)
-  }
-
   /// Sends pings at an interval, and waits a second for the last answers.
   public func pings(
     to address: String, count: Int, milliseconds: Int

@@ -41,7 +41,7 @@ extension Functions {
         try vantage.client.throughput(to: text, seconds: effort.trafficSeconds, reversed: false))
       try Task.checkCancellation()
       rates.tx.append(
-        try vantage.client.throughput(outOf: address, seconds: effort.trafficSeconds))
+        try vantage.client.throughput(to: text, seconds: effort.trafficSeconds, reversed: true))
       rates.roundTrip.append(try vantage.client.roundTrip(to: text, count: effort.pings))
       rounds.add(.now - start)
       step(.traffic, rounds.goesOn ? 0 : rounds.left)

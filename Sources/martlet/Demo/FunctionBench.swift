@@ -146,7 +146,7 @@ struct FunctionBench: Sendable {
         try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: false)
       }
       figures.measure(.tx) {
-        try client.throughput(outOf: BenchedFunction.left, seconds: Self.trafficSeconds)
+        try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: true)
       }
     }
     let rings = host.processes(of: try await functions.workload(measured)).reduce(0) {
