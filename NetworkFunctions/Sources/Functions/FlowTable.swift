@@ -12,7 +12,8 @@ public enum FlowLifetime: UInt8, Sendable {
   case unanswered = 3
 }
 
-/// Flows with what a function knows of each, in memory that is taken once.
+/// Flows with what a function knows of each, in memory that is taken once; of a machine's or a
+/// program's it is only touched, and so the host's, as far as there have been flows at a time.
 ///
 /// A flow has two keys: that of its packets, and that of its answers, which is another one than the
 /// reversed where addresses are translated. Finding, adding and forgetting take constant time. A
@@ -48,7 +49,9 @@ public struct FlowTable<Value>: ~Copyable {
   /// In seconds, by ``FlowLifetime``.
   public let idleLimits: (transitory: UInt32, established: UInt32, datagrams: UInt32)
 
+  /// As many as there have been at a time; there is place for ``capacity``.
   private var entries: [Entry] = []
+  public private(set) var capacity = 0
   /// Open addressing, at most half full. 0 is empty; else the lower 24 bits are one more than twice
   /// the place, and one more yet for the answers' key, and the upper ones are those of the hash.
   private var slots: [UInt32] = [0]
@@ -80,8 +83,6 @@ public struct FlowTable<Value>: ~Copyable {
     self.idleLimits = idleLimits
     grow(to: capacity)
   }
-
-  public var capacity: Int { entries.count }
 
   public subscript(index: Index) -> Value {
     get { entries[index].value! }
@@ -129,8 +130,7 @@ public struct FlowTable<Value>: ~Copyable {
     isBegunByAnswers: Bool = false, forgotten: (FlowKey, FlowKey, Value) -> Void
   ) -> Index? {
     guard makeRoom(forgotten: forgotten) else { return nil }
-    let place = Int(free)
-    free = entries[place].later
+    let place = takePlace()
     entries[place].key = key
     entries[place].answers = answers
     entries[place].value = value
@@ -147,11 +147,25 @@ public struct FlowTable<Value>: ~Copyable {
     return place
   }
 
+  /// The place of one that was forgotten, else the next that none has had.
+  private mutating func takePlace() -> Int {
+    guard free < 0 else {
+      let place = Int(free)
+      free = entries[place].later
+      return place
+    }
+    let none = FlowKey(
+      source: .unspecified, destination: .unspecified, sourcePort: 0, destinationPort: 0,
+      protocol: .init(0))
+    entries.append(Entry(key: none, answers: none, value: nil))
+    return entries.count - 1
+  }
+
   /// Sees to it that there is room for one more flow.
   /// - Parameter forgotten: is told of the flow that made it.
   /// - Returns: false where there is none.
   public mutating func makeRoom(forgotten: (FlowKey, FlowKey, Value) -> Void) -> Bool {
-    guard free < 0 else { return true }
+    guard free < 0, entries.count == capacity else { return true }
     let half = first[Int(FlowLifetime.transitory.rawValue)]
     let lone = first[Int(FlowLifetime.unanswered.rawValue)]
     guard half >= 0 || lone >= 0 else { return false }
@@ -215,7 +229,7 @@ public struct FlowTable<Value>: ~Copyable {
 
   /// How much memory ``grow(to:)`` takes, in octets.
   public func memory(for capacity: Int) -> Int {
-    capacity > entries.count ? Self.memory(of: capacity, countsHosts: countsHosts) : 0
+    capacity > self.capacity ? Self.memory(of: capacity, countsHosts: countsHosts) : 0
   }
 
   /// How much memory one of this capacity has, in octets.
@@ -238,23 +252,13 @@ public struct FlowTable<Value>: ~Copyable {
   /// Makes place for more flows; those that are there stay. Fewer than now is the same as now.
   public mutating func grow(to capacity: Int) {
     let capacity = min(capacity, Self.maximumCapacity)
-    guard capacity > entries.count else { return }
-    let none = FlowKey(
-      source: .unspecified, destination: .unspecified, sourcePort: 0, destinationPort: 0,
-      protocol: .init(0))
+    guard capacity > self.capacity else { return }
+    self.capacity = capacity
     entries.reserveCapacity(capacity)
-    let old = entries.count
-    while entries.count < capacity {
-      entries.append(Entry(key: none, answers: none, value: nil))
-    }
-    for place in (old..<capacity).reversed() {
-      entries[place].later = free
-      free = Int32(place)
-    }
     slots = Array(repeating: 0, count: Self.slotCount(for: capacity))
     mask = slots.count - 1
     if countsHosts { begun = Array(repeating: 0, count: Self.countCount(for: capacity)) }
-    for place in 0..<old where entries[place].value != nil {
+    for place in entries.indices where entries[place].value != nil {
       noteBeginning(of: place, 1)
       insert(place * 2)
       insert(place * 2 + 1)
