@@ -14,10 +14,11 @@ import Testing
     if: !Facility.hostHasCgroup2,
     "this host has version 2 itself: the suites of containers ran on it"))
 struct Cgroup2Tests {
-  /// Of all tests' names. The one of the platform kills daemon, hold and function; the others show
-  /// no more of groups and take minutes.
+  /// Of all tests' names. Of the platform's all but the kills at many moments of an instantiation: these
+  /// are of the store, show no more of groups, and take minutes.
   private static let tests = [
-    "CgroupTests", "ContainerDriverTests", "PlatformTests.trafficGoesOn",
+    "CgroupTests", "ContainerDriverTests",
+    "PlatformTests.(aKilled|uplinks|trafficGoesOn|aFunction|anAcknowledgedTermination|scaling)",
   ]
 
   @Test(.timeLimit(.minutes(20)))
