@@ -152,10 +152,13 @@ extension Core {
     commit(.putVnfc(started), &outcome)
     if hasVolumes(vnfc) { state.volumePhases[vnfc.id] = .present }
     let id = state.workload(started, incarnation: started.incarnation)
-    // What replaces a serving workload waits aside. So does what forwards, until it says that it is
-    // ready: a firewall without its rules would let everything pass. All else takes traffic from
-    // the beginning.
-    let isActive = serving(vnfc.id) == nil && vdu(of: vnfc)?.forwards != true
+    // What replaces a serving workload waits aside. So does that for which the kernel forwards, until
+    // it says that it is ready: a firewall without its rules would let everything pass. All else takes
+    // traffic from the beginning; a function with addresses of its own lets nothing pass before it
+    // runs, and has its document then.
+    let vdu = self.vdu(of: vnfc)
+    let isActive =
+      serving(vnfc.id) == nil && (vdu?.forwards != true || vdu?.addressOwner == .function)
     var workload = State.Workload(phase: .preparing, isActive: isActive, exit: nil, since: now)
     // Asked for with the document that is wanted now, or a later one.
     let instance = state.instances[vnfc.instance]
