@@ -212,6 +212,19 @@ import Testing
     "eb31d04da633dc9f49dfbd66cdb92fbb9b4f9c9be67914c0209b5dd31cc65a13"
     + "6e1cdce7d0db88112e3a759131b9d970cfaac7ee77ccd620c3dd49043f88958e"
 
+  /// ETSI's own types are built in under every name that they have been published by.
+  @Test(arguments: [
+    "etsi_nfv_sol001_vnfd_types.yaml",
+    "https://forge.etsi.org/rep/nfv/SOL001/raw/v4.4.1/etsi_nfv_sol001_vnfd_types.yaml",
+    "https://forge.etsi.org/rep/nfv/SOL001/raw/v4.4.1/etsi_nfv_sol001_common_types.yaml",
+  ])
+  func typesOfBothVersionsAreKnown(name: String) throws {
+    let old = "https://forge.etsi.org/rep/nfv/SOL001/raw/v2.6.1/etsi_nfv_sol001_vnfd_types.yaml"
+    #expect(Self.top.contains(old))
+    let package = try read(top: Self.top.replacing(old, with: name))
+    #expect(package.descriptor == (try read().descriptor))
+  }
+
   @Test func filesWithoutAHashAreTold() throws {
     let warnings = try read().diagnostics.filter { $0.message.contains("no manifest lists") }
     #expect(warnings.map(\.severity) == [.warning])

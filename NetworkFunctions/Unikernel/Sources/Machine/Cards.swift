@@ -144,6 +144,12 @@ struct Cards: ~Copyable, Surroundings {
     for index in 0..<count { cards[index].device.acknowledgeInterrupt() }
   }
 
+  /// Whether there is something that is sent with the next announcement.
+  var hasSent: Bool {
+    for index in 0..<count where cards[index].sending.hasUnannounced { return true }
+    return false
+  }
+
   mutating func announce() {
     for index in 0..<count {
       cards[index].sending.announce()

@@ -3,7 +3,8 @@ public import Functions
 
 /// The machine around one function: what the monitor gave, and the loop.
 public enum Machine {
-  /// How often the queues are looked at before the processor sleeps.
+  /// How often the queues are looked at after something was sent before the processor sleeps. With 500
+  /// a tenth less goes through; what only came, as others' ARP does, keeps nobody awake.
   private static let spins = 2000
   /// Frames of a card that are looked at before the answers to them are shown to it: the first of
   /// those that waited for a boot is answered 5 ms sooner than with 64. Under load 16 frames of
@@ -51,11 +52,9 @@ public enum Machine {
         deadline = 0
       }
       control.send(&channel.output)
+      if works, cards.hasSent { idle = 0 }
       cards.announce()
-      if works {
-        idle = 0
-        continue
-      }
+      if works { continue }
       if channel.mustStop, channel.output.isEmpty { halt("stopped as asked", isFailure: false) }
       idle += 1
       guard idle > spins else {
@@ -64,7 +63,6 @@ public enum Machine {
         if !isTranslated { Boot_pause() }
         continue
       }
-      idle = 0
       if channel.isConfigured {
         rehearsal = .max
       } else if cards.time >= rehearsal {

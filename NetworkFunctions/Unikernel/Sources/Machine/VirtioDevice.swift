@@ -129,6 +129,8 @@ struct VirtioQueue: ~Copyable {
     if Boot_load16(used) & 1 == 0 { device.notify(index) }
   }
 
+  var hasUnannounced: Bool { announced != nextAvailable }
+
   /// The next descriptor that the device is done with, and how many octets it wrote.
   mutating func take() -> (number: Int, length: Int)? {
     guard Boot_load16(used + 2) != nextUsed else { return nil }
