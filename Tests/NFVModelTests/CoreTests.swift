@@ -81,29 +81,6 @@ import Testing
     }
   }
 
-  /// The kernel forwards before a program has given it its rules; a function that has its ports for
-  /// itself does not before it has its document.
-  @Test(arguments: [
-    (false, AddressOwner.kernel, true), (true, .kernel, false), (true, .function, true),
-  ])
-  func whatForwardsTakesTrafficOnceItCanJudgeIt(
-    forwards: Bool, owner: AddressOwner, isActive: Bool
-  ) throws {
-    var fixture = try Fixture()
-    var content = many(1)
-    content.descriptor.flavours[0].vdus[0].forwards = forwards
-    content.descriptor.flavours[0].vdus[0].addressOwner = owner
-    let id = try fixture.instance(of: content)
-    _ = try fixture.ask(.instantiate(id, connected)) { action in
-      if case .prepareAttachment = action { true } else { false }
-    }
-    guard case .prepareAttachment(_, let found)? = fixture.undone.first else {
-      Issue.record("\(fixture.undone)")
-      return
-    }
-    #expect(found == isActive)
-  }
-
   /// The host may have lost rules and routes while nobody looked.
   @Test func uplinksAreMendedAfterARestart() throws {
     var fixture = try Fixture()
@@ -120,7 +97,7 @@ import Testing
   }
 
   /// A descriptor of one VDU, of which there are so many at first and as many more by each step.
-  private func many(_ initial: Int, more: Int = 0, id: String = "sim") -> VnfPackage.Content {
+  func many(_ initial: Int, more: Int = 0, id: String = "sim") -> VnfPackage.Content {
     let vdu = Vdu(
       id: "v", name: "v", technology: .container, imagePath: "a", cpds: [VduCpd(id: "out")],
       initialInstances: initial, maximumInstances: 100_000)
