@@ -188,6 +188,7 @@ struct Demo: Undoable {
     guard let first = victims.first else {
       throw Failure(.failed, "no process of the workload \(before) was found")
     }
+    host.noteNamespaces()
     let start = ContinuousClock.now
     kill(first, SIGKILL)
     // With its first process the namespace's others die as well, a moment later: only then is what

@@ -15,6 +15,8 @@ struct DemoHost {
   private let linksBefore: Set<String>
   /// The daemons' stores, which their control groups are called by.
   private var stores: Set<String> = []
+  /// Those that its processes were in, as namespaces(7) names them: `net:[4026532008]`.
+  private var namespaces: Set<String> = []
   /// What the paths of the control groups of the daemon that runs have in common.
   private(set) var group = ""
 
@@ -69,6 +71,7 @@ struct DemoHost {
   /// Ends the daemon by a signal and waits until it is gone.
   mutating func endDaemon(_ signal: Int32) {
     guard daemonPID > 0 else { return }
+    noteNamespaces()
     kill(daemonPID, signal)
     var status: Int32 = 0
     waitpid(daemonPID, &status, 0)
@@ -142,6 +145,20 @@ struct DemoHost {
       guard pid != getpid(), let line = try? readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
       else { return false }
       return String(decoding: line, as: UTF8.self).contains(run)
+    }
+  }
+
+  /// Notes the namespaces of what runs, which are to be gone in the end.
+  mutating func noteNamespaces() {
+    let pids = ownProcesses() + controlGroups().flatMap(Self.members)
+    let found = Set(pids).reduce(into: Set<String>()) { $0.formUnion(Self.namespaces(of: $1)) }
+    namespaces.formUnion(found.subtracting(Self.namespaces(of: getpid())))
+  }
+
+  private static func namespaces(of pid: Int32) -> [String] {
+    let folder = "/proc/\(pid)/ns"
+    return ((try? listFolder(folder)) ?? []).compactMap {
+      try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)")
     }
   }
 
@@ -220,7 +237,11 @@ struct DemoHost {
     for folder in [run, state] where FileManager.default.fileExists(atPath: folder) {
       found.append("folder \(folder)")
     }
-    // A namespace without a process is held by its pin, which is a mount, or by the hold.
+    // One without a process is held by its pin, which is a mount, or by the hold.
+    for pid in processes(where: { _ in true }) {
+      found += namespaces.intersection(Self.namespaces(of: pid)).sorted()
+        .map { "namespace \($0) of the process \(pid)" }
+    }
     return found
   }
 }
