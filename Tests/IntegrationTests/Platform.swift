@@ -28,6 +28,7 @@ struct Instance: Decodable {
     var extCpInfo: [Point]
   }
   var id: String
+  var vnfdId: String
   var instantiationState: String
   var instantiatedVnfInfo: Info?
 
@@ -126,6 +127,21 @@ final class Platform {
       throw Failed("martlet \(arguments.joined(separator: " ")): \(text)")
     }
     return String(decoding: result.output, as: UTF8.self)
+  }
+
+  /// Asks the daemon itself, without a program in between.
+  func ask<Answer: Decodable>(
+    _ method: HTTPRequest.Method, _ path: String, _ body: String? = nil
+  ) async throws -> Answer {
+    let client = Client(.unixSocket(socket))
+    defer { client.close() }
+    let request =
+      body.map { HTTPRequest(method, path, json: Array($0.utf8)) } ?? HTTPRequest(method, path)
+    let answer = try await client.send(request)
+    guard (200..<300).contains(answer.status) else {
+      throw Failed("\(path): \(answer.status) \(String(decoding: answer.body, as: UTF8.self))")
+    }
+    return try JSONDecoder().decode(Answer.self, from: Data(answer.body))
   }
 
   func instance(_ name: String) throws -> Instance {
