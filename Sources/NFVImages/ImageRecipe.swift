@@ -138,6 +138,9 @@ public struct ImageBuilder: Sendable {
     for directory in recipe.directories ?? [] { try add(.directory, at: directory) }
     for program in recipe.programs ?? [] { try add(program: program) }
     for file in recipe.files ?? [] { try add(file) }
+    for program in recipe.programs ?? [] where split(program).name == "busybox" {
+      try addApplets(of: try Self.find(program))
+    }
   }
 
   private mutating func add(_ content: Content, at path: String) throws(NFVError) {
@@ -162,14 +165,36 @@ public struct ImageBuilder: Sendable {
     }
   }
 
-  private mutating func add(program: String) throws(NFVError) {
-    let candidates =
-      program.hasPrefix("/") ? [program] : Self.programFolders.map { "\($0)/\(program)" }
+  private static func find(_ program: String) throws(NFVError) -> String {
+    let candidates = program.hasPrefix("/") ? [program] : programFolders.map { "\($0)/\(program)" }
     guard let path = candidates.first(where: FileManager.default.isExecutableFile(atPath:)) else {
       throw NFVError(
         .unprocessable,
         "the program \(program) is not on this host; install the package that has it")
     }
+    return path
+  }
+
+  /// Links the names that a busybox goes by to it, where the image has nothing else of that name.
+  private mutating func addApplets(of path: String) throws(NFVError) {
+    let run: ProgramResult
+    do {
+      run = try runProgram(path, arguments: ["busybox", "--list-full"], timeout: .seconds(10))
+    } catch {
+      throw NFVError(.unprocessable, "\(path) cannot be run", cause: error)
+    }
+    guard run.status == 0 else {
+      throw NFVError(.unprocessable, "\(path) does not tell its names by --list-full")
+    }
+    let names = String(decoding: run.output, as: UTF8.self)
+    for line in names.split(whereSeparator: \.isNewline) {
+      guard let name = safePath(String(line)), !name.isEmpty, entries[name] == nil else { continue }
+      entries[name] = .link(path)
+    }
+  }
+
+  private mutating func add(program: String) throws(NFVError) {
+    let path = try Self.find(program)
     try addELF(path)
     // A program is found by the short path as well, as /bin is /usr/bin on this host.
     for (short, long) in [("/bin/", "/usr/bin/"), ("/sbin/", "/usr/sbin/")] {

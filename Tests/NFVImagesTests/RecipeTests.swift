@@ -72,6 +72,39 @@ import Testing
     #expect(run.status == status, "\(String(decoding: run.output, as: UTF8.self))")
   }
 
+  /// A busybox of the test's own, which tells names as Debian's does.
+  @Test func aBusyboxGoesByItsNames() async throws {
+    let folder = try TemporaryFolder()
+    let busybox = try folder.write(
+      "busybox",
+      """
+      #!/bin/sh
+      [ "$1" = --list-full ] && printf 'bin/busybox\nbin/sh\nusr/bin/awk\nusr/bin/env\n../out\n'
+      """)
+    chmod(busybox, 0o755)
+    let built = try ImageBuilder.build(
+      try recipe(
+        #"{"name": "x", "programs": ["\#(busybox)", "env"], "files": [{"path": "/bin/sh", "content": "own"}]}"#
+      ), in: ".", to: folder.path + "/x.tar")
+    let store = try folder.store()
+    let root = try await store.ensure(try await store.importArchive(at: folder.path + "/x.tar")).root
+    let target = { (name: String) throws in
+      try FileManager.default.destinationOfSymbolicLink(atPath: "\(root)/\(name)")
+    }
+    #expect(try target("usr/bin/awk") == busybox)
+    #expect(try target("bin/busybox") == busybox)
+    #expect(try text("\(root)/bin/sh") == "own")
+    #expect(throws: (any Error).self) { try target("usr/bin/env") }
+    #expect(!built.files.contains { $0.contains("out") })
+
+    _ = try folder.write("busybox", "#!/bin/sh\nexit 1\n")
+    #expect(throws: NFVError.self) {
+      try ImageBuilder.build(
+        try recipe(#"{"name": "x", "programs": ["\#(busybox)"]}"#), in: ".",
+        to: folder.path + "/y.tar")
+    }
+  }
+
   @Test(arguments: [
     #"{"name": "x", "programs": ["no-such-program"]}"#,
     #"{"name": "x", "programs": ["/etc/passwd"]}"#,
