@@ -1,4 +1,5 @@
 import ControlProtocol
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NFVModel
@@ -104,6 +105,43 @@ final class StubGuest: Sendable {
     let client = try await connect(silent)
     await #expect(throws: MachineError.timedOut("the start of its function")) {
       try await client.waitForStart(timeout: .milliseconds(50))
+    }
+  }
+
+  @Test("A document that a guest was told before its start is not told again, another one is")
+  func documents() async throws {
+    let told = Mutex<[String]>([])
+    let guest = try StubGuest { connection in
+      connection.greet()
+      while let (id, request) = connection.next() {
+        guard case .configure(let document) = request else { continue }
+        let text = String(decoding: document, as: UTF8.self)
+        told.withLock { $0.append(text) }
+        connection.send(.reply(id: id, text == "bad" ? .refused("no") : .done))
+      }
+    }
+    let folder = try TemporaryFolder()
+    defer { folder.remove() }
+    let id = WorkloadID(store: "store", tenant: "green", vnfc: "vnfc", incarnation: 1)
+    let place = RunFolder(id, in: folder.path)
+    try FileManager.default.createDirectory(
+      atPath: place.path, withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(
+      atPath: place.controlSocket, withDestinationPath: guest.path)
+    let machine = Machine(id, folder: place)
+    defer { machine.close() }
+    let limit = Duration.seconds(5)
+    for _ in 0..<2 { machine.tell(document: Array("a".utf8), timeout: limit) }
+    try await machine.configure(document: Array("a".utf8), timeout: limit)
+    #expect(told.withLock { $0 } == ["a"])
+    // What was waited for once is known no more.
+    try await machine.configure(document: Array("a".utf8), timeout: limit)
+    machine.tell(document: Array("b".utf8), timeout: limit)
+    try await machine.configure(document: Array("c".utf8), timeout: limit)
+    #expect(told.withLock { $0 } == ["a", "a", "b", "c"])
+    machine.tell(document: Array("bad".utf8), timeout: limit)
+    await #expect(throws: MachineError.refused("no")) {
+      try await machine.configure(document: Array("bad".utf8), timeout: limit)
     }
   }
 

@@ -84,8 +84,10 @@ import Testing
     chmod(busybox, 0o755)
     let built = try ImageBuilder.build(
       try recipe(
-        #"{"name": "x", "programs": ["\#(busybox)", "env"], "files": [{"path": "/bin/sh", "content": "own"}]}"#
-      ), in: ".", to: folder.path + "/x.tar")
+        #"""
+        {"name": "x", "programs": ["\#(busybox)", "env"],
+         "files": [{"path": "/bin/sh", "content": "own"}]}
+        """#), in: ".", to: folder.path + "/x.tar")
     let store = try folder.store()
     let root = try await store.ensure(try await store.importArchive(at: folder.path + "/x.tar")).root
     let target = { (name: String) throws in

@@ -4,9 +4,12 @@ public struct ControlChannel: ~Copyable {
   public static let version: UInt16 = 1
   private static let maximumFrame = 1 << 20
   /// What every `hello` begins with, after length, id and kind.
-  public static let greeting: [UInt8] = [
-    0x4d, 0x61, 0x72, 0x74, 0x6c, 0x65, 0x74, 0xf5, 0x1b, 0x8e, 0xd0, 0xff, 0x93, 0xa6, 0xc1, 0xfe,
-  ]
+  public static var greeting: [UInt8] {
+    (0..<16).map {
+      UInt8(truncatingIfNeeded: ($0 < 8 ? magic.0 : magic.1) >> UInt64(56 - $0 % 8 * 8))
+    }
+  }
+  private static let magic: (UInt64, UInt64) = (0x4d61_7274_6c65_74f5, 0x1b8e_d0ff_93a6_c1fe)
   private static let greetingOffset = 14
   /// Length, id, kind and the document's own length.
   private static let documentOffset = 18
@@ -14,7 +17,7 @@ public struct ControlChannel: ~Copyable {
   private static let shortFrame = 4096
   /// Of memory, for what a document brings besides itself, in octets.
   private static let reserve = 16 << 10
-  private static var helloStart: Int { greetingOffset + greeting.count }
+  private static let helloStart = greetingOffset + 16
 
   private enum Kind {
     static let hello: UInt64 = 1
@@ -28,8 +31,10 @@ public struct ControlChannel: ~Copyable {
   }
 
   private var unread: [UInt8] = []
-  /// The last octets, whatever they were read as.
-  private var recent: [UInt8] = []
+  /// How long the frame is that has begun, once four octets of it are there.
+  private var expected = 0
+  /// The last 32 octets, whatever they were read as; the newest is the last one's lowest.
+  private var recent: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
   private var isSynchronised = false
   /// Of a request that there is no memory for: how much of it is still to come, and why it is refused.
   private var passingOver = 0
@@ -41,19 +46,20 @@ public struct ControlChannel: ~Copyable {
   /// What is to be sent; the driver takes it away.
   public var output: [UInt8] = []
 
-  public init() {}
+  public init() { unread.reserveCapacity(Self.shortFrame) }
 
   /// Takes what came and does what it asks.
   public mutating func receive<F: NetworkFunction & ~Copyable, S: Surroundings & ~Copyable>(
     _ octet: UInt8, for function: inout F, in surroundings: inout S
   ) {
-    if recent.count == 2 * Self.helloStart { recent.removeFirst(Self.helloStart) }
-    recent.append(octet)
+    recent.0 = recent.0 << 8 | recent.1 >> 56
+    recent.1 = recent.1 << 8 | recent.2 >> 56
+    recent.2 = recent.2 << 8 | recent.3 >> 56
+    recent.3 = recent.3 << 8 | UInt64(octet)
+    // A `hello` begins a connection wherever it stands, also where a request before it was cut off.
+    let isGreeted = recent.3 == Self.magic.1 && recent.2 == Self.magic.0
     if isGreeted {
-      unread.removeAll(keepingCapacity: true)
-      unread.append(contentsOf: recent[(recent.count - Self.helloStart)...])
-      isSynchronised = true
-      refusal = nil
+      beginAnew()
     } else if let refusal {
       passingOver -= 1
       guard passingOver == 0 else { return }
@@ -65,17 +71,20 @@ public struct ControlChannel: ~Copyable {
       unread.append(octet)
     }
     guard isSynchronised, unread.count >= 4 else { return }
-    let length = Int(number(at: 0, octets: 4))
-    guard 10...Self.maximumFrame ~= length else {
-      isSynchronised = false
-      unread = []
-      return
+    if isGreeted || unread.count == 4 {
+      let length = Int(number(at: 0, octets: 4))
+      guard 10...(isGreeted ? Self.shortFrame : Self.maximumFrame) ~= length else {
+        isSynchronised = false
+        unread = []
+        return
+      }
+      expected = 4 + length
     }
-    if unread.count == Self.greetingOffset, 4 + length > unread.count {
-      refusal = makeRoom(for: 4 + length, memory: surroundings.freeMemory)
-      passingOver = 4 + length - unread.count
+    if unread.count == Self.greetingOffset, expected > unread.count {
+      refusal = makeRoom(for: expected, memory: surroundings.freeMemory)
+      passingOver = expected - unread.count
     }
-    guard unread.count == 4 + length else { return }
+    guard unread.count == expected else { return }
     handle(for: &function, in: &surroundings)
     unread.removeAll(keepingCapacity: true)
   }
@@ -111,13 +120,16 @@ public struct ControlChannel: ~Copyable {
     isConfigured = true
   }
 
-  /// A `hello` begins a connection wherever it stands, also where a request before it was cut off.
-  private var isGreeted: Bool {
-    let greeting = Self.greeting
-    guard recent.last == greeting.last, recent.count >= Self.helloStart else { return false }
-    let start = recent.count - greeting.count
-    for index in 0..<greeting.count where recent[start + index] != greeting[index] { return false }
-    return true
+  /// What came until now is a `hello` as far as its greeting.
+  @inline(never)
+  private mutating func beginAnew() {
+    unread.removeAll(keepingCapacity: true)
+    for index in 32 - Self.helloStart..<32 {
+      let word = [recent.0, recent.1, recent.2, recent.3][index / 8]
+      unread.append(UInt8(truncatingIfNeeded: word >> UInt64(56 - index % 8 * 8)))
+    }
+    isSynchronised = true
+    refusal = nil
   }
 
   private func number(at offset: Int, octets: Int) -> UInt64 {

@@ -255,9 +255,9 @@ public struct FlowTable<Value>: ~Copyable {
     guard capacity > self.capacity else { return }
     self.capacity = capacity
     entries.reserveCapacity(capacity)
-    slots = Array(repeating: 0, count: Self.slotCount(for: capacity))
+    slots = Array(zeros: Self.slotCount(for: capacity))
     mask = slots.count - 1
-    if countsHosts { begun = Array(repeating: 0, count: Self.countCount(for: capacity)) }
+    if countsHosts { begun = Array(zeros: Self.countCount(for: capacity)) }
     for place in entries.indices where entries[place].value != nil {
       noteBeginning(of: place, 1)
       insert(place * 2)
@@ -338,5 +338,16 @@ public struct FlowTable<Value>: ~Copyable {
     let (earlier, later) = (entries[place].earlier, entries[place].later)
     if earlier >= 0 { entries[Int(earlier)].later = later } else { first[queue] = later }
     if later >= 0 { entries[Int(later)].earlier = earlier } else { last[queue] = earlier }
+  }
+}
+
+extension Array where Element: FixedWidthInteger {
+  /// As `repeating: 0`, which would store them one by one.
+  fileprivate init(zeros count: Int) {
+    self.init(unsafeUninitializedCapacity: count) { octets, initialized in
+      // SAFETY: all bits 0 is a whole number's 0.
+      UnsafeMutableRawBufferPointer(octets).initializeMemory(as: UInt8.self, repeating: 0)
+      initialized = count
+    }
   }
 }

@@ -56,14 +56,16 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       stack.ports[own.port].addresses.append(Prefix(own.address, length: 128))
     }
     forwarding.configure(configuration.ports, own: stage.addresses)
-    announcements = (stage.addresses.isEmpty ? 0 : 3, surroundings.now)
+    announcements = (stage.addresses.isEmpty ? 0 : 4, surroundings.now)
   }
 
   /// Three times, two seconds apart (RFC 5227, section 2.3, has two): nobody hears a port that is not in
   /// service yet, and a host beside it would believe the MAC of a predecessor until that grew old.
   private mutating func announce<Around: Surroundings & ~Copyable>(in surroundings: inout Around) {
     guard announcements.left > 0, surroundings.now >= announcements.next else { return }
-    announcements = (announcements.left - 1, surroundings.now + 2_000_000_000)
+    // The first may come before its ports are plugged in.
+    let wait: Instant = announcements.left == 4 ? 100_000_000 : 2_000_000_000
+    announcements = (announcements.left - 1, surroundings.now + wait)
     surroundings.announce(stack.ports, isRouter: true)
   }
 

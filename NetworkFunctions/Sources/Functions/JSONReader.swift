@@ -27,6 +27,7 @@ struct JSONReader {
     end = range.upperBound
     self.memory = memory
     self.place = place
+    self.place.reserveCapacity(64)
   }
 
   /// Takes note of what an element that was read will take, in octets, its share of tables and of lists
@@ -87,7 +88,7 @@ struct JSONReader {
   /// Steps to the next part of what is open, or closes it.
   private mutating func goOn(_ end: UInt8) throws(ConfigurationError) -> Bool {
     let base = open[open.count - 1].base
-    while place.count > base { place.removeLast() }
+    place.removeLast(place.count - base)
     if try take(end) {
       open.removeLast()
       isFirst = false
@@ -105,7 +106,20 @@ struct JSONReader {
   mutating func string(isKept: Bool = true) throws(ConfigurationError) -> [UInt8] {
     guard try peek() == 0x22 else { throw error("a string is expected") }
     position += 1
+    // Most have no escapes, and are copied at once.
+    let start = position
+    while position < end {
+      let octet = octets[position]
+      guard octet >= 0x20, octet != 0x22, octet != 0x5c else { break }
+      position += 1
+    }
     var result: [UInt8] = []
+    if isKept {
+      guard position - start <= Self.maximumString else {
+        throw error("a string has more than 1024 octets")
+      }
+      result.append(contentsOf: octets[start..<position])
+    }
     while true {
       if !isKept { result.removeAll(keepingCapacity: true) }
       guard result.count <= Self.maximumString else {

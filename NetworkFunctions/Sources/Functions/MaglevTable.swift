@@ -19,21 +19,26 @@ public struct MaglevTable: Sendable {
       return
     }
     // The places that a backend would like, in its order: offset, offset + skip, ...
-    var places: [(next: UInt64, skip: UInt64)] = names.map {
-      (Self.scatter($0) % size, Self.scatter($0 ^ 0x5851_f42d_4c95_7f2d) % (size - 1) + 1)
+    var wishes: [(backend: UInt8, next: UInt64, skip: UInt64)] = []
+    for (backend, name) in names.enumerated() where isServing[backend] {
+      wishes.append(
+        (
+          UInt8(backend), Self.scatter(name) % size,
+          Self.scatter(name ^ 0x5851_f42d_4c95_7f2d) % (size - 1) + 1
+        ))
     }
     let none = UInt8.max
     entries = Array(repeating: none, count: Self.size)
     var filled = 0
+    var turn = 0
     while filled < Self.size {
-      for backend in names.indices where isServing[backend] {
-        var place = places[backend].next
-        while entries[Int(place)] != none { place = (place + places[backend].skip) % size }
-        entries[Int(place)] = UInt8(backend)
-        places[backend].next = (place + places[backend].skip) % size
-        filled += 1
-        if filled == Self.size { break }
-      }
+      let (backend, place, skip) = wishes[turn]
+      // As a remainder, without a division: 4,000 of them took 0.2 ms where QEMU interprets.
+      wishes[turn].next = place + skip < size ? place + skip : place + skip - size
+      guard entries[Int(place)] == none else { continue }
+      entries[Int(place)] = backend
+      filled += 1
+      turn = turn + 1 == wishes.count ? 0 : turn + 1
     }
   }
 

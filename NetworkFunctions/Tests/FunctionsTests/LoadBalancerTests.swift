@@ -109,9 +109,9 @@ import Testing
       }
       return counts.filter { $0.value > 0 }
     }
-    #expect(try announced(LoadBalancer(), "") == [0: 2, 2: 2, 4: 2])
+    #expect(try announced(LoadBalancer(), "") == [0: 2, 1: 2, 3: 2, 5: 2])
     let stages = #""pipeline": "firewall | loadbalancer", "#
-    #expect(try announced(Pipeline(), stages) == [0: 2, 2: 2, 4: 2])
+    #expect(try announced(Pipeline(), stages) == [0: 2, 1: 2, 3: 2, 5: 2])
     #expect(try announced(Firewall(), "") == [:])
   }
 

@@ -16,6 +16,8 @@ final class Machine: Sendable {
   private struct State {
     /// Why QEMU said that its guest stopped (QMP's SHUTDOWN event, `reason`).
     var shutdownReason: String?
+    /// The document that its guest is being told before its start, and what comes of it.
+    var told: (document: [UInt8], outcome: Task<Result<Void, MachineError>, Never>)?
   }
 
   init(_ id: WorkloadID, folder: RunFolder) {
@@ -65,6 +67,38 @@ final class Machine: Sendable {
     } catch {
       forgetControl(after: error)
       throw error
+    }
+  }
+
+  /// Begins to tell its guest a document, which ``configure(document:timeout:)`` then waits for.
+  func tell(document: [UInt8], timeout: Duration) {
+    state.withLock { state in
+      guard state.told?.document != document else { return }
+      let outcome = Task { [self] in await configureOnce(document, timeout) }
+      state.told = (document, outcome)
+    }
+  }
+
+  /// Has its guest take a document, unless it has been told that one already.
+  func configure(document: [UInt8], timeout: Duration) async throws(MachineError) {
+    let told = state.withLock { state in
+      defer { state.told = nil }
+      return state.told
+    }
+    guard let told, told.document == document else {
+      return try await configureOnce(document, timeout).get()
+    }
+    try await told.outcome.value.get()
+  }
+
+  private func configureOnce(
+    _ document: [UInt8], _ timeout: Duration
+  ) async -> Result<Void, MachineError> {
+    do throws(MachineError) {
+      _ = try await request(.configure(document: document), timeout: timeout)
+      return .success(())
+    } catch {
+      return .failure(error)
     }
   }
 

@@ -120,6 +120,12 @@ public final class QEMUDriver: WorkloadDriver {
   ) async throws(NFVError) {
     while true {
       let taps = try place(of: specification)
+      // A machine that has waited takes its document while its ports are plugged in: each takes 1 to 2 ms.
+      // Its start waits for that, and tells what went wrong.
+      if taps.haveWaited, try MachineImage(specification.image).isControlled {
+        machines[specification.id].tell(
+          document: specification.document, timeout: configuration.unikernelLimit)
+      }
       do throws(NFVError) {
         return try await plug(.taps(taps))
       } catch {

@@ -60,14 +60,14 @@ extension QEMUDriver {
     }
     if image.isControlled {
       do throws(MachineError) {
-        let request =
-          waits ? ControlRequest.functionCounters : .configure(document: specification.document)
         let limit = configuration.unikernelLimit
-        _ = try await machines[id].request(request, timeout: limit)
         if waits {
+          _ = try await machines[id].request(.functionCounters, timeout: limit)
           // Without a document it rehearses 10 ms after its boot, and answers when it has.
           try? await Task.sleep(for: .milliseconds(25))
-          _ = try await machines[id].request(request, timeout: limit)
+          _ = try await machines[id].request(.functionCounters, timeout: limit)
+        } else {
+          try await machines[id].configure(document: specification.document, timeout: limit)
         }
       } catch {
         try await explain(error, .configuration, of: id, image)

@@ -25,8 +25,7 @@ struct Heap {
   static func allocate(_ size: UInt64, alignment: UInt64) -> UInt64 {
     // Large alignments are the rings', which are never freed.
     if alignment > 16 { return take(size, alignment: alignment) }
-    var level = 5
-    while level < classes, 1 << UInt64(level) < size + header { level += 1 }
+    let level = max(5, UInt64.bitWidth - (size + header - 1).leadingZeroBitCount)
     guard level < classes else { return allocateLarge(size) }
     var block = free[level]
     if block != 0 {

@@ -169,7 +169,7 @@ struct Rehearsal {
     "rules":[{"from":"a","protocol":"udp","destination":"192.0.2.9","ports":53,"action":"drop"},\
     {"from":"a","protocol":"tcp","source":"192.0.2.0/24","ports":"80-443","action":"accept"}],\
     "services":[{"address":"192.0.2.1","port":80,"protocol":"udp"},\
-    {"address":"192.0.2.1","port":81,"protocol":"tcp"}],\
+    {"address":"192.0.2.1","port":"81","protocol":"tcp"}],\
     "backends":[{"address":"198.51.100.2","state":"active"}]}}
     """
   }
