@@ -89,7 +89,8 @@ import Testing
          "files": [{"path": "/bin/sh", "content": "own"}]}
         """#), in: ".", to: folder.path + "/x.tar")
     let store = try folder.store()
-    let root = try await store.ensure(try await store.importArchive(at: folder.path + "/x.tar")).root
+    let digest = try await store.importArchive(at: folder.path + "/x.tar")
+    let root = try await store.ensure(digest).root
     let target = { (name: String) throws in
       try FileManager.default.destinationOfSymbolicLink(atPath: "\(root)/\(name)")
     }
