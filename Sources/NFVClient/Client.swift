@@ -99,24 +99,13 @@ public final class Client: Sendable {
     return response
   }
 
-  /// Sends a request and returns as soon as the answer's head is there.
+  /// Sends a request and returns as soon as the answer's head is there. The connection is a new one: it is
+  /// not kept from the next request for as long as the stream lasts.
   public func stream(_ request: HTTPRequest) async throws(ClientError) -> ResponseStream {
-    let (connection, reused) = try await checkOut()
-    do throws(ClientError) {
-      return try await stream(request, on: connection)
-    } catch {
-      guard reused, request.method == .get, case .disconnected = error else { throw error }
-      return try await stream(request, on: try await connect())
-    }
-  }
-
-  private func stream(
-    _ request: HTTPRequest, on connection: Connection
-  ) async throws(ClientError) -> ResponseStream {
-    let head = head(of: request, bodyLength: request.body?.count)
     let body = request.body.map { ByteBuffer(bytes: $0) }
     return try await begin(
-      head, body: body, ends: true, what: describe(request), on: connection)
+      head(of: request, bodyLength: body?.readableBytes), body: body, ends: true,
+      what: describe(request), on: try await connect())
   }
 
   private func begin(

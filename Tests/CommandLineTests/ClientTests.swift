@@ -45,8 +45,20 @@ import Testing
       await #expect(throws: ClientError.problem(.init(title: "T", status: 409, detail: "busy"))) {
         try await client.stream(HTTPRequest(.get, "/a"))
       }
-      // A problem is an answer as good as any: the connection goes on.
-      #expect(server.connections == 1)
+      // A problem is an answer as good as any: the connection goes on. A stream has one of its own.
+      #expect(server.connections == 2)
+    }
+  }
+
+  /// Who watches the events, and then asks for an instantiation, does so without connecting first.
+  @Test func aStreamLeavesTheKeptConnectionToTheNextRequest() async throws {
+    try await StubServer({ _, _ in .json("{}") }).onSocket { server in
+      let client = Client(.unixSocket(server.path))
+      _ = try await client.send(HTTPRequest(.get, "/a"))
+      let stream = try await client.stream(HTTPRequest(.get, "/events"))
+      _ = try await client.send(HTTPRequest(.post, "/b"))
+      #expect(server.connections == 2)
+      _ = try await stream.body.collected(limit: 16)
     }
   }
 
