@@ -18,7 +18,7 @@ import Testing
     "receivedBytes":0,"sentPackets":\(packets),"sentBytes":\(packets * 1000),"dropped":0}]},\
     {"vnfInstanceId":"j","vnfInstanceName":"rs","vnfcId":"d","vduId":"server","ordinal":1,\
     "technology":"tinyx","memoryLimitBytes":99000000,"incarnation":1,"workload":"mb",\
-    "cpuNanoseconds":5,"memoryBytes":67108864,"processes":1,"ports":[]}]}
+    "cpuNanoseconds":\(cpu * 500_000),"guestCpuNanoseconds":\(cpu * 400_000),"memoryBytes":67108864,"processes":1,"ports":[]}]}
     """
   }
 
@@ -36,10 +36,10 @@ import Testing
     let table = UsageTable(rows: try Self.rows()).rendered()
     #expect(
       table == """
-        VNF  VNFC      KIND          CPU   MEMORY  PORT   RX pkt/s  RX bit/s  TX pkt/s  TX bit/s  DROPPED
-        fw   filter.0  container  25.0 %  928 KiB  left      1.5 k    12.0 M         0         0        3
-                                                   right         0         0     1.5 k    12.0 M        0
-        rs   server.1  tinyx       0.0 %   64 MiB
+        VNF  VNFC      KIND          CPU   GUEST   MEMORY  PORT   RX pkt/s  RX bit/s  TX pkt/s  TX bit/s  DROPPED
+        fw   filter.0  container  25.0 %          928 KiB  left      1.5 k    12.0 M         0         0        3
+                                                           right         0         0     1.5 k    12.0 M        0
+        rs   server.1  tinyx      12.5 %  10.0 %   64 MiB
 
         """)
   }
@@ -68,11 +68,11 @@ import Testing
     let screen = table.screen(order: .memory, size: TerminalSize(rows: 6, columns: 60))
     #expect(
       screen == [
-        "2 running  CPU 25.0 %  memory 64.9 MiB  24.0 M bit/s  by me…",
-        "VNF  VNFC      KIND          CPU   MEMORY  PORT   RX pkt/s …",
-        "rs   server.1  tinyx       0.0 %   64 MiB",
-        "fw   filter.0  container  25.0 %  928 KiB  left      1.5 k …",
-        "                                           right         0 …",
+        "2 running  CPU 37.5 %  memory 64.9 MiB  24.0 M bit/s  by me…",
+        "VNF  VNFC      KIND          CPU   GUEST   MEMORY  PORT   R…",
+        "rs   server.1  tinyx      12.5 %  10.0 %   64 MiB",
+        "fw   filter.0  container  25.0 %          928 KiB  left    …",
+        "                                                   right   …",
         "c CPU  m memory  p packets  b bits  n name  q leave",
       ])
     for rows in 1...10 {
@@ -105,7 +105,7 @@ import Testing
     var goesOn = view.take(.reading(next))
     #expect(goesOn)
     lines = try Self.lines(view)
-    #expect(lines.count == 5 && lines[0].hasPrefix("2 running  CPU 25.0 %"), "\(lines)")
+    #expect(lines.count == 5 && lines[0].hasPrefix("2 running  CPU 37.5 %"), "\(lines)")
     // Another size is another drawing of the same.
     goesOn = view.take(.resized)
     #expect(goesOn)

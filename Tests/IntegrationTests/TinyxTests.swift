@@ -75,6 +75,7 @@ struct TinyxTests {
     struct Port: Decodable { var receivedPacketsPerSecond: Double? }
     var technology: String
     var cpuPercent: Double?
+    var guestCpuPercent: Double?
     var memoryBytes: Int64
     var ports: [Port]
   }
@@ -88,6 +89,8 @@ struct TinyxTests {
     let usage = try #require(all.first)
     #expect(all.count == 1 && usage.technology == "tinyx", "\(text)")
     #expect((usage.cpuPercent ?? 0) > 0 && usage.memoryBytes > 32 << 20, "\(text)")
+    let guest = usage.guestCpuPercent ?? 0
+    #expect(guest > 0 && guest < (usage.cpuPercent ?? 0), "\(text)")
     #expect((usage.ports.first?.receivedPacketsPerSecond ?? 0) > 10, "\(text)")
     #expect(try platform.martlet(["top"]).contains("vm"))
   }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import SystemPackage
@@ -175,5 +176,23 @@ import Testing
     // posix_spawn(3) returns after the program has begun.
     let open = try listFolder("/proc/\(pid)/fd")
     #expect(open == ["0", "1", "2"])
+  }
+}
+
+@Suite struct HostThreadsTests {
+  /// A thread that has worked for 20 ms, among others.
+  @Test func theTimeOfAThreadIsItsOwn() throws {
+    let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self")
+    let number = try #require(own.split(separator: "/").last.flatMap { Int32($0) })
+    let threads = try HostThreads(of: getpid(), numbered: [number, 1 << 30])
+    #expect(threads.threads == [number])
+    let before = try threads.processorNanoseconds()
+    let clock = ContinuousClock()
+    let end = clock.now + .milliseconds(20)
+    while clock.now < end {}
+    let worked = try threads.processorNanoseconds() - before
+    #expect(worked > 1_000_000 && worked < 10_000_000_000, "\(worked)")
+    #expect(try HostThreads(of: getpid(), numbered: []).threads == [])
+    #expect(try HostThreads(of: 1 << 30, numbered: [1]).threads == [])
   }
 }

@@ -91,7 +91,7 @@ final class FakeHost: Confining, Configuring, Pausing, VolumeKeeping, NetworkDri
   }
 
   func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
-    WorkloadUsage(cpuNanoseconds: 7, memoryBytes: 4096, processes: 1)
+    WorkloadUsage(cpuNanoseconds: 7, guestCPUNanoseconds: 5, memoryBytes: 4096, processes: 1)
   }
 
   func execute(

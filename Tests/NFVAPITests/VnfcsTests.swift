@@ -84,11 +84,15 @@ import class LinuxSystem.BlockingExecutor
       let metrics = try await fixture.call(.get, "/metrics").text
       let labels = "vnfc=\"\(workload.vnfc)\""
       let lines = metrics.split(separator: "\n").filter { $0.contains(labels) }
-      // Four of the component, five of each of its two ports.
-      #expect(lines.count == 14)
+      // Five of the component, five of each of its two ports.
+      #expect(lines.count == 15)
       #expect(
         lines.contains {
           $0.hasPrefix("martlet_vnfc_cpu_seconds_total{") && $0.hasSuffix(" 0.000000007")
+        })
+      #expect(
+        lines.contains {
+          $0.hasPrefix("martlet_vnfc_guest_cpu_seconds_total{") && $0.hasSuffix(" 0.000000005")
         })
       #expect(lines.contains { $0.contains("port_received_packets_total{") && $0.hasSuffix(" 3") })
     }

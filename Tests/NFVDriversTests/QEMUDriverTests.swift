@@ -83,6 +83,8 @@ struct QEMUDriverTests {
       }
       let usage = try await fixture.driver.usage(of: specification.id)
       #expect(usage.memoryBytes > 1 << 20 && usage.memoryBytes < 128 << 20 && usage.processes > 1)
+      let guest = try #require(usage.guestCPUNanoseconds)
+      #expect(guest > 0 && guest < usage.cpuNanoseconds)
       #expect(try await fixture.output(of: specification.id) == "hi\n")
     }
   }

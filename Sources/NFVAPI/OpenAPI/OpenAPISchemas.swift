@@ -373,6 +373,10 @@ enum OpenAPISchemas {
         "properties": {
           "vnfcId": {"type": "string"}, "incarnation": {"type": "integer"},
           "workload": {"type": "string"}, "cpuNanoseconds": {"type": "integer"},
+          "guestCpuNanoseconds": {
+            "type": "integer",
+            "description": "What the guest's processors took of cpuNanoseconds, of a virtual machine."
+          },
           "memoryBytes": {"type": "integer"}, "processes": {"type": "integer"},
           "ports": {"type": "array", "items": {"type": "object"}},
           "functionCounters": {

@@ -132,6 +132,7 @@ extension JSONWriter {
     field("incarnation", workload.incarnation)
     field("workload", workload.name)
     field("cpuNanoseconds", usage.cpuNanoseconds)
+    field("guestCpuNanoseconds", usage.guestCPUNanoseconds)
     field("memoryBytes", usage.memoryBytes)
     field("processes", usage.processes)
   }
@@ -152,7 +153,7 @@ extension JSONWriter {
 }
 
 extension PrometheusText {
-  /// Four series for each component that serves, and five for each of its ports.
+  /// Up to five series for each component that serves, and five for each of its ports.
   mutating func usage(_ entries: [Usage.Entry]) {
     func labels(_ entry: Usage.Entry) -> [(String, String)] {
       [
@@ -172,6 +173,12 @@ extension PrometheusText {
       "martlet_vnfc_cpu_seconds_total", "counter",
       "Processor time of the component's workload since its start.")
     for entry in entries { sample(nanoseconds: entry.usage.cpuNanoseconds, labels(entry)) }
+    family(
+      "martlet_vnfc_guest_cpu_seconds_total", "counter",
+      "What the guest's processors took of that, of a virtual machine.")
+    for entry in entries {
+      if let time = entry.usage.guestCPUNanoseconds { sample(nanoseconds: time, labels(entry)) }
+    }
     family(
       "martlet_vnfc_memory_bytes", "gauge",
       "Memory of the component's workload, without page cache that can be dropped.")

@@ -16,6 +16,7 @@ final class Machine: Sendable {
   private struct State {
     /// Why QEMU said that its guest stopped (QMP's SHUTDOWN event, `reason`).
     var shutdownReason: String?
+    var processors: HostThreads?
     /// The document that its guest is being told before its start, and what comes of it.
     var told: (document: [UInt8], outcome: Task<Result<Void, MachineError>, Never>)?
   }
@@ -47,6 +48,26 @@ final class Machine: Sendable {
       qmpConnection.forget()
       throw error
     }
+  }
+
+  /// The threads of QEMU, whose pid is given, that run its guest's processors; nil where it does not
+  /// tell soon.
+  func processors(of pid: Int32) async -> HostThreads? {
+    if let known = state.withLock({ $0.processors }), known.pid == pid { return known }
+    guard
+      case .array(let processors)? = try? await execute(
+        "query-cpus-fast", timeout: .milliseconds(500))
+    else { return nil }
+    let numbers = processors.compactMap { processor -> Int32? in
+      guard case .object(let members) = processor,
+        case .integer(let number)? = members["thread-id"]
+      else { return nil }
+      return Int32(exactly: number)
+    }
+    let found = try? HostThreads(of: pid, numbered: Set(numbers))
+    guard let found, !found.threads.isEmpty else { return nil }
+    state.withLock { $0.processors = found }
+    return found
   }
 
   /// The connection to its guest; made where there is none.

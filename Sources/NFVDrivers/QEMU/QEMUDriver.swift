@@ -262,7 +262,12 @@ public final class QEMUDriver: WorkloadDriver {
   public func leaveHost() { workloads.removeParentGroups() }
 
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
-    try workloads.usage(of: workload)
+    var usage = try workloads.usage(of: workload)
+    if let process = workloads.folder(workload).process {
+      let threads = await machines[workload].processors(of: process.pid)
+      usage.guestCPUNanoseconds = try? threads?.processorNanoseconds()
+    }
+    return usage
   }
 
   public func log(

@@ -204,12 +204,18 @@ public struct WorkloadExit: Sendable, Hashable {
 public struct WorkloadUsage: Sendable, Hashable, Codable {
   /// Processor time since its start.
   public var cpuNanoseconds: UInt64
+  /// Of a virtual machine, what its guest's processors took of that; the rest is its monitor's own. nil
+  /// where nobody tells.
+  public var guestCPUNanoseconds: UInt64?
   /// Resident, without page cache that can be dropped.
   public var memoryBytes: UInt64
   public var processes: Int
 
-  public init(cpuNanoseconds: UInt64, memoryBytes: UInt64, processes: Int) {
+  public init(
+    cpuNanoseconds: UInt64, guestCPUNanoseconds: UInt64? = nil, memoryBytes: UInt64, processes: Int
+  ) {
     self.cpuNanoseconds = cpuNanoseconds
+    self.guestCPUNanoseconds = guestCPUNanoseconds
     self.memoryBytes = memoryBytes
     self.processes = processes
   }

@@ -10,6 +10,8 @@ struct UsageReading: Sendable, Hashable {
     /// Another one has other counters.
     var workload: String
     var cpuNanoseconds: Int64
+    /// Of a virtual machine alone.
+    var guestCPUNanoseconds: Int64?
     var memoryBytes: Int64
     var memoryLimitBytes: Int64
     var processes: Int64
@@ -34,6 +36,7 @@ struct UsageReading: Sendable, Hashable {
         vnf: vnfc["vnfInstanceName"].text, vdu: vnfc["vduId"].text,
         ordinal: number(vnfc, "ordinal"), technology: vnfc["technology"].text,
         workload: vnfc["workload"].text, cpuNanoseconds: number(vnfc, "cpuNanoseconds"),
+        guestCPUNanoseconds: vnfc["guestCpuNanoseconds"].integer,
         memoryBytes: number(vnfc, "memoryBytes"),
         memoryLimitBytes: number(vnfc, "memoryLimitBytes"),
         processes: number(vnfc, "processes"),
@@ -63,6 +66,8 @@ struct UsageRow: Sendable, Hashable {
   var component: UsageReading.Component
   /// Hundredths of one processor.
   var cpuPercent: Double?
+  /// What of that the guest's processors take.
+  var guestCPUPercent: Double?
   var ports: [Port]
 
   var packets: Double {
@@ -84,6 +89,9 @@ struct UsageRow: Sendable, Hashable {
       return UsageRow(
         component: component,
         cpuPercent: old.map { rate(component.cpuNanoseconds, $0.cpuNanoseconds) / 1e7 },
+        guestCPUPercent: old?.guestCPUNanoseconds.flatMap { before in
+          component.guestCPUNanoseconds.map { rate($0, before) / 1e7 }
+        },
         ports: component.ports.map { port in
           let old = old?.ports.first { $0.name == port.name }
           return Port(
@@ -106,7 +114,8 @@ struct UsageRow: Sendable, Hashable {
     return [
       "vnf": .string(component.vnf), "vdu": .string(component.vdu),
       "ordinal": .integer(component.ordinal), "technology": .string(component.technology),
-      "cpuPercent": number(cpuPercent), "memoryBytes": .integer(component.memoryBytes),
+      "cpuPercent": number(cpuPercent), "guestCpuPercent": number(guestCPUPercent),
+      "memoryBytes": .integer(component.memoryBytes),
       "memoryLimitBytes": .integer(component.memoryLimitBytes),
       "processes": .integer(component.processes),
       "ports": .array(
@@ -154,15 +163,15 @@ enum UsageOrder: String, Sendable, CaseIterable {
 /// The table of `martlet top`: a line for each component, and one for each further port of it.
 struct UsageTable {
   private static let titles = [
-    "VNF", "VNFC", "KIND", "CPU", "MEMORY", "PORT", "RX pkt/s", "RX bit/s", "TX pkt/s", "TX bit/s",
-    "DROPPED",
+    "VNF", "VNFC", "KIND", "CPU", "GUEST", "MEMORY", "PORT", "RX pkt/s", "RX bit/s", "TX pkt/s",
+    "TX bit/s", "DROPPED",
   ]
 
   var rows: [UsageRow]
 
   func rendered(color: Bool = false) -> String {
     Table(
-      titles: Self.titles, alignedRight: [3, 4, 6, 7, 8, 9, 10], rows: rows.flatMap(Self.lines)
+      titles: Self.titles, alignedRight: [3, 4, 5, 7, 8, 9, 10, 11], rows: rows.flatMap(Self.lines)
     ).rendered(color: color)
   }
 
@@ -172,6 +181,7 @@ struct UsageTable {
       Cell(component.vnf), Cell("\(component.vdu).\(component.ordinal)"),
       Cell(component.technology),
       Cell(row.cpuPercent.map { "\(fixed($0, digits: 1)) %" } ?? "–"),
+      Cell(row.guestCPUPercent.map { "\(fixed($0, digits: 1)) %" } ?? ""),
       Cell(
         octets(component.memoryBytes),
         tone: component.memoryBytes > component.memoryLimitBytes / 10 * 9 ? .bad : nil),
