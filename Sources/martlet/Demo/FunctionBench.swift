@@ -68,9 +68,14 @@ struct FunctionBench: Sendable {
   var host: DemoHost
   var progress: BenchProgress
 
-  private static let exchanges = 2000
+  /// Series of round trips, whose median counts: which threads share a processor is another matter in
+  /// each (a unikernel adds 33 to 134 µs in single series of 2,000).
+  private static let series = 5
+  /// In each. The scheduler takes some hundreds to settle: series of 400 have 95 to 160 µs, of 3,000
+  /// 45 to 74.
+  private static let exchanges = 3000
   /// At most so many starts from a pool, as each waits for it to be full again.
-  private static let pooledStarts = 5
+  private static let pooledStarts = 9
   /// RFC 862.
   private static let echoPort: UInt16 = 7
   private static let trafficSeconds = 2
@@ -100,7 +105,7 @@ struct FunctionBench: Sendable {
 
   /// Of a function in one form, with its traffic.
   private static func seconds(_ form: Form, _ count: Int) -> Double {
-    Double(form.isSlow ? 1 : count) * BenchProgress.instantiation(form) + 5
+    Double(form.isSlow ? 1 : count) * BenchProgress.instantiation(form) + 7
   }
 
   private static func pooledSeconds(_ count: Int) -> Double {
@@ -125,11 +130,14 @@ struct FunctionBench: Sendable {
     if function.forwards {
       figures.measure(.roundTrip) {
         // What it adds to the way between two hosts of one network, as the host is just now.
-        try client.roundTrip(
-          to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
-          - neighbour.roundTrip(
-            to: BenchedFunction.client, port: BenchedFunction.port, count: Self.exchanges,
-            echoedBy: client)
+        let added = try (0..<Self.series).map { _ in
+          try client.roundTrip(
+            to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
+            - neighbour.roundTrip(
+              to: BenchedFunction.client, port: BenchedFunction.port, count: Self.exchanges,
+              echoedBy: client)
+        }
+        return Distribution(added).p50
       }
       figures.measure(.packetsPerSecond) {
         try client.packetRate(
@@ -139,8 +147,11 @@ struct FunctionBench: Sendable {
     } else {
       let address = BenchedFunction.text(BenchedFunction.left)
       figures.measure(.roundTrip) {
-        try client.roundTrip(
-          to: BenchedFunction.left, port: Self.echoPort, count: Self.exchanges)
+        let whole = try (0..<Self.series).map { _ in
+          try client.roundTrip(
+            to: BenchedFunction.left, port: Self.echoPort, count: Self.exchanges)
+        }
+        return Distribution(whole).p50
       }
       figures.measure(.rx) {
         try client.throughput(to: address, seconds: Self.trafficSeconds, reversed: false)
