@@ -175,7 +175,7 @@ public struct ImageBuilder: Sendable {
     return path
   }
 
-  /// Links the names that a busybox goes by to it, where the image has nothing else of that name.
+  /// Links the names that a busybox goes by to it, where the image has no other program of that name.
   private mutating func addApplets(of path: String) throws(NFVError) {
     let run: ProgramResult
     do {
@@ -184,12 +184,19 @@ public struct ImageBuilder: Sendable {
       throw NFVError(.unprocessable, "\(path) cannot be run", cause: error)
     }
     guard run.status == 0 else {
-      throw NFVError(.unprocessable, "\(path) does not tell its names by --list-full")
+      throw NFVError(
+        .unprocessable,
+        "\(path) does not tell its names by --list-full; take Debian's, or name it by another name")
     }
-    let names = String(decoding: run.output, as: UTF8.self)
-    for line in names.split(whereSeparator: \.isNewline) {
-      guard let name = safePath(String(line)), !name.isEmpty, entries[name] == nil else { continue }
-      entries[name] = .link(path)
+    // As the image's PATH has them: whatever folder it is in, another program is found first.
+    let folders = ["usr/sbin", "usr/bin", "sbin", "bin"]
+    let others = Set(
+      entries.keys.filter { folders.contains(split($0).folder) }.map { split($0).name })
+    for line in String(decoding: run.output, as: UTF8.self).split(whereSeparator: \.isNewline) {
+      let (folder, name) = split(String(line))
+      guard folders.contains(folder), !name.isEmpty, !name.contains(" "), !others.contains(name)
+      else { continue }
+      entries["\(folder)/\(name)"] = .link(path)
     }
   }
 

@@ -79,7 +79,7 @@ import Testing
       "busybox",
       """
       #!/bin/sh
-      [ "$1" = --list-full ] && printf 'bin/busybox\nbin/sh\nusr/bin/awk\nusr/bin/env\n../out\n'
+      [ "$1" = --list-full ] && printf 'bin/busybox\nbin/sh\nusr/bin/awk\nusr/bin/env\nusr/sbin/sh\n../out\n'
       """)
     chmod(busybox, 0o755)
     let built = try ImageBuilder.build(
@@ -98,6 +98,8 @@ import Testing
     #expect(try target("bin/busybox") == busybox)
     #expect(try text("\(root)/bin/sh") == "own")
     #expect(throws: (any Error).self) { try target("usr/bin/env") }
+    // The image's PATH begins with this folder.
+    #expect(throws: (any Error).self) { try target("usr/sbin/sh") }
     #expect(!built.files.contains { $0.contains("out") })
 
     _ = try folder.write("busybox", "#!/bin/sh\nexit 1\n")

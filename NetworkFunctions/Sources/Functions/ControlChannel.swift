@@ -73,7 +73,10 @@ public struct ControlChannel: ~Copyable {
     guard isSynchronised, unread.count >= 4 else { return }
     if isGreeted || unread.count == 4 {
       let length = Int(number(at: 0, octets: 4))
-      guard 10...(isGreeted ? Self.shortFrame : Self.maximumFrame) ~= length else {
+      // A `hello` has come as far as its greeting, and is short.
+      let lengths =
+        isGreeted ? Self.helloStart - 4...Self.shortFrame : 10...Self.maximumFrame
+      guard lengths ~= length else {
         isSynchronised = false
         unread = []
         return

@@ -344,9 +344,11 @@ public struct FlowTable<Value>: ~Copyable {
 extension Array where Element: FixedWidthInteger {
   /// As `repeating: 0`, which would store them one by one.
   fileprivate init(zeros count: Int) {
-    self.init(unsafeUninitializedCapacity: count) { octets, initialized in
-      // SAFETY: all bits 0 is a whole number's 0.
-      UnsafeMutableRawBufferPointer(octets).initializeMemory(as: UInt8.self, repeating: 0)
+    self.init(unsafeUninitializedCapacity: count) { numbers, initialized in
+      // SAFETY: all bits 0 is a whole number's 0; the memory is bound to numbers again.
+      let memory = UnsafeMutableRawBufferPointer(numbers)
+      memory.initializeMemory(as: UInt8.self, repeating: 0)
+      memory.bindMemory(to: Element.self)
       initialized = count
     }
   }

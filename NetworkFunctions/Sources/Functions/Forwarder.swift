@@ -59,11 +59,11 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
     announcements = (stage.addresses.isEmpty ? 0 : 4, surroundings.now)
   }
 
-  /// Three times, two seconds apart (RFC 5227, section 2.3, has two): nobody hears a port that is not in
-  /// service yet, and a host beside it would believe the MAC of a predecessor until that grew old.
+  /// Four times, after a tenth of a second and then two seconds apart (RFC 5227, section 2.3, has two):
+  /// nobody hears a port that is not plugged in or in service yet, and a host beside it would believe the
+  /// MAC of a predecessor until that grew old.
   private mutating func announce<Around: Surroundings & ~Copyable>(in surroundings: inout Around) {
     guard announcements.left > 0, surroundings.now >= announcements.next else { return }
-    // The first may come before its ports are plugged in.
     let wait: Instant = announcements.left == 4 ? 100_000_000 : 2_000_000_000
     announcements = (announcements.left - 1, surroundings.now + wait)
     surroundings.announce(stack.ports, isRouter: true)
@@ -268,7 +268,8 @@ public struct Forwarder<S: Stage & ~Copyable>: NetworkFunction, ~Copyable {
       // About what was translated: as if it came from outside, it is translated back.
       resume(error.octets, Offload(), from: error.port, in: &surroundings)
     }
-    return min(forwarding.advance(in: &surroundings), surroundings.now + 1_000_000_000)
+    let next = min(forwarding.advance(in: &surroundings), surroundings.now + 1_000_000_000)
+    return announcements.left > 0 ? min(next, announcements.next) : next
   }
 
   public borrowing func readCounters(_ body: (StaticString, UInt64) -> Void) {

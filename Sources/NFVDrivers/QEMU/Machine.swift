@@ -16,7 +16,10 @@ final class Machine: Sendable {
   private struct State {
     /// Why QEMU said that its guest stopped (QMP's SHUTDOWN event, `reason`).
     var shutdownReason: String?
+    /// The threads that run the guest's processors; they do not change.
     var processors: HostThreads?
+    /// When QEMU may be asked for them again, where it did not tell.
+    var asksProcessors = ContinuousClock.now
     /// The document that its guest is being told before its start, and what comes of it.
     var told: (document: [UInt8], outcome: Task<Result<Void, MachineError>, Never>)?
   }
@@ -50,13 +53,17 @@ final class Machine: Sendable {
     }
   }
 
-  /// The threads of QEMU, whose pid is given, that run its guest's processors; nil where it does not
-  /// tell soon.
+  /// The threads of QEMU, whose pid is given, that run its guest's processors; nil where nobody is
+  /// connected to it or it does not tell soon.
   func processors(of pid: Int32) async -> HostThreads? {
-    if let known = state.withLock({ $0.processors }), known.pid == pid { return known }
+    let (known, asks) = state.withLock { ($0.processors, $0.asksProcessors) }
+    if let known, known.pid == pid { return known }
+    // Who only wants to know makes no connection, and ends none.
+    guard let qmp = qmpConnection.current, asks <= .now else { return nil }
+    state.withLock { $0.asksProcessors = .now + .seconds(10) }
     guard
-      case .array(let processors)? = try? await execute(
-        "query-cpus-fast", timeout: .milliseconds(500))
+      case .array(let processors)? = try? await qmp.execute(
+        "query-cpus-fast", timeout: .milliseconds(200))
     else { return nil }
     let numbers = processors.compactMap { processor -> Int32? in
       guard case .object(let members) = processor,
@@ -95,7 +102,10 @@ final class Machine: Sendable {
   func tell(document: [UInt8], timeout: Duration) {
     state.withLock { state in
       guard state.told?.document != document else { return }
-      let outcome = Task { [self] in await configureOnce(document, timeout) }
+      let outcome = Task { [self, before = state.told?.outcome] in
+        _ = await before?.value
+        return await configureOnce(document, timeout)
+      }
       state.told = (document, outcome)
     }
   }
@@ -106,10 +116,12 @@ final class Machine: Sendable {
       defer { state.told = nil }
       return state.told
     }
-    guard let told, told.document == document else {
+    // The later one is to be the last.
+    let outcome = await told?.outcome.value
+    guard let outcome, told?.document == document else {
       return try await configureOnce(document, timeout).get()
     }
-    try await told.outcome.value.get()
+    try outcome.get()
   }
 
   private func configureOnce(

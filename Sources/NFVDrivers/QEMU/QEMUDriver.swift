@@ -119,10 +119,11 @@ public final class QEMUDriver: WorkloadDriver {
     plug: @Sendable (AttachmentPoint) async throws(NFVError) -> Void
   ) async throws(NFVError) {
     while true {
-      let taps = try place(of: specification)
+      let image = try MachineImage(specification.image)
+      let taps = try place(of: specification, image)
       // A machine that has waited takes its document while its ports are plugged in: each takes 1 to 2 ms.
       // Its start waits for that, and tells what went wrong.
-      if taps.haveWaited, try MachineImage(specification.image).isControlled {
+      if taps.haveWaited, image.isControlled {
         machines[specification.id].tell(
           document: specification.document, timeout: configuration.unikernelLimit)
       }
@@ -137,9 +138,10 @@ public final class QEMUDriver: WorkloadDriver {
   }
 
   /// Makes what a machine has before its QEMU, or claims one that waits.
-  private func place(of specification: WorkloadSpecification) throws(NFVError) -> HeldTaps {
+  private func place(
+    of specification: WorkloadSpecification, _ image: MachineImage
+  ) throws(NFVError) -> HeldTaps {
     let id = specification.id
-    let image = try MachineImage(specification.image)
     try check(specification, image)
     let folder = workloads.folder(id)
     if folder.record?.id != id {
@@ -262,11 +264,14 @@ public final class QEMUDriver: WorkloadDriver {
   public func leaveHost() { workloads.removeParentGroups() }
 
   public func usage(of workload: WorkloadID) async throws(NFVError) -> WorkloadUsage {
-    var usage = try workloads.usage(of: workload)
-    if let process = workloads.folder(workload).process {
-      let threads = await machines[workload].processors(of: process.pid)
-      usage.guestCPUNanoseconds = try? threads?.processorNanoseconds()
+    let process = workloads.folder(workload).process
+    var guest: UInt64?
+    if let process, let threads = await machines[workload].processors(of: process.pid) {
+      guest = try? threads.processorNanoseconds()
     }
+    // Read last, as it is the larger one.
+    var usage = try workloads.usage(of: workload)
+    usage.guestCPUNanoseconds = guest
     return usage
   }
 
