@@ -27,7 +27,7 @@ serve: build
 # The network functions in Swift: as static programs for Linux, and as unikernels.
 functions: setup
 	NetworkFunctions/build $(FUNCTIONS) replay
-	NetworkFunctions/Unikernel/build $(FUNCTIONS) faults
+	NetworkFunctions/Unikernel/build $(FUNCTIONS) faults replay
 
 # Runs the functions in both forms between network namespaces, and breaks a unikernel.
 functions-check: functions

@@ -21,6 +21,7 @@ let package = Package(
   products: [
     .library(name: "Packets", targets: ["Packets"]),
     .library(name: "Functions", targets: ["Functions"]),
+    .library(name: "Replaying", targets: ["Replaying"]),
   ],
   targets: [
     .target(name: "Packets", swiftSettings: settings),

@@ -11,8 +11,11 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
-/// One a function, each a few lines that name it; `faults` is what `../check` breaks.
-let images = ["responder", "firewall", "nat44", "loadbalancer", "router", "pipeline", "faults"]
+/// One a function, each a few lines that name it; `faults` is what `../check` breaks, and `replay` what
+/// `ReplayTests` compares with the other builds.
+let images = [
+  "responder", "firewall", "nat44", "loadbalancer", "router", "pipeline", "faults", "replay",
+]
 
 let package = Package(
   name: "Unikernel",
@@ -31,6 +34,7 @@ let package = Package(
         name: $0,
         dependencies: [
           "Boot", "Machine", .product(name: "Functions", package: "NetworkFunctions"),
+          .product(name: "Replaying", package: "NetworkFunctions"),
         ],
         swiftSettings: settings)
     }

@@ -5,19 +5,30 @@ import Replaying
 import TestFrames
 import Testing
 
-/// The same capture through this build, which checks everything, and through the Embedded one.
+/// The same capture through this build, which checks everything, and through the two that are used: the
+/// Embedded one for Linux, and the one for bare metal in a machine.
 @Suite struct ReplayTests {
-  static let program = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(components: "..", "..", ".build", "replay").standardizedFileURL
-  static let isBuilt = FileManager.default.isExecutableFile(atPath: program.path)
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appending(components: "..", "..").standardizedFileURL
+  static let program = folder.appending(components: ".build", "replay")
+  static let image = folder.appending(components: "Unikernel", ".build", "replay.elf")
+  static let machine = URL(fileURLWithPath: "/usr/bin/qemu-system-x86_64")
+  static let required = ProcessInfo.processInfo.environment["MARTLET_REQUIRE"] ?? ""
+
+  /// Where they are required they are not passed over.
+  static func isThere(_ files: URL..., facility: String) -> Bool {
+    required.contains(facility)
+      || files.allSatisfy { FileManager.default.fileExists(atPath: $0.path) }
+  }
   /// Of each pipeline.
   static let count = 10_000
 
   static func record(_ octets: [UInt8], _ port: UInt8, after time: UInt64 = 0) -> [UInt8] {
-    func number(_ value: UInt64, _ count: Int) -> [UInt8] {
-      (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
-    }
-    return number(UInt64(octets.count), 4) + [port] + number(time, 8) + octets
+    number(UInt64(octets.count), 4) + [port] + number(time, 8) + octets
+  }
+
+  static func number(_ value: UInt64, _ count: Int) -> [UInt8] {
+    (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
   }
 
   static func document(_ pipeline: String, flows: Int = 64) -> [UInt8] {
@@ -92,33 +103,76 @@ import Testing
         + part(34, 2) + octets[38...])
   }
 
+  static let pipelines = [
+    "firewall | nat44", "nat44", "firewall | loadbalancer", "loadbalancer", "firewall", "router",
+    "responder",
+  ]
+
   @Test(
-    .enabled(if: isBuilt, "NetworkFunctions/build replay makes the other build"),
-    arguments: [
-      "firewall | nat44", "nat44", "firewall | loadbalancer", "loadbalancer", "firewall", "router",
-      "responder",
-    ])
-  func `both builds decide alike, octet by octet`(pipeline: String) throws {
+    .enabled(
+      if: isThere(program, facility: "root"), "`make functions` makes the other build"),
+    arguments: pipelines)
+  func `the Embedded build decides alike, octet by octet`(pipeline: String) throws {
     let capture = Self.capture(pipeline, UInt64(pipeline.utf8.count))
-    var function = Pipeline()
-    var replay = Replay()
-    replay.run(&function, over: capture)
     let file = FileManager.default.temporaryDirectory.appending(
       component: "martlet-replay-\(UUID().uuidString)")
     try Data(capture).write(to: file)
     defer { try? FileManager.default.removeItem(at: file) }
-    let process = Process()
-    let pipe = Pipe()
-    process.executableURL = Self.program
-    process.arguments = [file.path]
-    process.standardOutput = pipe
-    try process.run()
-    let output = try pipe.fileHandleForReading.readToEnd() ?? Data()
-    process.waitUntilExit()
-    #expect(process.terminationStatus == 0)
+    let (status, output) = try Self.run(Self.program, [file.path])
+    #expect(status == 0)
+    Self.compare(output, to: capture)
+  }
+
+  @Test(
+    .enabled(
+      if: isThere(image, machine, facility: "qemu"),
+      "`make functions` makes the other build, and QEMU runs it"),
+    arguments: pipelines)
+  func `the build for bare metal decides alike, octet by octet`(pipeline: String) throws {
+    let capture = Self.capture(pipeline, UInt64(pipeline.utf8.count))
+    let (status, output) = try Self.run(
+      Self.machine,
+      [
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M",
+        "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off",
+        "-accel", "tcg", "-cpu", "max", "-m", "128", "-global", "virtio-mmio.force-legacy=off",
+        "-kernel", Self.image.path, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-chardev", "stdio,id=console,signal=off",
+        "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console",
+      ], input: Self.number(UInt64(capture.count), 4) + capture)
+    // What isa-debug-exit makes of 1: the machine ended as it was to.
+    #expect(status == 3)
+    let length = output.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+    #expect(output.count == 4 + length)
+    Self.compare(output.dropFirst(4), to: capture)
+  }
+
+  /// What another build made of a capture, to what this one makes of it.
+  private static func compare(_ output: Data, to capture: [UInt8]) {
+    var function = Pipeline()
+    var replay = Replay()
+    replay.run(&function, over: capture)
     let own = replay.output
-    #expect(own.count > Self.count * 5)
+    #expect(own.count > count * 5)
     let difference = zip(own, output).enumerated().first { $1.0 != $1.1 }?.offset
     #expect(difference == nil && own.count == output.count)
+  }
+
+  private static func run(
+    _ program: URL, _ arguments: [String], input: [UInt8] = []
+  ) throws -> (status: Int32, output: Data) {
+    let process = Process()
+    let (given, said) = (Pipe(), Pipe())
+    process.executableURL = program
+    process.arguments = arguments
+    process.standardInput = given
+    process.standardOutput = said
+    try process.run()
+    // A program that does not read would never be waited for.
+    defer { process.terminate() }
+    try given.fileHandleForWriting.write(contentsOf: Data(input))
+    let output = try said.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    return (process.terminationStatus, output)
   }
 }

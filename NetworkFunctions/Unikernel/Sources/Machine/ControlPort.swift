@@ -1,6 +1,7 @@
 /// A virtio console (5.3) that carries the control channel.
 struct ControlPort: ~Copyable {
-  private static let size = 2048
+  /// Of a buffer, in octets.
+  static let size = 2048
   private static let buffers = 8
 
   let device: VirtioDevice
@@ -8,7 +9,7 @@ struct ControlPort: ~Copyable {
   private var sending: VirtioQueue
   // SAFETY: `buffers` to receive and one to send, of `size` octets each, never freed.
   private let memory: UInt64
-  private var isSending = false
+  private(set) var isSending = false
   /// More is to be sent when the device is done with what was sent last, and tells so.
   private var isWaiting = false
 

@@ -18,18 +18,10 @@ public enum Machine {
     -> Never
   {
     var function = function
-    let devices = findDevices(commandLine: load64(start + 24))
-    var network: [VirtioDevice] = []
-    var control: ControlPort?
-    for device in devices where device.isPresent {
-      switch device.kind {
-      case VirtioDevice.Kind.network: network.append(device)
-      case VirtioDevice.Kind.console where control == nil: control = ControlPort(device)
-      default: break
-      }
-    }
-    guard var control = control.take() else { halt("there is no control channel") }
-    var cards = Cards(network, clock: Clock())
+    let devices = findDevices(start)
+    var control = controlPort(of: devices)
+    var cards = Cards(
+      devices.filter { $0.kind == VirtioDevice.Kind.network }, clock: Clock())
     var channel = ControlChannel()
     var deadline = Instant.max
     var idle = 0
@@ -103,9 +95,18 @@ public enum Machine {
     Heap.begin(at: image, end: min(end, 1 << 30))
   }
 
-  /// The devices of `virtio_mmio.device=SIZE@ADDRESS:INTERRUPT`, which QEMU's microvm appends; those
-  /// that were named last on its command line come first.
-  private static func findDevices(commandLine: UInt64) -> [VirtioDevice] {
+  /// The first console.
+  static func controlPort(of devices: [VirtioDevice]) -> ControlPort {
+    for device in devices where device.kind == VirtioDevice.Kind.console {
+      return ControlPort(device)
+    }
+    halt("there is no control channel")
+  }
+
+  /// The devices of `virtio_mmio.device=SIZE@ADDRESS:INTERRUPT`, which QEMU's microvm appends to the
+  /// command line; those that were named last come first.
+  static func findDevices(_ start: UInt64) -> [VirtioDevice] {
+    let commandLine = load64(start + 24)
     var devices: [VirtioDevice] = []
     guard commandLine != 0 else { return devices }
     var place = commandLine
@@ -129,7 +130,8 @@ public enum Machine {
         place += 1
       }
       guard address >= 0xfe80_0000, address < 1 << 32 else { continue }
-      devices.insert(VirtioDevice(address: address, interrupt: interrupt), at: 0)
+      let device = VirtioDevice(address: address, interrupt: interrupt)
+      if device.isPresent { devices.insert(device, at: 0) }
     }
     return devices
   }
