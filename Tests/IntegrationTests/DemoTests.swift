@@ -26,7 +26,8 @@ struct DemoTests {
 
   struct Chain: Decodable {
     var chain: [String]
-    var passed, refused: Int
+    var passed, refused, dropped, expired: Int
+    var differences: [String]
     var addedRttUs: Double
   }
 
@@ -80,7 +81,9 @@ struct DemoTests {
     #expect(Set(chains.map(\.chain)).count == 6)
     for chain in chains {
       #expect(Set(chain.chain) == ["container", "unikernel", "tinyx"])
-      #expect(chain.passed == 120 && chain.refused == 40)
+      #expect(chain.passed == 120 && chain.refused == 42)
+      #expect(chain.dropped == 20 && chain.expired == 2)
+      #expect(chain.differences.isEmpty)
     }
   }
 }

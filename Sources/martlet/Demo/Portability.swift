@@ -79,27 +79,39 @@ struct FunctionChain: Sendable {
 /// What went through a chain.
 struct ChainResult: Sendable, Hashable {
   var forms: [String]
-  /// Packets and connections that were answered from behind the NAT.
-  var passed: Int
-  /// Connections that the firewall refused.
-  var refused: Int
+  /// What became of each packet that was sent, in their order.
+  var verdicts: [PacketVerdict]
+  /// Of which something else became than had to, in words.
+  var differences: [String]
   /// By firewall and NAT together, microseconds.
   var addedRoundTrip: Double
+
+  /// Answered from behind the NAT.
+  var passed: Int { verdicts.count { $0 == .passed } }
+  /// By a reset or an ICMP error of the firewall's.
+  var refused: Int { verdicts.count { $0 == .refused } }
+  var dropped: Int { verdicts.count { $0 == .dropped } }
+  /// At the firewall or the NAT, which told so.
+  var expired: Int { verdicts.count - passed - refused - dropped }
 
   var json: JSONValue {
     [
       "chain": .array(forms.map { .string($0) }), "passed": .integer(Int64(passed)),
-      "refused": .integer(Int64(refused)), "addedRttUs": .number(addedRoundTrip),
+      "refused": .integer(Int64(refused)), "dropped": .integer(Int64(dropped)),
+      "expired": .integer(Int64(expired)),
+      "differences": .array(differences.map { .string($0) }),
+      "addedRttUs": .number(addedRoundTrip),
     ]
   }
 
   static func table(_ results: [ChainResult]) -> String {
     Table(
-      titles: FunctionChain.packages + ["passed", "refused", "added RTT"], alignedRight: [3, 4, 5],
+      titles: FunctionChain.packages + ["passed", "refused", "dropped", "expired", "added RTT"],
+      alignedRight: [3, 4, 5, 6, 7],
       rows: results.map { result in
         result.forms.map { Cell($0) } + [
-          Cell("\(result.passed)"), Cell("\(result.refused)"),
-          Cell("\(fixed(result.addedRoundTrip, digits: 0)) µs"),
+          Cell("\(result.passed)"), Cell("\(result.refused)"), Cell("\(result.dropped)"),
+          Cell("\(result.expired)"), Cell("\(fixed(result.addedRoundTrip, digits: 0)) µs"),
         ]
       }
     ).rendered()
@@ -108,15 +120,7 @@ struct ChainResult: Sendable, Hashable {
 
 /// The same packets for every chain.
 struct ChainTraffic: Sendable {
-  static let echoes = 100
-  static let connections = 20
-  /// The firewall lets the first pass, and no other; somewhere behind it something accepts on each.
-  static let allowed: UInt16 = 5001
-  static let forbidden: [UInt16] = [5201, 9]
   private static let floods = 500
-
-  /// What has to come of it.
-  static let expected = (passed: echoes + connections, refused: connections * forbidden.count)
 
   let chain: FunctionChain
   /// Before the firewall, and beside the responder.
@@ -147,30 +151,53 @@ struct ChainTraffic: Sendable {
     neighbour.remove()
   }
 
+  /// What is sent, and what has to become of it by ``FirewallExample/rules``, whatever the forms are. Where packets
+  /// end that live too short is told by its address, which the chains have each their own.
+  var trials: [PacketTrial] {
+    var trials = (0..<100).map { PacketTrial(.echo(octets: $0 * 14), expected: .passed) }
+    for _ in 0..<20 {
+      trials.append(PacketTrial(.connection(port: FirewallExample.allowed), expected: .passed))
+      // Something behind the firewall accepts on each: the discard service, or iperf3.
+      for port: UInt16 in [5201, 9] {
+        trials.append(PacketTrial(.connection(port: port), expected: .refused))
+      }
+    }
+    for _ in 0..<10 {
+      trials.append(PacketTrial(.stray(port: FirewallExample.allowed), expected: .dropped))
+      trials.append(PacketTrial(.datagram(port: 53), expected: .dropped))
+    }
+    // A kernel tells a host of no more than six errors at once, and of one a second (icmp(7)).
+    for _ in 0..<2 {
+      trials.append(PacketTrial(.datagram(port: FirewallExample.rejected), expected: .refused))
+    }
+    trials.append(
+      PacketTrial(
+        .echo(octets: 8), hops: 1, expected: .expired(at: chain.address(0, chain.firewall))))
+    trials.append(
+      PacketTrial(
+        .echo(octets: 8), hops: 2, expected: .expired(at: chain.address(1, chain.translator))))
+    return trials
+  }
+
   /// Sends it all, and waits for what comes back. Blocks as long.
   func send() throws -> ChainResult {
-    let target = chain.address(2, chain.responder)
     let text = chain.text(2, chain.responder)
     // Until everybody knows his neighbours, the first packets wait.
     let deadline = ContinuousClock.now + .seconds(10)
     while try client.pings(to: text, count: 1, milliseconds: 10).received == 0,
       ContinuousClock.now < deadline
     {}
-    var passed = try client.pings(to: text, count: Self.echoes, milliseconds: 2).received
-    var refused = 0
-    for _ in 0..<Self.connections {
-      if try client.connects(to: target, port: Self.allowed, timeout: .seconds(1)) { passed += 1 }
-      for port in Self.forbidden {
-        let begin = ContinuousClock.now
-        let isOpen = try client.connects(to: target, port: port, timeout: .seconds(1))
-        // Without an answer the time would have passed.
-        if !isOpen, ContinuousClock.now - begin < .milliseconds(900) { refused += 1 }
-      }
-    }
+    let trials = trials
+    let verdicts = try client.verdicts(
+      of: trials, from: chain.address(0, FunctionChain.client),
+      to: chain.address(2, chain.responder), through: chain.address(0, chain.firewall))
     let whole = try client.roundTrip(to: text, count: Self.floods)
     let direct = try neighbour.roundTrip(to: text, count: Self.floods)
     return ChainResult(
-      forms: chain.forms, passed: passed, refused: refused, addedRoundTrip: whole - direct)
+      forms: chain.forms, verdicts: verdicts,
+      differences: zip(trials, verdicts).filter { $0.expected != $1 }.map { trial, verdict in
+        "\(trial): \(verdict) instead of \(trial.expected)"
+      }, addedRoundTrip: whole - direct)
   }
 }
 
