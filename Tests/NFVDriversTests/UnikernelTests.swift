@@ -228,6 +228,36 @@ struct UnikernelTests {
     }
   }
 
+  @Test("What waits gives its memory to a start that lacks it, and to none that it does not help")
+  func poolGivesWay() async throws {
+    // Two of 4 MiB with 16 MiB of QEMU's, and not a third.
+    try await withMachines(poolSize: 1, hostMemory: 41 << 20) { fixture in
+      let driver = fixture.driver
+      try await start(driver, try specification(fixture, "cold"))
+      try await fill(driver, to: 1)
+      let large = try specification(fixture, "large", memory: 40 << 20)
+      let refusal = await #expect(throws: NFVError.self) { _ = try await driver.prepare(large) }
+      #expect(refusal?.code == .exhausted)
+      #expect(driver.pools.map(\.waiting) == [1])
+
+      var other = try specification(fixture, "other")
+      other.image.digest = "sha256:other"
+      try await start(driver, other)
+      #expect(driver.pools.filter { $0.waiting > 0 } == [])
+      let there = try await driver.observe().map(\.id.vnfc.rawValue)
+      #expect(there.sorted() == ["cold", "other"])
+
+      // One that is to wait ends nobody's wait.
+      try await driver.delete(try specification(fixture, "cold").id)
+      driver.waitingRoom.fill(after: try specification(fixture, "cold"))
+      try await fill(driver, to: 1)
+      driver.waitingRoom.fill(after: other)
+      let error = await #expect(throws: NFVError.self) { try await fill(driver, to: 2) }
+      #expect(error?.code == .exhausted)
+      #expect(driver.pools.map(\.waiting).reduce(0, +) == 1)
+    }
+  }
+
   @Test("A pool is for its kind only; what has died, is not needed or left at the end is deleted")
   func poolOfKind() async throws {
     try await withMachines(poolSize: 1) { fixture in

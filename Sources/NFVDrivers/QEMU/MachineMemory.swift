@@ -49,10 +49,9 @@ struct MachinePromises: Sendable {
   /// - Throws: `exhausted` where the host's does not do for it beside those that are there.
   mutating func take(_ wanted: MachineMemory, for id: WorkloadID, of host: UInt64?) throws(NFVError)
   {
-    let others = memory.filter { $0.key.vnfc != id.vnfc }.values
-    let taken = others.reduce(0, +)
-    let (sum, isTooMuch) = taken.addingReportingOverflow(wanted.bytes)
-    if let host, isTooMuch || sum > host {
+    guard fits(wanted, for: id, of: host) else {
+      let others = memory.filter { $0.key.vnfc != id.vnfc }.values
+      let (taken, host) = (others.reduce(0, +), host ?? 0)
       let what =
         "\(id) wants \(wanted.guestBytes >> 20) MiB of memory and its QEMU "
         + "\(wanted.emulatorBytes >> 20) MiB beside it; this host has \(host >> 20) MiB"
@@ -64,6 +63,18 @@ struct MachinePromises: Sendable {
       throw NFVError(.exhausted, what + advice)
     }
     memory[id] = wanted.bytes
+  }
+
+  /// Whether the host has a machine's memory beside that of the others.
+  /// - Parameter waiting: machines whose memory is not counted.
+  func fits(
+    _ wanted: MachineMemory, for id: WorkloadID, of host: UInt64?,
+    without waiting: Set<WorkloadID> = []
+  ) -> Bool {
+    guard let host else { return true }
+    let others = memory.filter { $0.key.vnfc != id.vnfc && !waiting.contains($0.key) }.values
+    let (sum, isTooMuch) = others.reduce(0, +).addingReportingOverflow(wanted.bytes)
+    return !isTooMuch && sum <= host
   }
 
   /// One that waited is another's from now on.

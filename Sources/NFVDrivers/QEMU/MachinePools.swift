@@ -56,6 +56,22 @@ final class MachinePools: Sendable {
     }
   }
 
+  /// All that wait or are made to.
+  var members: Set<WorkloadID> {
+    state.withLock { state in
+      state.pools.values.reduce(into: []) { $0.formUnion($1.making.union($1.waiting)) }
+    }
+  }
+
+  /// Takes a machine out of the pool in which most wait, for another to have its memory.
+  func giveWay() -> WorkloadID? {
+    state.withLock { state in
+      let longest = state.pools.max { $0.value.waiting.count < $1.value.waiting.count }
+      guard let longest, !longest.value.waiting.isEmpty else { return nil }
+      return state.pools[longest.key]?.waiting.removeLast()
+    }
+  }
+
   /// A machine like this was started: the next one shall find one that waits.
   func fill(after specification: WorkloadSpecification) {
     guard size > 0 else { return }

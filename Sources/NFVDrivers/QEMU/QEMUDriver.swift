@@ -120,7 +120,7 @@ public final class QEMUDriver: WorkloadDriver {
   ) async throws(NFVError) {
     while true {
       let image = try MachineImage(specification.image)
-      let taps = try place(of: specification, image)
+      let taps = try await place(of: specification, image)
       // A machine that has waited takes its document while its ports are plugged in: each takes 1 to 2 ms.
       // Its start waits for that, and tells what went wrong.
       if taps.haveWaited, image.isControlled {
@@ -140,13 +140,13 @@ public final class QEMUDriver: WorkloadDriver {
   /// Makes what a machine has before its QEMU, or claims one that waits.
   private func place(
     of specification: WorkloadSpecification, _ image: MachineImage
-  ) throws(NFVError) -> HeldTaps {
+  ) async throws(NFVError) -> HeldTaps {
     let id = specification.id
     try check(specification, image)
     let folder = workloads.folder(id)
     if folder.record?.id != id {
       if let taps = claim(specification) { return taps }
-      try makeFolder(of: specification, image)
+      try await makeFolder(of: specification, image)
     }
     try HeldWorkloads.onHost("cannot make the volumes of \(id)") { () throws(SystemError) in
       try volumes.make(specification.volumes, of: id.vnfc)
@@ -157,18 +157,11 @@ public final class QEMUDriver: WorkloadDriver {
   /// Makes the folder by which a machine is there, with a user and memory of its own.
   private func makeFolder(
     of specification: WorkloadSpecification, _ image: MachineImage
-  ) throws(NFVError) {
+  ) async throws(NFVError) {
     let id = specification.id
     let folder = workloads.folder(id)
     let memory = MachineMemory(of: specification, image, under: probe.known)
-    let user = try promises.withLock { (promises) throws(NFVError) in
-      try promises.take(memory, for: id, of: configuration.hostMemory)
-      guard let user = promises.users.take() else {
-        promises.giveBack(id, nil)
-        throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
-      }
-      return user
-    }
+    let user = try await promise(memory, to: id)
     do throws(NFVError) {
       try HeldWorkloads.onHost("cannot prepare \(id)") { () throws(SystemError) in
         // By its identity it is there: that comes last.
@@ -178,6 +171,39 @@ public final class QEMUDriver: WorkloadDriver {
     } catch {
       promises.withLock { $0.giveBack(id, user) }
       throw error
+    }
+  }
+
+  /// Promises a machine its memory and a user. Machines that wait in pools give way to it, as few as it
+  /// takes, and none where that would not do.
+  private func promise(
+    _ memory: MachineMemory, to id: WorkloadID
+  ) async throws(NFVError) -> UserRange {
+    while true {
+      do throws(NFVError) {
+        return try promises.withLock { (promises) throws(NFVError) in
+          try promises.take(memory, for: id, of: configuration.hostMemory)
+          guard let user = promises.users.take() else {
+            promises.giveBack(id, nil)
+            throw NFVError(.exhausted, "no user id is left for \(id); remove workloads")
+          }
+          return user
+        }
+      } catch {
+        let members = waitingRoom.members
+        let helps = promises.withLock {
+          $0.fits(memory, for: id, of: configuration.hostMemory, without: members)
+        }
+        guard helps, !members.isEmpty, !waitingRoom.isMaking(id), !Task.isCancelled else {
+          throw error
+        }
+        if let member = waitingRoom.giveWay() {
+          try await delete(member)
+        } else {
+          // One that boots yet is not ended in the middle of it.
+          try? await Task.sleep(for: .milliseconds(10))
+        }
+      }
     }
   }
 
