@@ -176,7 +176,7 @@ struct BenchTests {
     let report = try bench(["restart", "--flavour", "container", "--count", "2"])
     let restart = try #require(report.restart)
     #expect(restart.flavour == "container" && restart.count == 2 && restart.adopted == 2)
-    #expect(restart.packetsSent == 2000 && restart.packetsLost == 0)
+    #expect(restart.packetsSent == 500 && restart.packetsLost == 0)
     #expect(restart.readyMs > 0 && restart.privateBytes.p50 > 100_000)
   }
 }

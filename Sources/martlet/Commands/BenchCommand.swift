@@ -142,7 +142,7 @@ struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Kill the daemon beside running functions, and start the next one.",
       discussion: """
-        Starts so many functions, sends each a thousand pings 5 ms apart, ends the daemon meanwhile by \
+        Starts so many functions, sends each 250 pings 20 ms apart, ends the daemon meanwhile by \
         SIGKILL and starts the next one: how long until that is ready, how many functions it took back \
         as they ran, how many pings were lost, and what memory one function's processes have for \
         themselves.
