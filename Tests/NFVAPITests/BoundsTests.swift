@@ -48,6 +48,42 @@ import Testing
     }
   }
 
+  /// What the daemon asks of itself waits its turn.
+  @Test func archiveIsReadWhenThereIsPlaceAgain() async throws {
+    var bounds = Lifecycle.Bounds()
+    bounds.actions = 1
+    try await Fixture.run(bounds: bounds) { fixture in
+      _ = try await fixture.onboard()
+      _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
+      let id = try await create(fixture, "first").json.member("id").text
+      var packages: [String] = []
+      for _ in 0..<2 {
+        let made = try await fixture.call(.post, "/vnfpkgm/v2/vnf_packages", "{}")
+        packages.append("/vnfpkgm/v2/vnf_packages/\(try made.json.member("id").text)")
+      }
+      fixture.fake.isStartHeld.withLock { $0 = true }
+      let accepted = try await fixture.call(
+        .post, "\(Self.instances)/\(id)/instantiate",
+        #"{"flavourId":"container","extVirtualLinks":[{"id":"link-1","resourceId":"left","#
+          + #""extCps":[{"cpdId":"left","cpConfig":{}}]}]}"#)
+      #expect(accepted.status == 202)
+      for (path, archive) in zip(packages, ["vnfd 9", "rubbish"]) {
+        let taken = try await fixture.call(
+          .put, "\(path)/package_content", archive,
+          headers: [.contentType: "application/zip"])
+        #expect(taken.status == 202, "\(taken.text)")
+      }
+      try await Task.sleep(for: .milliseconds(300))
+      fixture.fake.isStartHeld.withLock { $0 = false }
+      try await fixture.completed(accepted)
+      for (path, state) in zip(packages, ["ONBOARDED", "ERROR"]) {
+        try await eventually("the package is \(state)") {
+          try await fixture.call(.get, path).json.member("onboardingState").text == state
+        }
+      }
+    }
+  }
+
   @Test func requestsThatWaitHoldNewOnesBack() async throws {
     var bounds = Lifecycle.Bounds()
     bounds.requests = 0

@@ -214,18 +214,15 @@ public final class Catalogue: Service, Sendable {
       do {
         // From then on its state alone tells: whoever hears of its end finds it ended.
         defer { progress.withLock { $0[package] = nil } }
-        _ = try await lifecycle.submit(
-          .processPackage(package), tenant: tenant, actor: "martlet")
+        try await submit(.processPackage(package), tenant)
       }
       do throws(NFVError) {
         let content = try await attempt(package)
-        _ = try await lifecycle.submit(
-          .onboardPackage(package, content), tenant: tenant, actor: "martlet")
-      } catch  where error.code != .unavailable && error.code != .overloaded {
+        try await submit(.onboardPackage(package, content), tenant)
+      } catch  where error.code != .unavailable {
         // Before it is told: the next archive that is sent has the same name.
         remove(package)
-        _ = try await lifecycle.submit(
-          .failPackage(package, error), tenant: tenant, actor: "martlet")
+        try await submit(.failPackage(package, error), tenant)
       }
     } catch  where error.code == .notFound {
       // It was deleted meanwhile.
@@ -234,6 +231,23 @@ public final class Catalogue: Service, Sendable {
       logger.error(
         "A package was not onboarded; its archive is read again at the next start",
         metadata: ["package": "\(package)", "error": "\(error)"])
+    }
+  }
+
+  /// Asks for something until it is taken: where too much waits, who asks for himself goes first.
+  @discardableResult
+  private func submit(
+    _ request: NFVModel.Request, _ tenant: TenantID
+  ) async throws(NFVError) -> NFVModel.Response {
+    while true {
+      do throws(NFVError) {
+        return try await lifecycle.submit(request, tenant: tenant, actor: "martlet")
+      } catch {
+        guard error.code == .overloaded, !Task.isShuttingDownGracefully, !Task.isCancelled else {
+          throw error
+        }
+        try? await Task.sleep(for: .milliseconds(200))
+      }
     }
   }
 
