@@ -53,7 +53,7 @@ test: setup functions
 # somebody left: what a program dumps has megabytes.
 check: setup
 	swift format lint --strict --recursive Sources Tests NetworkFunctions/Sources NetworkFunctions/Tests \
-	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/pack \
+	  NetworkFunctions/Unikernel/Sources NetworkFunctions/Unikernel/Tests NetworkFunctions/Unikernel/pack \
 	  NetworkFunctions/Unikernel/Package.swift Package.swift NetworkFunctions/Package.swift
 	scripts/check-imports
 	@git ls-files -z | xargs -0 -r sh -c 'find "$$@" -size +1000k -printf "%p has %s octets, which no file of ours has: git rm it\n"' sh | { ! grep .; }

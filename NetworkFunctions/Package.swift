@@ -39,7 +39,7 @@ let package = Package(
       swiftSettings: settings),
     .target(name: "Replaying", dependencies: ["Functions", "Packets"], swiftSettings: settings),
     .executableTarget(
-      name: "replay", dependencies: ["CHosted", "Functions", "Replaying"],
+      name: "replay", dependencies: ["CHosted", "Functions", "Replaying"], path: "Tests/replay",
       swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]),
   ]
     + programs.map {

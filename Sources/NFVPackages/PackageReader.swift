@@ -109,10 +109,49 @@ public enum PackageReader {
   ) throws(NFVError) -> String {
     do {
       let compiled = try MustacheTemplate(string: "{{%CONTENT_TYPE:TEXT}}" + template)
+      try checkMembers(document, of: template)
       return compiled.render(try values(document))
+    } catch let error as NFVError {
+      throw error
     } catch {
       throw NFVError(.unprocessable, "a template of the package cannot be rendered", cause: error)
     }
+  }
+
+  /// Refuses what a template would pass over in lists of its parameters: a rule with a member that has
+  /// another name would mean more than the one that was asked for.
+  private static func checkMembers(
+    _ document: FunctionDocument, of template: String
+  ) throws(NFVError) {
+    for (name, value) in document.parameters {
+      guard case .array(let elements) = value,
+        let begin = template.firstRange(of: "{{#parameters.\(name)}}"),
+        let end = template[begin.upperBound...].firstRange(of: "{{/parameters.\(name)}}")
+      else { continue }
+      let known = tags(in: template[begin.upperBound..<end.lowerBound])
+      for (index, element) in elements.enumerated() {
+        guard case .object(let members) = element else { continue }
+        for member in members.keys.sorted() where !known.contains(member) {
+          throw NFVError(
+            .unprocessable,
+            "parameters.\(name)[\(index)].\(member): there is no member of this name here; there are "
+              + known.sorted().joined(separator: ", "))
+        }
+      }
+    }
+  }
+
+  /// The names of a template's tags, `{{name}}`, `{{#.name}}` and the like.
+  private static func tags(in text: Substring) -> Set<String> {
+    var names: Set<String> = []
+    for part in text.split(separator: "{{", omittingEmptySubsequences: false).dropFirst() {
+      guard let end = part.firstRange(of: "}}") else { continue }
+      let name = part[..<end.lowerBound].drop { "#^/&{. ".contains($0) }.prefix {
+        !" }.".contains($0)
+      }
+      if !name.isEmpty, !name.hasPrefix("!") { names.insert(String(name)) }
+    }
+    return names
   }
 
   /// The document as a template sees it: its own fields, and each port by its name as well.

@@ -108,7 +108,10 @@ func isWholeIdentifier(_ text: String) -> Bool {
   return parts.map(\.utf8.count) == [8, 4, 4, 4, 12] && parts.joined().allSatisfy(\.isHexDigit)
 }
 
-/// Picks by identifier, by name, then by an identifier's beginning.
+/// Of an identifier's beginning, at least: with one digit a name that is gone meant another thing.
+private let leastBeginning = 4
+
+/// Picks by identifier, by name, then by an identifier's beginning of at least four digits.
 func match(
   _ reference: String, among all: [JSONValue], of kind: Kind
 ) throws(Failure) -> String {
@@ -117,7 +120,7 @@ func match(
   for attribute in kind.nameAttributes where found.isEmpty {
     found = all.filter { $0[attribute].text == reference }
   }
-  if found.isEmpty, !reference.isEmpty {
+  if found.isEmpty, reference.utf8.count >= leastBeginning {
     found = all.filter { $0["id"].text.hasPrefix(reference) }
   }
   guard let first = found.first else {

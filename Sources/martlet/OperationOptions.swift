@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import LinuxSystem
 internal import NFVClient
 internal import NFVModel
 
@@ -66,7 +67,8 @@ struct InstantiationOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "A parameter of the function: JSON, or else text; repeatable.", valueName: "key=value"))
+      "A parameter of the function: JSON, or else text; @FILE has it from a file; repeatable.",
+      valueName: "key=value"), transform: Parameter.init(orFileIn:))
   var param: [Parameter] = []
 
   func validate() throws {
@@ -147,16 +149,58 @@ struct PointConnection: ExpressibleByArgument, Sendable, Hashable {
 }
 
 /// `allowedPort=5001`.
-struct Parameter: ExpressibleByArgument, Sendable, Hashable {
+struct Parameter: Sendable, Hashable {
+  /// Of a file, in octets; a request has at most so many.
+  private static let limit = 1 << 20
+
   var key: String
   var value: JSONValue
 
-  init?(argument: String) {
-    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
-      return nil
+  /// `key=value`.
+  /// - Throws: also where a value begins as a list or an object of JSON and is none.
+  init(_ argument: String) throws(ValidationError) {
+    let (key, text) = try Self.parts(argument)
+    self.key = key
+    value = try Self.value(text, "what is given for \(key)")
+  }
+
+  /// `key=value`, or `key=@FILE`.
+  /// - Throws: as ``init(_:)``, and where the file cannot be read.
+  init(orFileIn argument: String) throws(ValidationError) {
+    let (key, text) = try Self.parts(argument)
+    self.key = key
+    guard text.hasPrefix("@") else {
+      value = try Self.value(text, "what is given for \(key)")
+      return
     }
-    key = String(argument[..<equals])
-    let text = String(argument[argument.index(after: equals)...])
-    value = (try? JSONValue(parsing: Array(text.utf8))) ?? .string(text)
+    let path = String(text.dropFirst())
+    do {
+      let octets = try readFile(path, limit: Self.limit)
+      value = try Self.value(String(decoding: octets, as: UTF8.self), path)
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw ValidationError("\(path), which \(key) is to be read from: \(error)")
+    }
+  }
+
+  private static func parts(_ argument: String) throws(ValidationError) -> (String, String) {
+    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
+      throw ValidationError("'\(argument)' is not of the form key=value")
+    }
+    return (
+      String(argument[..<equals]), String(argument[argument.index(after: equals)...])
+    )
+  }
+
+  private static func value(_ text: String, _ what: String) throws(ValidationError) -> JSONValue {
+    if let value = try? JSONValue(parsing: Array(text.utf8)) { return value }
+    let beginning = text.first { !$0.isWhitespace }
+    guard beginning != "[", beginning != "{" else {
+      throw ValidationError(
+        "\(what) begins like JSON and is none: \(text.prefix(60)); look for brackets, commas and "
+          + "quotation marks that are missing")
+    }
+    return .string(text)
   }
 }

@@ -39,19 +39,27 @@ extension Daemon {
   }
 }
 
+/// What went wrong with an operation, and why; empty where nothing did.
+func failureReason(_ occurrence: JSONValue) -> String {
+  [occurrence["error", "detail"].text, occurrence["error", "cause"].text]
+    .filter { !$0.isEmpty }.joined(separator: ": ")
+}
+
 /// Throws what an operation that did not end as wanted says.
 func check(_ occurrence: JSONValue, endedAs wanted: String) throws(Failure) {
   let state = occurrence["operationState"].text
   guard state != wanted else { return }
   let id = occurrence["id"].text
-  let detail = occurrence["error", "detail"].text
-  let reason = detail.isEmpty ? "" : ": \(detail)"
+  let words = failureReason(occurrence)
+  let reason = words.isEmpty ? "" : ": \(words)"
+  // SOL003 5.6.2.3 has it for no other.
+  let isReversible = ["INSTANTIATE", "SCALE"].contains(occurrence["operation"].text)
+  let back = isReversible ? "`martlet op rollback \(shortened(id))` goes back, " : ""
   let advice =
     state == "FAILED_TEMP"
     ? """
-    `martlet op retry \(shortened(id))` tries again, `martlet op rollback \(shortened(id))` goes \
-    back, `martlet op fail \(shortened(id))` gives up; `martlet describe op \(shortened(id))` \
-    shows how far it came
+    `martlet op retry \(shortened(id))` tries again, \(back)`martlet op fail \(shortened(id))` gives \
+    up; `martlet describe op \(shortened(id))` shows how far it came
     """ : "`martlet describe op \(shortened(id))` shows how far it came"
   throw Failure(
     .failed, "\(occurrence["operation"].text) ended as \(state)\(reason)".printable,

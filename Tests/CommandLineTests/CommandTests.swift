@@ -23,7 +23,7 @@ import Testing
     ),
     Verb(arguments: "vnf instantiate fw", request: "POST \(instance)/instantiate {}"),
     Verb(
-      arguments: "vnf instantiate 5f0 --flavour container --level big --param p=5001 --param s=x",
+      arguments: "vnf instantiate 5f00 --flavour container --level big --param p=5001 --param s=x",
       request: """
         POST \(instance)/instantiate {"additionalParams":{"p":5001,"s":"x"},\
         "flavourId":"container","instantiationLevelId":"big"}
@@ -92,11 +92,12 @@ import Testing
         """),
     Verb(arguments: "vnf delete fw", request: "DELETE \(instance)"),
     Verb(
-      arguments: "op retry a1",
+      arguments: "op retry a100",
       request: "POST /vnflcm/v2/vnf_lcm_op_occs/\(Samples.operation)/retry"
     ),
     Verb(
-      arguments: "op fail a1", request: "POST /vnflcm/v2/vnf_lcm_op_occs/\(Samples.operation)/fail"),
+      arguments: "op fail a100",
+      request: "POST /vnflcm/v2/vnf_lcm_op_occs/\(Samples.operation)/fail"),
     Verb(
       arguments: "package delete firewall",
       request: "DELETE /vnfpkgm/v2/vnf_packages/\(Samples.package)"),
@@ -258,7 +259,9 @@ import Testing
     ["vnf", "scale", "fw", "--out", "1", "--in", "1"], ["vnf", "run", "a", "--connect", "x"],
     ["vnf", "run", "a", "--param", "x=1", "--param", "x=2"], ["get", "vnf", "-o", "xml"],
     ["get", "vnf", "--url", "ftp://a"], ["wait", "op", "a", "--timeout", "soon"],
-    ["exec", "fw"],
+    ["exec", "fw"], ["vnf", "run", "a", "--param", "x=[1,"], ["vnf", "run", "a", "--param", "=1"],
+    ["vnf", "modify", "a", "--property", "x={\"a\":"],
+    ["vnf", "modify", "a", "--property", "x=@/nonexistent"],
   ])
   func wrongUsage(_ arguments: [String]) async {
     let run = await CommandRun.run(arguments)
@@ -267,13 +270,20 @@ import Testing
   }
 
   @Test func namesAndBeginningsMeanOneThing() throws {
-    let all = try ["a1", "a2", "b1"].enumerated().map { index, id in
+    let all = try ["a1", "a2", "b111-1"].enumerated().map { index, id in
       try JSONValue(
         parsing: Array(#"{"id":"\#(id)","vnfInstanceName":"\#(["x", "y", "y"][index])"}"#.utf8))
     }
     #expect(try match("x", among: all, of: .vnf) == "a1")
-    #expect(try match("b", among: all, of: .vnf) == "b1")
-    #expect(throws: Failure.self) { try match("a", among: all, of: .vnf) }
+    #expect(try match("b111", among: all, of: .vnf) == "b111-1")
+    // A name that is gone shall not be the beginning of another's identifier.
+    for short in ["b", "b11"] {
+      #expect {
+        try match(short, among: all, of: .vnf)
+      } throws: {
+        ($0 as? Failure)?.code == .notFound
+      }
+    }
     #expect {
       try match("y", among: all, of: .vnf)
     } throws: {
@@ -302,7 +312,7 @@ import Testing
     try await StubServer(Samples.answer).onSocket { server in
       for arguments in [
         ["get", "vnf"], ["vnf", "terminate", "fw"], ["network", "show", "lan"],
-        ["describe", "op", "a1"],
+        ["describe", "op", "a100"],
       ] {
         let run = await CommandRun.run(arguments + ["-o", format], on: server)
         #expect(run.code == 0)

@@ -34,7 +34,8 @@ struct Fixture: Sendable {
   ///     text says what stands in for them.
   static func run(
     _ access: Access = .open, retention: Int = 10_000, packageBound: UInt64 = 1 << 20,
-    bounds: Lifecycle.Bounds = .init(), streams: Int = 256, fake: FakeHost = FakeHost(),
+    bounds: Lifecycle.Bounds = .init(), streams: Int = 256,
+    keepAlive: Duration = .seconds(10), fake: FakeHost = FakeHost(),
     store: (any Store)? = nil, images: (any ImageStore)? = nil,
     logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     _ body: @Sendable @escaping (Fixture) async throws -> Void
@@ -55,7 +56,7 @@ struct Fixture: Sendable {
     }
     let api = API(
       lifecycle: lifecycle, catalogue: catalogue, version: "0.0.1",
-      streams: Streams(limit: streams), logger: logger)
+      streams: Streams(limit: streams, keepAlive: keepAlive), logger: logger)
     let fixture = Fixture(
       fake: fake, store: store, lifecycle: lifecycle, api: api,
       responder: api.responder(access), temporary: temporary)

@@ -13,9 +13,10 @@ import class LinuxSystem.BlockingExecutor
 @Suite struct VnfcsTests {
   /// A daemon with a running instance.
   private func run(
+    keepAlive: Duration = .seconds(10),
     _ body: @Sendable @escaping (Fixture, _ path: String, WorkloadID) async throws -> Void
   ) async throws {
-    try await Fixture.run { fixture in
+    try await Fixture.run(keepAlive: keepAlive) { fixture in
       _ = try await fixture.onboard()
       _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
       let instance = try await fixture.instantiated()
@@ -145,7 +146,7 @@ import class LinuxSystem.BlockingExecutor
   }
 
   private func exec(
-    _ fixture: Fixture, _ path: String, _ octets: [UInt8]
+    _ fixture: Fixture, _ path: String, _ octets: [UInt8], stays: Duration = .zero
   ) async throws -> [(type: UInt8, payload: String)] {
     let parts = stride(from: 0, to: octets.count, by: 7).map {
       ByteBuffer(bytes: octets[$0..<min($0 + 7, octets.count)])
@@ -161,6 +162,7 @@ import class LinuxSystem.BlockingExecutor
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await reply.body.write(collector) }
       for part in parts { await source.yield(part) }
+      try await Task.sleep(for: stays)
       source.finish()
       try await group.waitForAll()
     }
@@ -177,6 +179,17 @@ import class LinuxSystem.BlockingExecutor
       let frames = try await exec(fixture, path, octets)
       #expect(frames.map(\.type) == [0x11, 0x11, 0x13])
       #expect(frames.map(\.payload) == ["hello", "world", #"{"code":1}"#])
+    }
+  }
+
+  /// Who waits for a silent command, or sits at a console, is told that the daemon is there.
+  @Test func silenceIsBroken() async throws {
+    try await run(keepAlive: .milliseconds(20)) { fixture, path, _ in
+      let octets = frame(0x01, #"{"arguments":["cat"]}"#.utf8) + frame(0x02, "hello".utf8)
+      let frames = try await exec(fixture, path, octets, stays: .milliseconds(200))
+      #expect(frames.first?.type == 0x11 && frames.last?.type == 0x13)
+      let between = frames.dropFirst().dropLast()
+      #expect(between.count >= 2 && between.allSatisfy { $0.type == 0 && $0.payload.isEmpty })
     }
   }
 
@@ -235,6 +248,12 @@ import class LinuxSystem.BlockingExecutor
       #expect(try await fixture.call(.get, "\(path)/usage").text.contains(#""isPaused":true"#))
       let reply = try await fixture.call(.post, "\(path)/exec", "", headers: frames)
       #expect(reply.status == 409 && reply.detail.contains("martlet vnf continue"))
+      let instance = path.split(separator: "/")[3]
+      let change = try await fixture.call(
+        .patch, "/vnflcm/v2/vnf_instances/\(instance)", #"{"vnfConfigurableProperties":{"a":1}}"#,
+        headers: [.contentType: "application/merge-patch+json"])
+      #expect(
+        change.status == 409 && change.detail.contains("martlet vnf continue"), "\(change.text)")
       #expect(try await fixture.call(.post, "\(path)/continue").status == 204)
       let start = frame(0x01, #"{"arguments":["cat"]}"#.utf8)
       #expect(try await exec(fixture, path, start).last?.type == 0x13)

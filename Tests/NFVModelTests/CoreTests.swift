@@ -601,7 +601,7 @@ import Testing
         connections: ["out": .init(network: "small", addresses: addresses)])
     }
     #expect(refusal(&fixture, .instantiate(id, try on("10.7.0.1")))?.code == .unprocessable)
-    #expect(refusal(&fixture, .instantiate(id, try on("10.6.0.3")))?.code == .conflict)
+    #expect(refusal(&fixture, .instantiate(id, try on("10.6.0.3")))?.code == .unprocessable)
     _ = try fixture.ask(.instantiate(id, try on("10.6.0.2")))
     for (name, code) in [("two", nil), ("three", NFVError.Code.exhausted)] {
       guard
@@ -615,6 +615,43 @@ import Testing
         #expect(!fixture.core.state.networks.values.contains { $0.owner == next.id })
       }
     }
+  }
+
+  /// A function that is a network's gateway has that address, and no route to itself; nobody gets it who
+  /// asks for none, nor where the fabric has it.
+  @Test func aFunctionIsAGateway() throws {
+    var fixture = try Fixture()
+    let gateway = try #require(IPAddress("10.6.0.1"))
+    let fabric = try #require(IPAddress("10.7.0.1"))
+    for (name, uplink, gateway) in [
+      ("inner", Network.Uplink.none, gateway), ("outer", .nat, fabric),
+    ] {
+      let prefix = IPPrefix(address: IPAddress(family: .v4, value: gateway.value - 1), length: 24)
+      _ = try fixture.ask(
+        .createNetwork(
+          NetworkRequest(
+            name: name, subnets: [.init(prefix: prefix, gateway: gateway)], uplink: uplink)))
+    }
+    func request(_ network: String, _ addresses: [IPAddress]) -> InstantiateVnfRequest {
+      InstantiateVnfRequest(connections: ["out": .init(network: network, addresses: addresses)])
+    }
+    let id = try fixture.instance()
+    #expect(refusal(&fixture, .instantiate(id, request("outer", [fabric])))?.code == .conflict)
+    _ = try fixture.ask(.instantiate(id, request("inner", [gateway])))
+    guard
+      case .instance(let next) = try fixture.ask(
+        .createInstance(CreateVnfRequest(vnfd: "sim", name: "next")))
+    else { fatalError("no instance") }
+    #expect(
+      refusal(&fixture, .instantiate(next.id, request("inner", [gateway])))?.code == .conflict)
+    _ = try fixture.ask(.instantiate(next.id, request("inner", [])))
+    func port(_ instance: VnfInstanceID) throws -> Port {
+      try #require(
+        fixture.core.state.vnfcs(of: instance).flatMap(\.ports).first { $0.externalCpd == "out" })
+    }
+    #expect(try port(id).addresses.map(\.address) == [gateway] && port(id).routes.isEmpty)
+    #expect(try port(next.id).addresses.map(\.address) == [try #require(IPAddress("10.6.0.2"))])
+    #expect(try port(next.id).routes.map(\.via) == [gateway])
   }
 
   @Test func scalingStaysWithinItsLevels() throws {

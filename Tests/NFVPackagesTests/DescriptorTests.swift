@@ -197,6 +197,42 @@ import Testing
     #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
   }
 
+  /// `port` instead of `ports` would let every port pass.
+  @Test func aRuleWithAMemberThatTheTemplateDoesNotKnowIsRefused() throws {
+    let template = try String(
+      contentsOfFile: examples + "/firewall/Files/firewall.nft", encoding: .utf8)
+    func document(_ parameters: [String: JSONValue]) -> FunctionDocument {
+      FunctionDocument(
+        identity: .init(
+          tenant: .default, vnfInstance: "i", vnfInstanceName: "fw", vnfc: "v", vdu: "filter",
+          ordinal: 0, incarnation: 1), ports: [], parameters: parameters, generation: 1)
+    }
+    for (member, fits) in [("ports", true), ("port", false), ("goto", false), ("from", true)] {
+      let document = document([
+        "rules": .array([
+          .object(["action": .string("drop")]),
+          .object(["action": .string("accept"), member: .string("left")]),
+        ])
+      ])
+      if fits {
+        _ = try PackageReader.render(template, document)
+      } else {
+        let error = #expect(throws: NFVError.self) { try PackageReader.render(template, document) }
+        #expect(error?.code == .unprocessable)
+        #expect(
+          error?.message.hasPrefix(
+            "parameters.rules[1].\(member): there is no member of this name here; there are action, "
+              + "destination, from") == true, "\(String(describing: error))")
+      }
+    }
+    // A list of words, and one that the template passes on as a whole.
+    let words = document([
+      "names": .array([.string("a")]), "rest": .array([.object(["x": .null])]),
+    ])
+    #expect(
+      try PackageReader.render("{{#parameters.names}}<{{.}}>{{/parameters.names}}", words) == "<a>")
+  }
+
   /// A member that only the functions in Swift knew would be passed over for nftables.
   @Test func whatARuleHasIsRendered() throws {
     let source = try String(

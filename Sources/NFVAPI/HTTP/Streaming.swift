@@ -8,8 +8,14 @@ internal import Synchronization
 final class Streams: Sendable {
   private let limit: Int
   private let open = Mutex(0)
+  /// After so long without anything to tell a reader hears that the daemon is there; Martlet's own gives
+  /// it up after 35 s.
+  let keepAlive: Duration
 
-  init(limit: Int = 256) { self.limit = limit }
+  init(limit: Int = 256, keepAlive: Duration = .seconds(10)) {
+    self.limit = limit
+    self.keepAlive = keepAlive
+  }
 
   /// A stream's place; it is free again when this is gone.
   final class Place: Sendable {

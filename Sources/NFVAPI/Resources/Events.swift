@@ -13,8 +13,6 @@ struct Events: Sendable {
   /// Where the store is read: its calls block.
   let threads: BlockingExecutor
 
-  private static let keepAlive: Duration = .seconds(10)
-
   private enum Step: Sendable {
     case entry(OutboxEntry)
     case keepAlive
@@ -117,7 +115,7 @@ struct Events: Sendable {
       return try await iterator.next().map(Step.entry) ?? .end
     }
     @Sendable func nextKeepAlive() async throws -> Step {
-      try await Task.sleep(for: Self.keepAlive)
+      try await Task.sleep(for: streams.keepAlive)
       return .keepAlive
     }
     try await context.stream(call, at: place) {

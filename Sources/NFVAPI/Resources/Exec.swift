@@ -74,6 +74,13 @@ extension Vnfcs {
       })
   }
 
+  private enum Step {
+    case output(ExecOutput)
+    case silence
+    case end
+    case other
+  }
+
   /// - Parameters:
   ///   - end: finishes when the client is gone or the daemon ends.
   ///   - tell: writes to the client; its pace is that of the command's output.
@@ -81,19 +88,46 @@ extension Vnfcs {
     _ frames: ExecFrameReader, _ end: AsyncStream<Void>, _ session: any ExecSession,
     _ tell: (ByteBuffer) async throws -> Void
   ) async throws {
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { await frames.feed(session) }
+    @Sendable func nextOutput() async -> Step {
+      var iterator = session.output.makeAsyncIterator()
+      return await iterator.next().map(Step.output) ?? .end
+    }
+    @Sendable func nextSilence() async throws -> Step {
+      try await Task.sleep(for: streams.keepAlive)
+      return .silence
+    }
+    try await withThrowingTaskGroup(of: Step.self) { group in
+      group.addTask {
+        await frames.feed(session)
+        return .other
+      }
       group.addTask {
         for await _ in end {}
         await session.cancel()
+        return .other
       }
+      group.addTask(operation: nextOutput)
+      group.addTask(operation: nextSilence)
       do {
-        for await output in session.output { try await tell(ExecFrame.encode(output)) }
+        loop: while let step = try await group.next() {
+          switch step {
+          case .output(let output):
+            try await tell(ExecFrame.encode(output))
+            group.addTask(operation: nextOutput)
+          case .silence:
+            try await tell(ExecFrame.keepAlive)
+            group.addTask(operation: nextSilence)
+          case .end: break loop
+          case .other: break
+          }
+        }
       } catch {
         await session.cancel()
         throw error
       }
       group.cancelAll()
+      // What is left of the group is cancelled, and says so.
+      while await group.nextResult() != nil {}
     }
   }
 }

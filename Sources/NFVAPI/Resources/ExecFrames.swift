@@ -52,6 +52,9 @@ enum ExecFrame {
     return try Input(type: type, payload: payload)
   }
 
+  /// Tells a client that waits for output that the daemon is there.
+  static var keepAlive: ByteBuffer { encode(0x00, []) }
+
   /// What the daemon sends for a piece of output; large pieces are cut.
   static func encode(_ output: ExecOutput) -> ByteBuffer {
     switch output {

@@ -128,7 +128,17 @@ struct VnfInstances: Sendable {
 
   private func modify(_ call: Call, _ context: CallContext) async throws -> Reply {
     let id: VnfInstanceID = context.identifier("vnfInstanceId")
-    var request = ModifyVnfInfoRequest(patch: try await call.json().members())
+    let patch = try await call.json().members()
+    if patch["vnfConfigurableProperties"] != nil {
+      let view = try await view(id, context.tenant)
+      guard !view.vnfcs.contains(where: \.isPaused) else {
+        throw Problem(
+          .conflict,
+          "\(view.instance.name) is paused and takes no new configuration; let it go on first: martlet "
+            + "vnf continue \(view.instance.name)")
+      }
+    }
+    var request = ModifyVnfInfoRequest(patch: patch)
     if call.isConditional {
       let view = try await view(id, context.tenant)
       try call.checkMatch { view.write(to: &$0) }

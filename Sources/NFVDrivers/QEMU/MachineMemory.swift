@@ -15,9 +15,14 @@ struct MachineMemory: Sendable, Hashable {
   init(
     of specification: WorkloadSpecification, _ image: MachineImage, under accelerator: Accelerator?
   ) {
-    guestBytes = specification.memoryBytes
+    guestBytes = UInt64(Self.mebibytes(of: specification)) << 20
     let translation = QEMUCommandLine.translationMiB(isUnikernel: image.technology == .unikernel)
     emulatorBytes = UInt64(12 + (accelerator == .kvm ? 0 : translation)) << 20
+  }
+
+  /// Of the guest. QEMU gives whole ones: what a descriptor calls 4 MB are 3.8 of them, and 4 here.
+  static func mebibytes(of specification: WorkloadSpecification) -> Int {
+    Int((specification.memoryBytes + (1 << 20) - 1) >> 20)
   }
 
   /// What the host has, in bytes (`MemTotal` of /proc/meminfo); nil where that is not told.

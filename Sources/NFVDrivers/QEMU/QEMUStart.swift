@@ -55,6 +55,11 @@ extension QEMUDriver {
   ) async throws(NFVError) {
     let id = specification.id
     let waits = waitingRoom.isMaking(id)
+    var hasStarted = false
+    // Also where it has refused its document: the one that it took is gone.
+    defer {
+      if !waits, hasStarted || record.origin != nil { waitingRoom.fill(after: specification) }
+    }
     if record.origin == nil, try await spawn(specification, image, commandLine, record) {
       try await taps(of: specification).release()
     }
@@ -77,7 +82,7 @@ extension QEMUDriver {
     try HeldWorkloads.onHost("cannot note the start of \(id)") { () throws(SystemError) in
       try workloads.folder(id).set(isWaiting: false)
     }
-    waitingRoom.fill(after: specification)
+    hasStarted = true
   }
 
   // MARK: What is asked
@@ -87,7 +92,7 @@ extension QEMUDriver {
     _ specification: WorkloadSpecification, _ image: MachineImage
   ) throws(NFVError) {
     let id = specification.id
-    let memory = Int(specification.memoryBytes >> 20)
+    let memory = MachineMemory.mebibytes(of: specification)
     guard memory >= image.minimumMemoryMiB else {
       throw NFVError(
         .unprocessable,
@@ -129,7 +134,7 @@ extension QEMUDriver {
   private func commandLine(
     _ specification: WorkloadSpecification, _ image: MachineImage, _ accelerator: Accelerator
   ) -> QEMUCommandLine {
-    let memory = Int(specification.memoryBytes >> 20)
+    let memory = MachineMemory.mebibytes(of: specification)
     let hasVhost = fileExists(Self.vhost)
     return QEMUCommandLine(
       board: image.board, accelerator: accelerator, memoryMiB: memory,
@@ -179,7 +184,7 @@ extension QEMUDriver {
           // Its main thread serves the devices while the guest's processors run: a machine with one
           // would stand still for the rest of each 100 ms in which both have worked for 100 ms.
           overheadMillicores: 1000,
-          memoryBytes: specification.memoryBytes + commandLine.overhead,
+          memoryBytes: UInt64(commandLine.memoryMiB) << 20 + commandLine.overhead,
           maximumProcesses: specification.maximumProcesses,
           devices: commandLine.accelerator == .kvm ? ["c 10:232 rw"] : []))
       try removeFile(folder.path + "/ended")

@@ -433,7 +433,20 @@ struct AddressAllocation {
       if candidates.isEmpty {
         address = try lowest(of: subnet, on: network)
       } else {
-        guard let free = candidates.first(where: { isFree($0, subnet, network) }) else {
+        // Without an uplink the gateway is a function, or a machine that somebody has put there.
+        let free = candidates.first {
+          isFree($0, subnet, network)
+            || network.uplink == .none && $0 == subnet.gateway
+              && isUntaken($0, network)
+        }
+        guard let free else {
+          let own = [subnet.prefix.address, subnet.prefix.last]
+          guard candidates.contains(where: { !own.contains($0) }) else {
+            throw NFVError(
+              .unprocessable,
+              "the fixed address \(list(candidates.map(\.description))) of \(what) is that of the "
+                + "subnet \(subnet.prefix) itself, or its broadcast address: give it another one")
+          }
           throw NFVError(
             .conflict,
             "the fixed address \(list(candidates.map(\.description))) of \(what) is taken on the "
@@ -450,7 +463,11 @@ struct AddressAllocation {
 
   private func isFree(_ address: IPAddress, _ subnet: Network.Subnet, _ network: Network) -> Bool {
     address != subnet.prefix.address && address != subnet.prefix.last && address != subnet.gateway
-      && state.takenAddresses[network.id]?.contains(address) != true
+      && isUntaken(address, network)
+  }
+
+  private func isUntaken(_ address: IPAddress, _ network: Network) -> Bool {
+    state.takenAddresses[network.id]?.contains(address) != true
       && state.strayAddresses[network.id]?[address] == nil
       && given[network.id]?.contains(address) != true
   }

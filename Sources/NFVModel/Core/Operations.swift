@@ -481,9 +481,11 @@ extension Core {
           mac: MACAddress(value: 0x0200_0000_0000 | HostName.hash(id.rawValue) & 0xFF_FFFF_FFFF),
           addresses: addresses, mode: cpd.mode, mtu: network.mtu, interface: "eth\(index)",
           // The router that a route goes by does not get the route to itself.
-          routes: network.routes.filter { route in
-            !addresses.contains { $0.address == route.via }
-          } + (external == nil || index > 0 ? [] : Self.defaultRoutes(of: network))))
+          routes: (network.routes
+            + (external == nil || index > 0 ? [] : Self.defaultRoutes(of: network))).filter {
+              route in
+              !addresses.contains { $0.address == route.via }
+            }))
     }
     return Vnfc(
       id: identifiers.identifier(), instance: instance.id, tenant: instance.tenant, vdu: vdu.id,

@@ -47,6 +47,6 @@ struct VnfcsOptions: ParsableArguments {
     for id in ids {
       try await daemon.send(.post, Daemon.path(instance["id"].text, id, leaf))
     }
-    Console.current.note("\(done) \(vnf).")
+    Console.current.note("\(done) \(instance["vnfInstanceName"].string ?? vnf).")
   }
 }

@@ -218,19 +218,25 @@ struct VnfCommand: AsyncParsableCommand {
           martlet vnf modify fw --metadata owner=null
           martlet vnf modify fw --property maximumSessions=5000
           martlet vnf modify fw --property 'rules=[{"protocol":"icmp","action":"accept"}]'
+          martlet vnf modify fw --property rules=@rules.json
         """)
 
     @Argument(help: "The instance.") var vnf: String
     @Option(help: "What to call it from now on.") var name: String?
     @Option(help: "What it is for.") var description: String?
-    @Option(help: ArgumentHelp("Anything that clients keep; repeatable.", valueName: "key=value"))
+    @Option(
+      help: ArgumentHelp("Anything that clients keep; repeatable.", valueName: "key=value"),
+      transform: Parameter.init(_:))
     var metadata: [Parameter] = []
     @Option(
       name: .customLong("extension"),
-      help: ArgumentHelp("A declared extension; repeatable.", valueName: "key=value"))
+      help: ArgumentHelp("A declared extension; repeatable.", valueName: "key=value"),
+      transform: Parameter.init(_:))
     var extensions: [Parameter] = []
     @Option(
-      help: ArgumentHelp("A declared configurable property; repeatable.", valueName: "key=value"))
+      help: ArgumentHelp(
+        "A declared configurable property; @FILE has it from a file; repeatable.",
+        valueName: "key=value"), transform: Parameter.init(orFileIn:))
     var property: [Parameter] = []
     @OptionGroup var operation: OperationOptions
 

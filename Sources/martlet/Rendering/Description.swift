@@ -196,7 +196,7 @@ private struct Page {
       ("Started", moment(operation["startTime"])),
       ("State since", moment(operation["stateEnteredTime"])),
       ("Took", Cell(operationTime(operation).map { milliseconds($0) } ?? "")),
-      ("Error", Cell(operation["error", "detail"].text, tone: .bad)),
+      ("Error", Cell(failureReason(operation), tone: .bad)),
     ])
     if operation["operationParams"].members.isEmpty == false {
       text += "\nParameters\n"
