@@ -167,12 +167,17 @@ struct UsageTable {
     "TX bit/s", "DROPPED",
   ]
 
+  /// Rates of packets go first: those of bits say more.
+  private static let spare = [4, 2, 9, 7, 1]
+
   var rows: [UsageRow]
 
-  func rendered(color: Bool = false) -> String {
+  /// - Parameter width: as of ``Table/rendered(color:indent:width:)``.
+  func rendered(color: Bool = false, width: Int? = nil) -> String {
     Table(
-      titles: Self.titles, alignedRight: [3, 4, 5, 7, 8, 9, 10, 11], rows: rows.flatMap(Self.lines)
-    ).rendered(color: color)
+      titles: Self.titles, alignedRight: [3, 4, 5, 7, 8, 9, 10, 11], spare: Self.spare,
+      rows: rows.flatMap(Self.lines)
+    ).rendered(color: color, width: width)
   }
 
   private static func lines(_ row: UsageRow) -> [[Cell]] {
@@ -205,15 +210,21 @@ struct UsageTable {
   func screen(
     order: UsageOrder, size: TerminalSize, notice: String? = nil, color: Bool = false
   ) -> [String] {
-    let cpu = rows.reduce(0) { $0 + ($1.cpuPercent ?? 0) }
+    let known = rows.compactMap(\.cpuPercent)
+    let cpu = known.isEmpty ? "–" : "\(fixed(known.reduce(0, +), digits: 1)) %"
     let memory = rows.reduce(0) { $0 + $1.component.memoryBytes }
     let bits = rows.reduce(0) { $0 + $1.bits }
     var lines = [
-      "\(rows.count) running  CPU \(fixed(cpu, digits: 1)) %  memory \(octets(memory))  "
+      "\(rows.count) running  CPU \(cpu)  memory \(octets(memory))  "
         + "\(metric(bits)) bit/s  by \(order.rawValue)"
     ]
-    let sorted = UsageTable(rows: order.sorted(rows)).rendered()
-    lines += sorted.split(separator: "\n").prefix(max(0, size.rows - 2)).map(String.init)
+    let sorted = UsageTable(rows: order.sorted(rows)).rendered(width: size.columns)
+    let table = sorted.split(separator: "\n").map(String.init)
+    let room = max(0, size.rows - 2)
+    lines += table.prefix(room)
+    if table.count > room, room > 1 {
+      lines[lines.count - 1] = "… and \(table.count - room + 1) lines more"
+    }
     while lines.count < size.rows - 1 { lines.append("") }
     lines.append(notice ?? "c CPU  m memory  p packets  b bits  n name  q leave")
     lines = lines.prefix(max(1, size.rows)).map { $0.printable.truncated(to: size.columns) }
