@@ -172,14 +172,15 @@ extension Lifecycle {
       ports: vnfc.ports.map { .init($0, owner: vdu.addressOwner ?? .kernel) },
       parameters: wanted.parameters,
       generation: wanted.generation)
-    var files: [WorkloadSpecification.File] = []
+    var templates: [String] = []
     for file in vdu.files {
       guard let template = content.templates[file.source] else {
         throw NFVError(.failed, "the template \(file.source) is not in the package")
       }
-      files.append(
-        .init(path: file.path, content: Array(try render(template, document).utf8), mode: file.mode)
-      )
+      templates.append(template)
+    }
+    let files = zip(vdu.files, try render(templates, document)).map { file, text in
+      WorkloadSpecification.File(path: file.path, content: Array(text.utf8), mode: file.mode)
     }
     let encoded: [UInt8]
     do {

@@ -47,9 +47,9 @@ public final class Lifecycle: Service, Sendable {
   let logger: Logger
   private let inbox = BlockingQueue<Event>()
   private let pending = Mutex<Pending>(Pending())
-  /// Renders a package's template with a document.
+  /// Renders a function's templates with its document.
   let render:
-    @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError) -> String
+    @Sendable (_ templates: [String], _ document: FunctionDocument) throws(NFVError) -> [String]
   let preparedImages = Mutex<[ImageDigest: PreparedImage]>([:])
   /// Which driver has which workload on the host, as an index into the host's: a Vnfc's technology
   /// may have changed since, and of a stray nothing else is known.
@@ -93,8 +93,8 @@ public final class Lifecycle: Service, Sendable {
     policy: Core.RestartPolicy = .init(), sweepsStrays: Bool = true, bounds: Bounds = Bounds(),
     logger: Logger,
     render:
-      @escaping @Sendable (_ template: String, _ document: FunctionDocument) throws(NFVError)
-      -> String
+      @escaping @Sendable (_ templates: [String], _ document: FunctionDocument) throws(NFVError)
+      -> [String]
   ) {
     self.store = store
     self.host = host

@@ -103,55 +103,21 @@ public enum PackageReader {
     }
   }
 
-  /// Renders a template for a function. Values stand as they are, not escaped for HTML.
+  /// Renders a function's templates. Values stand as they are, not escaped for HTML.
+  /// - Throws: `unprocessable`, also where a list among the parameters has elements with members that
+  ///   none of the templates knows.
   public static func render(
-    _ template: String, _ document: FunctionDocument
-  ) throws(NFVError) -> String {
+    _ templates: [String], _ document: FunctionDocument
+  ) throws(NFVError) -> [String] {
+    try TemplateMembers(templates).check(document.parameters)
     do {
-      let compiled = try MustacheTemplate(string: "{{%CONTENT_TYPE:TEXT}}" + template)
-      try checkMembers(document, of: template)
-      return compiled.render(try values(document))
-    } catch let error as NFVError {
-      throw error
+      let values = try values(document)
+      return try templates.map { template in
+        try MustacheTemplate(string: "{{%CONTENT_TYPE:TEXT}}" + template).render(values)
+      }
     } catch {
       throw NFVError(.unprocessable, "a template of the package cannot be rendered", cause: error)
     }
-  }
-
-  /// Refuses what a template would pass over in lists of its parameters: a rule with a member that has
-  /// another name would mean more than the one that was asked for.
-  private static func checkMembers(
-    _ document: FunctionDocument, of template: String
-  ) throws(NFVError) {
-    for (name, value) in document.parameters {
-      guard case .array(let elements) = value,
-        let begin = template.firstRange(of: "{{#parameters.\(name)}}"),
-        let end = template[begin.upperBound...].firstRange(of: "{{/parameters.\(name)}}")
-      else { continue }
-      let known = tags(in: template[begin.upperBound..<end.lowerBound])
-      for (index, element) in elements.enumerated() {
-        guard case .object(let members) = element else { continue }
-        for member in members.keys.sorted() where !known.contains(member) {
-          throw NFVError(
-            .unprocessable,
-            "parameters.\(name)[\(index)].\(member): there is no member of this name here; there are "
-              + known.sorted().joined(separator: ", "))
-        }
-      }
-    }
-  }
-
-  /// The names of a template's tags, `{{name}}`, `{{#.name}}` and the like.
-  private static func tags(in text: Substring) -> Set<String> {
-    var names: Set<String> = []
-    for part in text.split(separator: "{{", omittingEmptySubsequences: false).dropFirst() {
-      guard let end = part.firstRange(of: "}}") else { continue }
-      let name = part[..<end.lowerBound].drop { "#^/&{. ".contains($0) }.prefix {
-        !" }.".contains($0)
-      }
-      if !name.isEmpty, !name.hasPrefix("!") { names.insert(String(name)) }
-    }
-    return names
   }
 
   /// The document as a template sees it: its own fields, and each port by its name as well.

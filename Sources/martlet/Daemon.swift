@@ -126,7 +126,9 @@ func match(
   guard let first = found.first else {
     throw Failure(
       .notFound, "there is no \(kind.singular) '\(reference)'",
-      advice: "`martlet get \(kind.rawValue)` lists what there is")
+      advice:
+        "`martlet get \(kind.rawValue)` lists what there is; the beginning of an identifier has "
+        + "\(leastBeginning) digits at least")
   }
   guard found.count == 1 else {
     let ids = found.prefix(5).map { $0["id"].text }.joined(separator: ", ")

@@ -16,7 +16,7 @@ struct Martlet: AsyncParsableCommand {
         martlet describe vnf echo
         martlet vnf terminate echo && martlet vnf delete echo
 
-      A resource is called by its name, its identifier, or the beginning of that.
+      A resource is called by its name, its identifier, or the beginning of that, four digits at least.
 
       \(Failure.documentation)
       """,

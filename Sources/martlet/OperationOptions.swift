@@ -67,7 +67,7 @@ struct InstantiationOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "A parameter of the function: JSON, or else text; @FILE has it from a file; repeatable.",
+      "A parameter of the function: JSON, or else text; @FILE has it from a file, '\"@…\"' is text; repeatable.",
       valueName: "key=value"), transform: Parameter.init(orFileIn:))
   var param: [Parameter] = []
 
@@ -157,15 +157,15 @@ struct Parameter: Sendable, Hashable {
   var value: JSONValue
 
   /// `key=value`.
-  /// - Throws: also where a value begins as a list or an object of JSON and is none.
   init(_ argument: String) throws(ValidationError) {
     let (key, text) = try Self.parts(argument)
     self.key = key
-    value = try Self.value(text, "what is given for \(key)")
+    value = (try? JSONValue(parsing: Array(text.utf8))) ?? .string(text)
   }
 
   /// `key=value`, or `key=@FILE`.
-  /// - Throws: as ``init(_:)``, and where the file cannot be read.
+  /// - Throws: where a value begins as a list or an object of JSON and is none, and where the file cannot
+  ///   be read.
   init(orFileIn argument: String) throws(ValidationError) {
     let (key, text) = try Self.parts(argument)
     self.key = key
@@ -176,11 +176,18 @@ struct Parameter: Sendable, Hashable {
     let path = String(text.dropFirst())
     do {
       let octets = try readFile(path, limit: Self.limit)
-      value = try Self.value(String(decoding: octets, as: UTF8.self), path)
+      guard var text = String(validating: octets, as: UTF8.self) else {
+        throw ValidationError("\(path), which \(key) is to be read from, is no text (UTF-8)")
+      }
+      // An editor's.
+      if text.hasSuffix("\n") { text.removeLast() }
+      value = try Self.value(text, path)
     } catch let error as ValidationError {
       throw error
     } catch {
-      throw ValidationError("\(path), which \(key) is to be read from: \(error)")
+      throw ValidationError(
+        "\(path), which \(key) is to be read from: \(error); text that begins with @ is given as "
+          + "\(key)='\"@…\"'")
     }
   }
 
@@ -199,7 +206,7 @@ struct Parameter: Sendable, Hashable {
     guard beginning != "[", beginning != "{" else {
       throw ValidationError(
         "\(what) begins like JSON and is none: \(text.prefix(60)); look for brackets, commas and "
-          + "quotation marks that are missing")
+          + "quotation marks that are missing, or give text as '\"\(text.prefix(1))…\"'")
     }
     return .string(text)
   }

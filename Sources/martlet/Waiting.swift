@@ -52,8 +52,8 @@ func check(_ occurrence: JSONValue, endedAs wanted: String) throws(Failure) {
   let id = occurrence["id"].text
   let words = failureReason(occurrence)
   let reason = words.isEmpty ? "" : ": \(words)"
-  // SOL003 5.6.2.3 has it for no other.
-  let isReversible = ["INSTANTIATE", "SCALE"].contains(occurrence["operation"].text)
+  let isReversible =
+    LcmOperationType(rawValue: occurrence["operation"].text)?.canRollBack == true
   let back = isReversible ? "`martlet op rollback \(shortened(id))` goes back, " : ""
   let advice =
     state == "FAILED_TEMP"

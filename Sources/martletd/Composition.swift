@@ -56,7 +56,7 @@ struct Composition {
     lifecycle = Lifecycle(
       store: store, stored: stored, host: host, sweepsStrays: sweepsStrays, logger: logger
     ) {
-      (template, document) throws(NFVError) in try PackageReader.render(template, document)
+      (templates, document) throws(NFVError) in try PackageReader.render(templates, document)
     }
     let catalogue = try Catalogue(
       directory: "\(options.state)/packages", limit: UInt64(options.packageLimit) << 20,

@@ -44,7 +44,7 @@ struct Fixture: Sendable {
     let lifecycle = Lifecycle(
       store: store, stored: try store.load(), host: fake.host, bounds: bounds, logger: logger
     ) {
-      (template, _) throws(NFVError) in template
+      (templates, _) throws(NFVError) in templates
     }
     let temporary = try TemporaryFolder()
     let catalogue = try Catalogue(

@@ -180,7 +180,7 @@ import Testing
           ]),
         ])
       ], generation: 1)
-    let text = try PackageReader.render(template, document)
+    let text = try PackageReader.render([template], document)[0]
     #expect(text.contains("define from_left = \"eth0\"\n"))
     // What a rule does not name is not taken from the document around it, such as its `ports`.
     let rules = try loaded(text).split(separator: "\n").map { $0.drop { $0 == " " } }.filter {
@@ -194,7 +194,7 @@ import Testing
         "meta l4proto $is_icmp goto on_reject", "ip daddr 10.1.0.1 goto on_drop",
         "ip6 saddr 2001:db8::/32 ip6 daddr fd00::1 goto on_accept",
       ])
-    #expect(try PackageReader.render("{{port.left.ipv4}} <&>", document) == "10.0.0.2 <&>")
+    #expect(try PackageReader.render(["{{port.left.ipv4}} <&>"], document) == ["10.0.0.2 <&>"])
   }
 
   /// `port` instead of `ports` would let every port pass.
@@ -215,9 +215,11 @@ import Testing
         ])
       ])
       if fits {
-        _ = try PackageReader.render(template, document)
+        _ = try PackageReader.render([template], document)
       } else {
-        let error = #expect(throws: NFVError.self) { try PackageReader.render(template, document) }
+        let error = #expect(throws: NFVError.self) {
+          try PackageReader.render([template], document)
+        }
         #expect(error?.code == .unprocessable)
         #expect(
           error?.message.hasPrefix(
@@ -230,7 +232,28 @@ import Testing
       "names": .array([.string("a")]), "rest": .array([.object(["x": .null])]),
     ])
     #expect(
-      try PackageReader.render("{{#parameters.names}}<{{.}}>{{/parameters.names}}", words) == "<a>")
+      try PackageReader.render(["{{#parameters.names}}<{{.}}>{{/parameters.names}}"], words)
+        == ["<a>"])
+    // However tags are written, in several sections and files; and a port of the document's is no member.
+    let templates = [
+      """
+      {{# parameters.rules }}{{port.left.ipv4}}{{! note }}{{uppercased(action)}}{{#.from}}{{to}}{{/.from}}
+      {{/ parameters.rules }}{{#parameters.rules}}{{{ports}}}{{/parameters.rules}}{{outside}}
+      """, "{{#sorted(parameters.rules)}}{{.via.name}}{{/sorted(parameters.rules)}}",
+    ]
+    for (member, fits) in [
+      ("action", true), ("from", true), ("to", true), ("ports", true), ("via", true),
+      ("port", false),
+      ("note", false), ("name", false), ("outside", false), ("uppercased", false),
+    ] {
+      let members = TemplateMembers(templates)
+      let rules: [String: JSONValue] = ["rules": .array([.object([member: .integer(1)])])]
+      if fits {
+        try members.check(rules)
+      } else {
+        #expect(throws: NFVError.self, "\(member)") { try members.check(rules) }
+      }
+    }
   }
 
   /// A member that only the functions in Swift knew would be passed over for nftables.

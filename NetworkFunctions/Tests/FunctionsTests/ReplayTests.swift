@@ -163,13 +163,12 @@ import Testing
   ) throws -> (status: Int32, output: Data) {
     let process = Process()
     let (given, said) = (Pipe(), Pipe())
-    process.executableURL = program
-    process.arguments = arguments
+    // One that neither ends nor writes would never be waited for.
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+    process.arguments = ["-s", "KILL", "120", program.path] + arguments
     process.standardInput = given
     process.standardOutput = said
     try process.run()
-    // A program that does not read would never be waited for.
-    defer { process.terminate() }
     try given.fileHandleForWriting.write(contentsOf: Data(input))
     let output = try said.fileHandleForReading.readToEnd() ?? Data()
     process.waitUntilExit()

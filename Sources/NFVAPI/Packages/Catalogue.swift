@@ -219,7 +219,7 @@ public final class Catalogue: Service, Sendable {
       do throws(NFVError) {
         let content = try await attempt(package)
         try await submit(.onboardPackage(package, content), tenant)
-      } catch  where error.code != .unavailable {
+      } catch  where error.code != .unavailable && error.code != .overloaded {
         // Before it is told: the next archive that is sent has the same name.
         remove(package)
         try await submit(.failPackage(package, error), tenant)

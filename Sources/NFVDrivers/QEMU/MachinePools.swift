@@ -30,6 +30,8 @@ final class MachinePools: Sendable {
 
   private struct State {
     var pools: [Kind: Pool] = [:]
+    /// Those that give way and are not gone yet.
+    var leaving: Set<WorkloadID> = []
     var isClosed = false
   }
 
@@ -56,21 +58,28 @@ final class MachinePools: Sendable {
     }
   }
 
-  /// All that wait or are made to.
+  /// All that wait, are made to, or give way.
   var members: Set<WorkloadID> {
     state.withLock { state in
-      state.pools.values.reduce(into: []) { $0.formUnion($1.making.union($1.waiting)) }
+      state.pools.values.reduce(into: state.leaving) { $0.formUnion($1.making.union($1.waiting)) }
     }
   }
 
-  /// Takes a machine out of the pool in which most wait, for another to have its memory.
+  /// Takes out one of the largest machines that wait, for another to have its memory; whoever deletes it
+  /// says ``hasGone(_:)``.
   func giveWay() -> WorkloadID? {
     state.withLock { state in
-      let longest = state.pools.max { $0.value.waiting.count < $1.value.waiting.count }
-      guard let longest, !longest.value.waiting.isEmpty else { return nil }
-      return state.pools[longest.key]?.waiting.removeLast()
+      let largest = state.pools.filter { !$0.value.waiting.isEmpty }
+        .max { $0.key.memoryBytes < $1.key.memoryBytes }
+      guard let kind = largest?.key, let member = state.pools[kind]?.waiting.removeLast() else {
+        return nil
+      }
+      state.leaving.insert(member)
+      return member
     }
   }
+
+  func hasGone(_ id: WorkloadID) { state.withLock { _ = $0.leaving.remove(id) } }
 
   /// A machine like this was started: the next one shall find one that waits.
   func fill(after specification: WorkloadSpecification) {

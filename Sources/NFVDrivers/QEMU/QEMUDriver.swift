@@ -174,8 +174,8 @@ public final class QEMUDriver: WorkloadDriver {
     }
   }
 
-  /// Promises a machine its memory and a user. Machines that wait in pools give way to it, as few as it
-  /// takes, and none where that would not do.
+  /// Promises a machine its memory and a user. Machines that wait in pools give way to it one by one, the
+  /// largest first, and none where that would not do.
   private func promise(
     _ memory: MachineMemory, to id: WorkloadID
   ) async throws(NFVError) -> UserRange {
@@ -198,9 +198,14 @@ public final class QEMUDriver: WorkloadDriver {
           throw error
         }
         if let member = waitingRoom.giveWay() {
-          try await delete(member)
+          defer { waitingRoom.hasGone(member) }
+          do throws(NFVError) {
+            try await delete(member)
+          } catch {
+            waitingRoom.discard(member)
+          }
         } else {
-          // One that boots yet is not ended in the middle of it.
+          // One that boots yet is not ended in the middle of it; one that another start ends is gone soon.
           try? await Task.sleep(for: .milliseconds(10))
         }
       }

@@ -437,6 +437,7 @@ struct AddressAllocation {
         let free = candidates.first {
           isFree($0, subnet, network)
             || network.uplink == .none && $0 == subnet.gateway
+              && $0 != prefix.address && $0 != prefix.last
               && isUntaken($0, network)
         }
         guard let free else {
