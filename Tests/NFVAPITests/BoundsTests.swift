@@ -24,19 +24,25 @@ import Testing
     #expect(reply.detail.contains(part) && reply.detail.contains("ask again"), "\(reply.text)")
   }
 
+  /// An instance's start, which the host does not do until it may.
+  private func heldStart(_ fixture: Fixture) async throws -> TestReply {
+    _ = try await fixture.onboard()
+    _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
+    let id = try await create(fixture, "first").json.member("id").text
+    fixture.fake.isStartHeld.withLock { $0 = true }
+    let accepted = try await fixture.call(
+      .post, "\(Self.instances)/\(id)/instantiate",
+      #"{"flavourId":"container","extVirtualLinks":[{"id":"link-1","resourceId":"left","#
+        + #""extCps":[{"cpdId":"left","cpConfig":{}}]}]}"#)
+    #expect(accepted.status == 202)
+    return accepted
+  }
+
   @Test func actionsThatWaitHoldNewRequestsBack() async throws {
     var bounds = Lifecycle.Bounds()
     bounds.actions = 1
     try await Fixture.run(bounds: bounds) { fixture in
-      _ = try await fixture.onboard()
-      _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
-      let id = try await create(fixture, "first").json.member("id").text
-      fixture.fake.isStartHeld.withLock { $0 = true }
-      let accepted = try await fixture.call(
-        .post, "\(Self.instances)/\(id)/instantiate",
-        #"{"flavourId":"container","extVirtualLinks":[{"id":"link-1","resourceId":"left","#
-          + #""extCps":[{"cpdId":"left","cpConfig":{}}]}]}"#)
-      #expect(accepted.status == 202)
+      let accepted = try await heldStart(fixture)
       expectOverload(try await create(fixture, "second"), "things to do")
       // What is known is told all the same.
       #expect(try await fixture.call(.get, Self.instances).json.items.count == 1)
@@ -53,20 +59,12 @@ import Testing
     var bounds = Lifecycle.Bounds()
     bounds.actions = 1
     try await Fixture.run(bounds: bounds) { fixture in
-      _ = try await fixture.onboard()
-      _ = try await fixture.call(.post, "/martlet/v1/networks", #"{"name":"left"}"#)
-      let id = try await create(fixture, "first").json.member("id").text
       var packages: [String] = []
       for _ in 0..<2 {
         let made = try await fixture.call(.post, "/vnfpkgm/v2/vnf_packages", "{}")
         packages.append("/vnfpkgm/v2/vnf_packages/\(try made.json.member("id").text)")
       }
-      fixture.fake.isStartHeld.withLock { $0 = true }
-      let accepted = try await fixture.call(
-        .post, "\(Self.instances)/\(id)/instantiate",
-        #"{"flavourId":"container","extVirtualLinks":[{"id":"link-1","resourceId":"left","#
-          + #""extCps":[{"cpdId":"left","cpConfig":{}}]}]}"#)
-      #expect(accepted.status == 202)
+      let accepted = try await heldStart(fixture)
       for (path, archive) in zip(packages, ["vnfd 9", "rubbish"]) {
         let taken = try await fixture.call(
           .put, "\(path)/package_content", archive,
