@@ -291,7 +291,8 @@ def qemu(path, taps, macs, control, log):
         "-chardev", f"file,id=log,path={log}", "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
     for index, tap in enumerate(taps):
         arguments += ["-netdev", f"tap,id=n{index},fd={tap}",
-                      "-device", f"virtio-net-device,netdev=n{index},mac={macs[index]}"]
+                      "-device", f"virtio-net-device,netdev=n{index},mac={macs[index]}"
+                      + (",tx=timer,x-txtimer=1" if accelerator == "tcg" else "")]
     return arguments + [
         "-chardev", f"socket,id=control,path={control}",
         "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=control"]

@@ -53,4 +53,23 @@ public final class LinkSocket: Sendable {
     }
     return Array(buffer[..<count])
   }
+
+  /// When the frame that was received last came to the interface, on the clock of ``now`` (socket(7),
+  /// SIOCGSTAMPNS): without what the receiver itself needs to be woken. The first call begins to note it,
+  /// for frames that come afterwards.
+  public func arrival() throws(SystemError) -> Duration {
+    var nanoseconds: Int64 = 0
+    // ENOENT: nothing has come yet.
+    guard CLinux_stamp(descriptor.rawValue, &nanoseconds) == 0 || errno == ENOENT else {
+      throw SystemError.last("ioctl", "SIOCGSTAMPNS")
+    }
+    return .nanoseconds(nanoseconds)
+  }
+
+  /// The time since 1970.
+  public static var now: Duration {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
+  }
 }

@@ -1,107 +1,48 @@
-internal import Glibc
 internal import LinuxSystem
-internal import SystemPackage
 
 extension ClientNamespace {
-  /// The median round trip of UDP datagrams of 18 octets, one after another, in microseconds. Blocks
-  /// as long.
-  /// - Parameter echo: the client that answers on that port meanwhile; nil where whoever has `address`
-  ///   does so itself.
+  /// The median round trip of SYNs to a port that nobody serves, one after another, in microseconds.
+  ///
+  /// As in a ping flood, a kernel answers, and an answer counts when it has come to the interface of who
+  /// asks: nobody has to be woken but what stands between them. TCP, unlike pings, goes through every
+  /// function. Blocks as long.
+  /// - Parameters:
+  ///   - source: this client's address.
+  ///   - gateway: who passes them on, where that is not who has `address`.
   /// - Throws: also where more than a tenth is lost.
   public func roundTrip(
-    to address: [UInt8], port: UInt16, count: Int, echoedBy echo: ClientNamespace? = nil
+    from source: [UInt8], to address: [UInt8], through gateway: [UInt8]? = nil, port: UInt16,
+    count: Int
   ) throws -> Double {
-    let server = try echo.map { try EchoServer(in: $0.namespace, port: port) }
-    defer { server?.end() }
-    let socket = try namespace.run { () throws(SystemError) in
-      try DatagramSocket(connect: address, port: port)
-    }
-    defer { socket.close() }
-    // Neighbours, flows and their tables are known before anything is counted.
-    for number in 0..<100 { _ = try socket.exchange(UInt64(number), milliseconds: 100) }
-    var times: [Double] = []
-    for number in 0..<count {
-      if let time = try socket.exchange(UInt64(1000 + number), milliseconds: 200) {
-        times.append(time.milliseconds * 1000)
-      } else if number - times.count > count / 10 {
-        break
+    let times = try namespace.run { () throws(SystemError) -> [Double] in
+      let socket = try LinkSocket(interface: Self.interface)
+      let own = try NetlinkSocket(.route).links().first { $0.name == Self.interface }?.mac ?? []
+      guard let neighbour = try SynProbe.mac(of: gateway ?? address, on: socket, own, source) else {
+        return []
       }
+      _ = try socket.arrival()
+      var times: [Double] = []
+      // Neighbours, flows and their tables are known before anything is counted.
+      for number in 1...100 + count {
+        let sequence = UInt32(number)
+        let frame = SynProbe.syn(own, neighbour, source, address, port: port, sequence: sequence)
+        let start = LinkSocket.now
+        try socket.send(frame)
+        while LinkSocket.now - start < .milliseconds(200),
+          let answer = try socket.receive(timeout: .milliseconds(200))
+        {
+          guard SynProbe.isReset(answer, from: address, of: sequence) else { continue }
+          if number > 100 { times.append((try socket.arrival() - start).milliseconds * 1000) }
+          break
+        }
+        guard number - 100 - times.count <= count / 10 else { break }
+      }
+      return times
     }
     guard times.count >= count - count / 10 else {
       throw TrafficError(
-        program: "the exchange of datagrams", output: "\(times.count) of \(count) came back")
+        program: "the exchange of SYNs", output: "\(times.count) of \(count) were answered")
     }
     return Distribution(times).p50
-  }
-}
-
-extension DatagramSocket {
-  /// Sends a number and waits for it to come back; answers to earlier ones are passed over.
-  /// - Returns: how long it took; nil where it did not come in time.
-  fileprivate func exchange(
-    _ number: UInt64, milliseconds: Int32
-  ) throws(SystemError) -> Duration? {
-    let payload = withUnsafeBytes(of: number) { Array($0) } + [UInt8](repeating: 0, count: 10)
-    let start = ContinuousClock.now
-    send(payload)
-    while try waitReadable(descriptor, milliseconds: milliseconds) {
-      var answer = [UInt8](repeating: 0, count: 64)
-      // An ICMP error for an earlier one is no answer.
-      let length = recv(descriptor.rawValue, &answer, answer.count, Int32(MSG_DONTWAIT))
-      let time = ContinuousClock.now - start
-      if length == payload.count, Array(answer[..<length]) == payload { return time }
-      if time > .milliseconds(Int64(milliseconds)) { break }
-    }
-    return nil
-  }
-}
-
-/// Sends every datagram back to where it came from, on a thread of its own.
-private struct EchoServer {
-  private let stop: FileDescriptor
-  private let ended: FileDescriptor
-
-  init(in namespace: NetworkNamespace, port: UInt16) throws(SystemError) {
-    let (stopping, stop) = try makePipe()
-    let (ended, ending) = try makePipe()
-    let socket = try namespace.run { () throws(SystemError) in
-      try DatagramSocket(bind: [0, 0, 0, 0], port: port)
-    }
-    self.stop = stop
-    self.ended = ended
-    startThread(name: "martlet-echo") {
-      while let ready = try? waitReadable(
-        anyOf: [socket.descriptor, stopping], milliseconds: -1), !ready[1]
-      {
-        socket.sendBack()
-      }
-      socket.close()
-      for descriptor in [stopping, ending] { try? descriptor.close() }
-    }
-  }
-
-  /// Returns when its port is free again.
-  func end() {
-    try? stop.close()
-    _ = try? readSome(of: ended, limit: 1)
-    try? ended.close()
-  }
-}
-
-extension DatagramSocket {
-  fileprivate func sendBack() {
-    var payload = [UInt8](repeating: 0, count: 2048)
-    var address = sockaddr_in()
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    // SAFETY: a sockaddr_in may be used as a sockaddr (ip(7)); the kernel writes and reads no more of
-    // it than `size`, during the calls.
-    withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { peer in
-        let length = recvfrom(
-          descriptor.rawValue, &payload, payload.count, Int32(MSG_DONTWAIT), peer, &size)
-        guard length >= 0 else { return }
-        _ = sendto(descriptor.rawValue, payload, length, 0, peer, size)
-      }
-    }
   }
 }

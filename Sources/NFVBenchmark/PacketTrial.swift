@@ -171,7 +171,7 @@ extension ClientNamespace {
       let socket = try LinkSocket(interface: Self.interface)
       let links = try NetlinkSocket(.route).links()
       let own = links.first { $0.name == Self.interface }?.mac ?? []
-      guard let mac = try mac(of: gateway, on: socket, own, source) else { return [] }
+      guard let mac = try SynProbe.mac(of: gateway, on: socket, own, source) else { return [] }
       var verdicts = trials.map { _ in PacketVerdict.dropped }
       var isMissing = trials.map { $0.expected != .dropped }
       func look(until end: ContinuousClock.Instant, while isWanted: () -> Bool) throws(SystemError)
@@ -198,17 +198,5 @@ extension ClientNamespace {
       try look(until: .now + .milliseconds(200)) { true }
       return verdicts
     }
-  }
-
-  private func mac(
-    of address: [UInt8], on socket: LinkSocket, _ own: [UInt8], _ source: [UInt8]
-  ) throws(SystemError) -> [UInt8]? {
-    for _ in 0..<20 {
-      try socket.send(SynProbe.arpRequest(own, source, address))
-      while let frame = try socket.receive(timeout: .milliseconds(100)) {
-        if let found = SynProbe.arpReply(frame, from: address) { return found }
-      }
-    }
-    return nil
   }
 }

@@ -81,6 +81,19 @@ public enum SynProbe {
     return Array(frame[22..<28])
   }
 
+  /// Asks by ARP for up to 2 s; nil where nobody says that the address is his.
+  static func mac(
+    of address: [UInt8], on socket: LinkSocket, _ own: [UInt8], _ source: [UInt8]
+  ) throws(SystemError) -> [UInt8]? {
+    for _ in 0..<20 {
+      try socket.send(arpRequest(own, source, address))
+      while let frame = try socket.receive(timeout: .milliseconds(100)) {
+        if let found = arpReply(frame, from: address) { return found }
+      }
+    }
+    return nil
+  }
+
   /// RST or SYN together with ACK, from `address`.
   static func isTCPAnswer(_ frame: [UInt8], from address: [UInt8]) -> Bool {
     guard frame.count >= 54, frame[12..<14] == [8, 0], frame[23] == 6,
@@ -88,6 +101,14 @@ public enum SynProbe {
     else { return false }
     let flags = frame[14 + Int(frame[14] & 15) * 4 + 13]
     return flags & 0x04 != 0 || flags & 0x12 == 0x12
+  }
+
+  /// A reset of the SYN that had this number (RFC 9293, 3.10.7.1).
+  static func isReset(_ frame: [UInt8], from address: [UInt8], of sequence: UInt32) -> Bool {
+    guard isTCPAnswer(frame, from: address) else { return false }
+    let tcp = 14 + Int(frame[14] & 15) * 4
+    guard frame.count >= tcp + 20, frame[tcp + 13] & 0x14 == 0x14 else { return false }
+    return frame[tcp + 8..<tcp + 12].reduce(0) { $0 << 8 | UInt32($1) } == sequence &+ 1
   }
 
   static func syn(

@@ -52,6 +52,26 @@ import Testing
     }
   }
 
+  @Test func resetsAreToldByTheNumberOfTheirSyn() {
+    func segment(_ flags: UInt8, acknowledging number: [UInt8]) -> [UInt8] {
+      [UInt8](repeating: 2, count: 12) + [8, 0]
+        + Self.ip(
+          6, from: Self.server,
+          [0, 1, 0xC3, 0x50, 0, 0, 0, 0] + number + [0x50, flags, 0, 0, 0, 0, 0, 0])
+    }
+    let reset = segment(0x14, acknowledging: [0, 1, 0, 0])
+    #expect(SynProbe.isReset(reset, from: Self.server, of: 0xFFFF))
+    #expect(!SynProbe.isReset(reset, from: Self.server, of: 0x1_0000))
+    #expect(!SynProbe.isReset(reset, from: Self.client, of: 0xFFFF))
+    #expect(!SynProbe.isReset(Array(reset.dropLast()), from: Self.server, of: 0xFFFF))
+    // Taken for one of the number 0xFFFFFFFF, a SYN that is accepted is none.
+    let whole = segment(0x12, acknowledging: [0, 0, 0, 0])
+    #expect(!SynProbe.isReset(whole, from: Self.server, of: 0xFFFF_FFFF))
+    #expect(
+      SynProbe.isReset(
+        segment(0x14, acknowledging: [0, 0, 0, 0]), from: Self.server, of: 0xFFFF_FFFF))
+  }
+
   @Test func answersAreToldByTheirNumbers() throws {
     let reply = try #require(
       Self.answer(Self.ip(1, from: Self.server, [0, 0, 0, 0, 0x4E, 0x20, 0, 7])))

@@ -69,7 +69,8 @@ import Testing
         "-device", "isa-debugcon,iobase=0xe9,chardev=console",
         "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=control",
         "-netdev", "tap,id=net0,fd=32",
-        "-device", "virtio-net-device,netdev=net0,mac=02:00:00:00:00:01",
+        "-device",
+        "virtio-net-device,netdev=net0,mac=02:00:00:00:00:01,tx=timer,x-txtimer=1",
       ])
   }
 

@@ -5,8 +5,8 @@ import Packets
 /// The process around one function: its ports, its control channel, its signals, and the loop.
 struct Host: ~Copyable, Surroundings {
   private static let budget = 64
-  /// How often the loop runs without a look at signals and control channel.
-  private static let patience = 32
+  /// For how long the loop runs without a look at signals and control channel.
+  private static let patience: Instant = 1_000_000
   private static let capacity = Configuration.maximumPorts
 
   // SAFETY: `capacity` places, of which those with a number in `isOpen` are initialised; until the
@@ -37,7 +37,8 @@ struct Host: ~Copyable, Surroundings {
     reload: (inout F, inout Control, inout Host) -> Void
   ) throws(ConfigurationError) {
     var deadline: Instant = 0
-    var busy = 0
+    var poll = BusyPoll(longest: 100_000)
+    var lookedAt: Instant = 0
     while true {
       now = CHosted_now()
       var works = false
@@ -49,9 +50,19 @@ struct Host: ~Copyable, Surroundings {
         deadline = function.advance(in: &self)
         flush()
       }
-      busy = works ? busy + 1 : 0
-      guard !works || busy % Self.patience == 0 else { continue }
-      let hasEvents = try wait(until: works ? now : deadline, control)
+      if works {
+        poll.found(at: now)
+      } else if poll.lasts(at: now) {
+        // Other functions have something to do, perhaps with what this one has just sent.
+        CHosted_yield()
+        poll.gaveWay(from: now, to: CHosted_now())
+      } else {
+        lookedAt = 0
+      }
+      guard now &- lookedAt >= Self.patience else { continue }
+      let isAwake = works || poll.lasts(at: now)
+      lookedAt = now
+      let hasEvents = try wait(until: isAwake ? now : deadline, control)
       guard hasEvents else { continue }
       switch CHosted_nextSignal(signals) {
       case 0: break

@@ -35,8 +35,8 @@ struct HostedPort: ~Copyable {
   /// What has to be opened for one port: its ring of small slots, and that of large ones. A block is
   /// a power of two, as the kernel allots no other.
   static let rings = (
-    small: CHosted_Ring(block: 1 << 20, blocks: 4, slot: UInt32(smallSlot)),
-    large: CHosted_Ring(block: 1 << 20, blocks: 6, slot: UInt32(largeSlot))
+    small: CHosted_Ring(block: 1 << 20, blocks: 6, slot: UInt32(smallSlot)),
+    large: CHosted_Ring(block: 1 << 20, blocks: 4, slot: UInt32(largeSlot))
   )
 
   /// - Throws: where the interface does not exist, or packet sockets are not allowed; what was opened

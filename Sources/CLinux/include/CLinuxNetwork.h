@@ -2,8 +2,10 @@
 #define CLINUX_NETWORK_H
 
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 extern int ioctl(int descriptor, unsigned long request, ...);
 
@@ -15,6 +17,15 @@ static inline int CLinux_bind_packet(int descriptor, int index, uint16_t protoco
   address.sll_protocol = (uint16_t)(protocol << 8 | protocol >> 8);
   address.sll_ifindex = index;
   return bind(descriptor, (const struct sockaddr *)&address, sizeof(address));
+}
+
+// SIOCGSTAMPNS (socket(7)): when the frame that was read last came, nanoseconds since 1970; the first call
+// has the kernel keep such times. ioctl(2) is variadic.
+static inline int CLinux_stamp(int descriptor, int64_t *nanoseconds) {
+  struct timespec time;
+  int result = ioctl(descriptor, SIOCGSTAMPNS, &time);
+  *nanoseconds = result == 0 ? (int64_t)time.tv_sec * 1000000000 + time.tv_nsec : 0;
+  return result;
 }
 
 // TUNSETIFF (linux/if_tun.h) of an open /dev/net/tun; ioctl(2) is variadic. The structure is that

@@ -76,8 +76,6 @@ struct FunctionBench: Sendable {
   private static let exchanges = 3000
   /// At most so many starts from a pool, as each waits for it to be full again.
   private static let pooledStarts = 9
-  /// RFC 862.
-  private static let echoPort: UInt16 = 7
   private static let trafficSeconds = 2
   /// What a pool has to be full again within; and what it then rests, as the host's other work does.
   private static let refill = (limit: Duration.seconds(20), rest: Duration.milliseconds(300))
@@ -132,10 +130,11 @@ struct FunctionBench: Sendable {
         // What it adds to the way between two hosts of one network, as the host is just now.
         let added = try (0..<Self.series).map { _ in
           try client.roundTrip(
-            to: function.target, port: BenchedFunction.port, count: Self.exchanges, echoedBy: sink)
+            from: BenchedFunction.client, to: function.target, through: BenchedFunction.left,
+            port: BenchedFunction.port, count: Self.exchanges)
             - neighbour.roundTrip(
-              to: BenchedFunction.client, port: BenchedFunction.port, count: Self.exchanges,
-              echoedBy: client)
+              from: BenchedFunction.neighbour, to: BenchedFunction.client,
+              port: BenchedFunction.port, count: Self.exchanges)
         }
         return Distribution(added).p50
       }
@@ -149,7 +148,8 @@ struct FunctionBench: Sendable {
       figures.measure(.roundTrip) {
         let whole = try (0..<Self.series).map { _ in
           try client.roundTrip(
-            to: BenchedFunction.left, port: Self.echoPort, count: Self.exchanges)
+            from: BenchedFunction.client, to: BenchedFunction.left, port: SynProbe.closedPort,
+            count: Self.exchanges)
         }
         return Distribution(whole).p50
       }

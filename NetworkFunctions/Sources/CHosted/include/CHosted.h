@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -205,6 +206,9 @@ static inline int CHosted_nextSignal(int fd) {
   struct signalfd_siginfo info;
   return read(fd, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
 }
+
+// Lets others that want this processor have it first.
+static inline void CHosted_yield(void) { sched_yield(); }
 
 // MARK: Files and the control channel
 

@@ -54,6 +54,7 @@ struct Cards: ~Copyable, Surroundings {
   /// The next configuration's.
   private var assigned = InlineArray<8, Int>(repeating: -1)
   private var clock: Clock
+  private let isTranslated: Bool
   private(set) var now: Instant = 0
   /// An emission failed; told when buffers are free again.
   private(set) var isWaiting = false
@@ -73,8 +74,10 @@ struct Cards: ~Copyable, Surroundings {
   /// The card that a frame of a rehearsal would have left by, and its length.
   private var onward: (card: Int, count: Int)?
 
-  init(_ devices: [VirtioDevice], clock: Clock) {
+  /// - Parameter isTranslated: the machine is QEMU's, under translation.
+  init(_ devices: [VirtioDevice], clock: Clock, isTranslated: Bool) {
     self.clock = clock
+    self.isTranslated = isTranslated
     let number = min(devices.count, 8)
     let size = number < 2 ? 8192 : 4096
     let perCard = Self.room / size / max(1, number)
@@ -152,7 +155,7 @@ struct Cards: ~Copyable, Surroundings {
 
   mutating func announce() {
     for index in 0..<count {
-      cards[index].sending.announce()
+      cards[index].sending.announce(isUrgent: isTranslated)
       cards[index].receiving.announce()
     }
   }

@@ -3,14 +3,6 @@ public import Functions
 
 /// The machine around one function: what the monitor gave, and the loop.
 public enum Machine {
-  /// How often the queues are looked at after something was sent before the processor sleeps: in dense
-  /// traffic, and at least. With 500 a tenth less goes through dense one, of which 2,000 take 0.7 ms
-  /// under translation: with 200 packets a second a sixth of a processor, for nothing. What only came,
-  /// as others' ARP does, keeps nobody awake.
-  private static let spins = (dense: 2000, least: 50)
-  /// Traffic is dense where the next is sent within this. Each time that it is not there are half as
-  /// many spins: with the least at once, a pause now and then made a fifth less go in.
-  private static let density: Instant = 500_000
   /// Frames of a card that are looked at before the answers to them are shown to it: the first of
   /// those that waited for a boot is answered 5 ms sooner than with 64. Under load 16 frames of
   /// 64 KiB are all that a card has room for.
@@ -25,15 +17,15 @@ public enum Machine {
     var function = function
     let devices = findDevices(start)
     var control = controlPort(of: devices)
+    let isTranslated = Boot_isTranslated() != 0
     var cards = Cards(
-      devices.filter { $0.kind == VirtioDevice.Kind.network }, clock: Clock())
+      devices.filter { $0.kind == VirtioDevice.Kind.network }, clock: Clock(),
+      isTranslated: isTranslated)
     var channel = ControlChannel()
     var deadline = Instant.max
-    var idle = 0
-    var most = spins.least
-    var lastSent: Instant = 0
     var rehearsal = cards.time + patience
-    let isTranslated = Boot_isTranslated() != 0
+    // Where the machine is translated, with 180 µs a tenth less goes through dense traffic.
+    var poll = BusyPoll(longest: isTranslated ? 700_000 : 100_000)
     Console.write("martlet: ready\n")
     while true {
       cards.readClock()
@@ -51,16 +43,12 @@ public enum Machine {
         deadline = 0
       }
       control.send(&channel.output)
-      if works, cards.hasSent {
-        most = cards.now - lastSent < density ? spins.dense : max(most / 2, spins.least)
-        lastSent = cards.now
-        idle = 0
-      }
+      // What only came, as others' ARP does, keeps nobody awake.
+      if works, cards.hasSent { poll.found(at: cards.now) }
       cards.announce()
       if works { continue }
       if channel.mustStop, channel.output.isEmpty { halt("stopped as asked", isFailure: false) }
-      idle += 1
-      guard idle > most else {
+      guard !poll.lasts(at: cards.now) else {
         // Each pause leaves translated code and takes QEMU's lock, for which the thread that brings
         // the packets waits: a round trip through two ports took 315 us with it, 160 without.
         if !isTranslated { Boot_pause() }
