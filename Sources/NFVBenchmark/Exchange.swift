@@ -21,21 +21,25 @@ extension ClientNamespace {
         return []
       }
       _ = try socket.arrival()
-      var times: [Double] = []
+      var (times, lost): ([Double], Int) = ([], 0)
       // Neighbours, flows and their tables are known before anything is counted.
       for number in 1...100 + count {
         let sequence = UInt32(number)
         let frame = SynProbe.syn(own, neighbour, source, address, port: port, sequence: sequence)
         let start = LinkSocket.now
         try socket.send(frame)
-        while LinkSocket.now - start < .milliseconds(200),
-          let answer = try socket.receive(timeout: .milliseconds(200))
-        {
-          guard SynProbe.isReset(answer, from: address, of: sequence) else { continue }
-          if number > 100 { times.append((try socket.arrival() - start).milliseconds * 1000) }
-          break
+        var isAnswered = false
+        while !isAnswered {
+          let left = start + .milliseconds(200) - LinkSocket.now
+          guard left > .zero, let answer = try socket.receive(timeout: left) else { break }
+          isAnswered = SynProbe.isReset(answer, from: address, of: sequence)
         }
-        guard number - 100 - times.count <= count / 10 else { break }
+        if !isAnswered {
+          lost += 1
+        } else if number > 100 {
+          times.append((try socket.arrival() - start).milliseconds * 1000)
+        }
+        guard lost <= max(10, count / 10) else { break }
       }
       return times
     }

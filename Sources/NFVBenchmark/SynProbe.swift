@@ -97,7 +97,7 @@ public enum SynProbe {
   /// RST or SYN together with ACK, from `address`.
   static func isTCPAnswer(_ frame: [UInt8], from address: [UInt8]) -> Bool {
     guard frame.count >= 54, frame[12..<14] == [8, 0], frame[23] == 6,
-      Array(frame[26..<30]) == address
+      Array(frame[26..<30]) == address, frame.count >= 14 + Int(frame[14] & 15) * 4 + 14
     else { return false }
     let flags = frame[14 + Int(frame[14] & 15) * 4 + 13]
     return flags & 0x04 != 0 || flags & 0x12 == 0x12

@@ -109,6 +109,7 @@ public enum PackageReader {
   public static func render(
     _ templates: [String], _ document: FunctionDocument
   ) throws(NFVError) -> [String] {
+    guard !templates.isEmpty else { return [] }
     try TemplateMembers(templates).check(document.parameters)
     do {
       let values = try values(document)

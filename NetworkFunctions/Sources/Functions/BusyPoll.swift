@@ -14,7 +14,7 @@ public struct BusyPoll: Sendable {
   /// Gaps that are longer are slept through, in nanoseconds.
   private let longest: Instant
   private var window: Instant = 0
-  private var foundAt: Instant = 0
+  private var doneAt: Instant = 0
   private var rest: Instant = 0
   private var restsUntil: Instant = 0
 
@@ -23,12 +23,16 @@ public struct BusyPoll: Sendable {
     self.longest = longest
   }
 
-  /// There was a frame. A gap that was too long for the window and would have been worth it opens it
+  /// There were frames, which have been worked off. A gap that was too long for the window and would have been worth it opens it
   /// further; one that was worth none halves it, so that a question and its answer now and then leave it
   /// small. With twice as far instead of four times a tenth less went into a responder by TCP.
-  public mutating func found(at now: Instant) {
-    let gap = now &- foundAt
-    foundAt = now
+  ///
+  /// - Parameters:
+  ///   - start: when they were found.
+  ///   - end: when they were worked off, after which the next gap begins.
+  public mutating func found(at start: Instant, until end: Instant) {
+    let gap = start &- doneAt
+    doneAt = end
     if gap > longest {
       window /= 2
     } else if gap > window {
@@ -38,7 +42,7 @@ public struct BusyPoll: Sendable {
 
   /// Whether to look again instead of sleeping, where there was nothing.
   public func lasts(at now: Instant) -> Bool {
-    now &- foundAt < window && now >= restsUntil
+    now &- doneAt < window && now >= restsUntil
   }
 
   /// The processor was offered to others, and they had it for so long. Where that is longer than a gap

@@ -50,12 +50,16 @@ struct Host: ~Copyable, Surroundings {
         deadline = function.advance(in: &self)
         flush()
       }
+      let start = now
+      now = CHosted_now()
       if works {
-        poll.found(at: now)
+        poll.found(at: start, until: now)
       } else if poll.lasts(at: now) {
         // Other functions have something to do, perhaps with what this one has just sent.
+        let offered = now
         CHosted_yield()
-        poll.gaveWay(from: now, to: CHosted_now())
+        now = CHosted_now()
+        poll.gaveWay(from: offered, to: now)
       } else {
         lookedAt = 0
       }

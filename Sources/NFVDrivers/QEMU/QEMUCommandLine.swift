@@ -69,7 +69,9 @@ struct QEMUCommandLine: Sendable, Hashable {
       // Our unikernels notify twice, and the second time it is sent at once, by the thread that translates:
       // a ping flood's round trip through one takes 56 us instead of 75. For those that do so once it is as
       // without: another thread sends, without the 150 us for which it would wait by itself.
-      if isUnikernel, case .tcg = accelerator { card += ",tx=timer,x-txtimer=1" }
+      if isUnikernel, !network.usesVhost, case .tcg = accelerator {
+        card += ",tx=timer,x-txtimer=1"
+      }
       arguments += ["-netdev", backend, "-device", card]
     }
     for index in 0..<volumes {

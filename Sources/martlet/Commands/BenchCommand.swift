@@ -100,8 +100,8 @@ struct BenchCommand: AsyncParsableCommand {
         pool), memory, and traffic. The round trip is that of SYNs, each sent when the one before was \
         refused: by the responder, or, of what forwards, what it adds between two hosts. Of the \
         responder TCP into it and out of it by iperf, of what forwards how many UDP frames of 60 \
-        octets come through from one sending thread. Takes less than four minutes. What cannot be measured is said in the \
-        report, which has the rest, and the command ends with 1.
+        octets come through from one sending thread. Takes less than four minutes. What cannot be \
+        measured is said in the report, which has the rest, and the command ends with 1.
         """)
 
     @OptionGroup var options: BenchOptions

@@ -69,10 +69,9 @@ struct FunctionBench: Sendable {
   var progress: BenchProgress
 
   /// Series of round trips, whose median counts: which threads share a processor is another matter in
-  /// each (a unikernel adds 33 to 134 µs in single series of 2,000).
+  /// each.
   private static let series = 5
-  /// In each. The scheduler takes some hundreds to settle: series of 400 have 95 to 160 µs, of 3,000
-  /// 45 to 74.
+  /// In each: the scheduler takes some hundreds to settle.
   private static let exchanges = 3000
   /// At most so many starts from a pool, as each waits for it to be full again.
   private static let pooledStarts = 9

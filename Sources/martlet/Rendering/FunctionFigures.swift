@@ -15,8 +15,7 @@ struct FunctionFigures: Sendable {
   var memoryBytes: Int64
   /// Frames of 60 octets that came through.
   var packetsPerSecond: Double?
-  /// Of UDP datagrams that are sent back: to it, or, of what forwards, what it adds between two hosts;
-  /// µs.
+  /// Of SYNs that are refused: by it, or, of what forwards, what it adds between two hosts; µs.
   var roundTrip: Double?
   /// Whether that is what it adds.
   var forwards = false

@@ -68,8 +68,8 @@ struct Cards: ~Copyable, Surroundings {
       offerSpares()
     }
   }
-  /// The last buffer of each card is no card's until the ports are known: frames of a rehearsal are in
-  /// it.
+  /// The last buffer of each card is no card's until the ports are known, or a rehearsal is over: its
+  /// frames are in it.
   private var keepsSpares = true
   /// The card that a frame of a rehearsal would have left by, and its length.
   private var onward: (card: Int, count: Int)?
@@ -107,7 +107,6 @@ struct Cards: ~Copyable, Surroundings {
       card.sending.setInterrupts(false)
       (cards + index).initialize(to: card)
       for buffer in index * perCard..<spare(of: index) { post(buffer) }
-      announce()
     }
   }
 
@@ -156,7 +155,9 @@ struct Cards: ~Copyable, Surroundings {
   mutating func announce() {
     for index in 0..<count {
       cards[index].sending.announce(isUrgent: isTranslated)
-      cards[index].receiving.announce()
+      // Until then frames wait before the machine: they would be for nobody, and each keeps a machine that
+      // boots from the monitor's lock.
+      if !keepsSpares { cards[index].receiving.announce() }
     }
   }
 

@@ -44,7 +44,7 @@ public enum Machine {
       }
       control.send(&channel.output)
       // What only came, as others' ARP does, keeps nobody awake.
-      if works, cards.hasSent { poll.found(at: cards.now) }
+      if works, cards.hasSent { poll.found(at: cards.now, until: cards.time) }
       cards.announce()
       if works { continue }
       if channel.mustStop, channel.output.isEmpty { halt("stopped as asked", isFailure: false) }
