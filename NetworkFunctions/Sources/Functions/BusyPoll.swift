@@ -2,7 +2,7 @@
 ///
 /// Who sleeps has to be woken by the next frame, which takes longer than what is then done with it: 22
 /// of the 30 µs that a firewall added to a round trip. Who looks in vain has a processor for nothing. So
-/// one looks for as long as the gaps between frames have lately been.
+/// one looks for not much longer than the gaps between frames have lately been.
 public struct BusyPoll: Sendable {
   /// With what the window opens, in nanoseconds.
   private static let least: Instant = 10_000
@@ -23,9 +23,10 @@ public struct BusyPoll: Sendable {
     self.longest = longest
   }
 
-  /// There were frames, which have been worked off. A gap that was too long for the window and would have been worth it opens it
-  /// further; one that was worth none halves it, so that a question and its answer now and then leave it
-  /// small. With twice as far instead of four times a tenth less went into a responder by TCP.
+  /// There were frames, which have been worked off. A gap that was too long for the window and would have
+  /// been worth it opens it further; one that was worth none halves it, so that a question and its answer
+  /// now and then leave it small. With twice as far instead of four times a tenth less went into a
+  /// responder by TCP.
   ///
   /// - Parameters:
   ///   - start: when they were found.

@@ -67,7 +67,7 @@ struct QEMUCommandLine: Sendable, Hashable {
       if !isUnikernel { card += ",host_mtu=\(network.mtu)" }
       if board != .microvm { card += ",romfile=" }
       // Our unikernels notify twice, and the second time it is sent at once, by the thread that translates:
-      // a ping flood's round trip through one takes 56 us instead of 75. For those that do so once it is as
+      // a ping flood's round trip through one takes 50 us instead of 69. For those that do so once it is as
       // without: another thread sends, without the 150 us for which it would wait by itself.
       if isUnikernel, !network.usesVhost, case .tcg = accelerator {
         card += ",tx=timer,x-txtimer=1"
