@@ -39,19 +39,29 @@ public final class LinkSocket: Sendable {
     try systemCall("send", "frame") { Glibc.send(descriptor.rawValue, frame, frame.count, 0) }
   }
 
-  /// Waits for a frame; the interface's own outgoing frames are seen too.
+  /// Waits for a frame that comes to the interface; what leaves it is not heard.
+  /// - Parameter timeout: as exact as the kernel's timers, 50 µs.
   /// - Returns: nil when the time was up.
   public func receive(timeout: Duration) throws(SystemError) -> [UInt8]? {
-    let (seconds, attoseconds) = timeout.components
-    let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
-    var waiting = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
-    guard try systemCall("poll", "frame", { poll(&waiting, 1, Int32(clamping: milliseconds)) }) > 0
-    else { return nil }
-    var buffer = [UInt8](repeating: 0, count: 65_536)
-    let count = try systemCall("recv", "frame") {
-      recv(descriptor.rawValue, &buffer, buffer.count, 0)
+    let (seconds, attoseconds) = max(min(timeout, .seconds(86_400)), .zero).components
+    let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    let ready = try systemCall("ppoll", "frame") {
+      CLinux_await_input(descriptor.rawValue, nanoseconds)
     }
-    return Array(buffer[..<count])
+    guard ready > 0 else { return nil }
+    // Room for the longest, which is not cleared first.
+    var failure: SystemError?
+    let frame = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
+      do throws(SystemError) {
+        count = try systemCall("recv", "frame") {
+          recv(descriptor.rawValue, buffer.baseAddress, buffer.count, 0)
+        }
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return frame
   }
 
   /// When the frame that was received last came to the interface, on the clock of ``now`` (socket(7),

@@ -179,10 +179,7 @@ extension ClientNamespace {
         while isWanted() {
           let left = end - .now
           guard left > .zero else { return }
-          // Whole milliseconds, of which the last one would be waited for in turns.
-          guard let frame = try socket.receive(timeout: max(left, .milliseconds(1))) else {
-            continue
-          }
+          guard let frame = try socket.receive(timeout: left) else { continue }
           guard let answer = PacketTrial.answer(in: frame, from: source, to: target),
             trials.indices.contains(answer.number), verdicts[answer.number] == .dropped
           else { continue }

@@ -47,8 +47,9 @@ public enum SynProbe {
         target.map { syn(mac, $0, source, address, port: port, sequence: sequence) }
           ?? arpRequest(mac, source, neighbour))
       let interval = interval(after: .now - began)
-      pause(microseconds: target == nil ? interval : min(interval, 1000))
-      while let frame = try socket.receive(timeout: .zero) {
+      let next = ContinuousClock.now + min(interval, target == nil ? interval : .milliseconds(1))
+      // Whoever waits for an answer learns of it at once, as a host's kernel does.
+      while let frame = try socket.receive(timeout: next - .now) {
         // Every request that waited in a machine's tap is answered: only the first one counts.
         if target == nil, let found = arpReply(frame, from: neighbour) {
           target = found
@@ -60,12 +61,12 @@ public enum SynProbe {
     return nil
   }
 
-  /// Between two ARP requests, in microseconds; SYNs follow faster. A hundredth of the time that has
+  /// Between two ARP requests; SYNs follow faster. A hundredth of the time that has
   /// passed, so that it is as exact for what takes seconds as for what takes milliseconds: each frame
   /// takes 30 to 60 µs of a processor away from what is measured, and waits in a machine's tap until
   /// its guest has worked it off.
-  static func interval(after passed: Duration) -> UInt32 {
-    UInt32(min(max(passed / .microseconds(1) / 100, 150), 20_000))
+  static func interval(after passed: Duration) -> Duration {
+    min(max(passed / 100, .microseconds(150)), .milliseconds(20))
   }
 
   /// RFC 826.

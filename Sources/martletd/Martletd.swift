@@ -16,7 +16,7 @@ struct Martletd: AsyncParsableCommand {
 
       To look around without root:
         martletd --host simulated --state /tmp/m/state --run /tmp/m/run
-        martlet --socket /tmp/m/run/martletd.sock get vnf
+        martlet get vnf --socket /tmp/m/run/martletd.sock
 
       SIGTERM ends the daemon and nothing else: VNFs and their traffic go on, and the next start \
       takes them back.

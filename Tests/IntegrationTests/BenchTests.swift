@@ -45,6 +45,9 @@ struct BenchTests {
       var rstMs: Double
       var pooledRstMs, packetsPerSecond, rttUs, rxGbps, txGbps: Double?
       var rttIsAdded: Bool
+      var spread: Spread
+      struct Spread: Decodable { var rstMs, rttUs: Count }
+      struct Count: Decodable { var count: Int }
       var unmeasured: [Gap]
     }
     var functions: [Function]?
@@ -163,6 +166,7 @@ struct BenchTests {
       #expect(function.form == "container" && function.accelerator == "none")
       #expect(function.imageBytes > 100_000 && function.memoryBytes > 100_000)
       #expect(function.rstMs > 0 && function.rttUs != nil && function.pooledRstMs == nil)
+      #expect(function.spread.rstMs.count == 1 && function.spread.rttUs.count == 5)
       #expect(function.unmeasured.isEmpty, "\(function.unmeasured)")
     }
     let (responder, nat) = (functions[0], functions[1])

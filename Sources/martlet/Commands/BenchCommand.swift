@@ -31,8 +31,9 @@ struct BenchCommand: AsyncParsableCommand {
       discussion: """
         What is not named is chosen so: of flavours the containers, and for the functions all that \
         run here; of peers Docker, whose figures a promise refers to. The functions are each \
-        instantiated ten times, or --count where that is less. Where one of their figures cannot be \
-        measured, the report says so and has the rest, and the command ends with 1.
+        instantiated \(FunctionBench.starts) times, or --count where that is less. Where one of \
+        their figures cannot be measured, the report says so and has the rest, and the command ends \
+        with 1.
         """)
 
     @OptionGroup var options: BenchOptions
@@ -53,7 +54,7 @@ struct BenchCommand: AsyncParsableCommand {
         try await bench.runAll(sequence: sequence)
       }
       let flavours = subjects.flavour.isEmpty ? nil : subjects.flavour
-      settings.count = min(settings.count, 10)
+      settings.count = min(settings.count, FunctionBench.starts)
       let functions = try await options.run(settings) { bench in
         try await bench.runFunctions(flavours: flavours)
       }
@@ -97,7 +98,7 @@ struct BenchCommand: AsyncParsableCommand {
       abstract: "Every network function in Swift, in every form that this host runs.",
       discussion: """
         Image size, the time until the first RST (started cold, and for unikernels from a waiting \
-        pool), memory, and traffic. The round trip is that of SYNs, each sent when the one before was \
+        pool; medians, and beside each the longest), memory, and traffic. The round trip is that of SYNs, each sent when the one before was \
         refused: by the responder, or, of what forwards, what it adds between two hosts. Of the \
         responder TCP into it and out of it by iperf, of what forwards how many UDP frames of 60 \
         octets come through from one sending thread. Takes less than four minutes. What cannot be \
@@ -105,8 +106,11 @@ struct BenchCommand: AsyncParsableCommand {
         """)
 
     @OptionGroup var options: BenchOptions
-    @Option(help: "How many instantiations of each are measured; one of those that take seconds.")
-    var count = 10
+    @Option(
+      help:
+        "How many instantiations of each, cold and from a pool; one of those that take seconds."
+    )
+    var count = FunctionBench.starts
     @Option(help: "Only these functions; can be given more than once.")
     var function: [String] = []
     @Option(help: "Only these flavours; can be given more than once (default: what runs here).")

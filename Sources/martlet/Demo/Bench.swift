@@ -491,24 +491,21 @@ struct DraftPlan: Sendable {
 
 extension Distribution {
   var json: JSONValue {
-    ["p50": .number(p50), "p95": .number(p95), "p99": .number(p99)]
+    [
+      "count": .integer(Int64(count)), "min": .number(minimum), "p50": .number(p50),
+      "p95": .number(p95), "p99": .number(p99), "max": .number(maximum),
+    ]
   }
 }
 
 extension FormFigures {
   /// The demo's keys, and how far the measurements lie apart.
   fileprivate var wholeJSON: [String: JSONValue] {
-    func spread(_ value: Distribution) -> JSONValue {
-      [
-        "count": .integer(Int64(value.count)), "min": .number(value.minimum),
-        "p50": .number(value.p50), "p95": .number(value.p95), "max": .number(value.maximum),
-      ]
-    }
     return json.merging([
       "spread": [
-        "instantiateRstMs": spread(rst), "instantiateRunningMs": spread(running),
-        "instantiateReadyMs": spread(ready), "txGbps": spread(tx), "rxGbps": spread(rx),
-        "rttUs": spread(roundTrip),
+        "instantiateRstMs": rst.json, "instantiateRunningMs": running.json,
+        "instantiateReadyMs": ready.json, "txGbps": tx.json, "rxGbps": rx.json,
+        "rttUs": roundTrip.json,
       ]
     ]) { $1 }
   }

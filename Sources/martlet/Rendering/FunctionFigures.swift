@@ -1,3 +1,4 @@
+internal import NFVBenchmark
 internal import NFVModel
 
 /// What was measured of a function in one form; nil where it does not apply, or where it is among what
@@ -9,14 +10,14 @@ struct FunctionFigures: Sendable {
   var imageBytes: Int64
   /// From the request until the first RST, milliseconds, of its own or, of what forwards, of a host
   /// behind it; started cold, and from a waiting pool.
-  var rst: Double
-  var pooledRst: Double?
+  var rst: Distribution
+  var pooledRst: Distribution?
   /// As its control group counts, and the rings of its packet sockets.
   var memoryBytes: Int64
   /// Frames of 60 octets that came through.
   var packetsPerSecond: Double?
   /// Of SYNs that are refused: by it, or, of what forwards, what it adds between two hosts; µs.
-  var roundTrip: Double?
+  var roundTrip: Distribution?
   /// Whether that is what it adds.
   var forwards = false
   /// TCP into it and out of it, Gbit/s.
@@ -43,7 +44,7 @@ struct FunctionFigures: Sendable {
   }
 
   init(
-    name: String, form: String, accelerator: String, imageBytes: Int64, rst: Double,
+    name: String, form: String, accelerator: String, imageBytes: Int64, rst: Distribution,
     memoryBytes: Int64, forwards: Bool
   ) {
     self.name = name
@@ -56,16 +57,11 @@ struct FunctionFigures: Sendable {
   }
 
   /// Takes a figure over, or why there is none.
-  mutating func measure(_ figure: Figure, _ measurement: () throws -> Double) {
+  mutating func measure<Value>(
+    _ figure: Figure, as place: WritableKeyPath<Self, Value?>, _ measurement: () throws -> Value
+  ) {
     do {
-      let value = try measurement()
-      switch figure {
-      case .pooledRst: pooledRst = value
-      case .packetsPerSecond: packetsPerSecond = value
-      case .roundTrip: roundTrip = value
-      case .rx: rx = value
-      case .tx: tx = value
-      }
+      self[keyPath: place] = try measurement()
     } catch {
       leaveOut(figure, error)
     }
@@ -82,10 +78,14 @@ struct FunctionFigures: Sendable {
     func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
     return [
       "name": .string(name), "form": .string(form), "accelerator": .string(accelerator),
-      "imageBytes": .integer(imageBytes), "rstMs": .number(rst),
-      "pooledRstMs": number(pooledRst), "memoryBytes": .integer(memoryBytes),
-      "packetsPerSecond": number(packetsPerSecond), "rttUs": number(roundTrip),
+      "imageBytes": .integer(imageBytes), "rstMs": .number(rst.p50),
+      "pooledRstMs": number(pooledRst?.p50), "memoryBytes": .integer(memoryBytes),
+      "packetsPerSecond": number(packetsPerSecond), "rttUs": number(roundTrip?.p50),
       "rttIsAdded": .bool(forwards),
+      "spread": [
+        "rstMs": rst.json, "pooledRstMs": pooledRst?.json ?? .null,
+        "rttUs": roundTrip?.json ?? .null,
+      ],
       "rxGbps": number(rx), "txGbps": number(tx),
       "unmeasured": .array(
         unmeasured.map {
@@ -101,14 +101,15 @@ struct FunctionFigures: Sendable {
     }
     return Table(
       titles: [
-        "function", "form", "image KB", "RST ms", "from a pool", "memory MB", "packets/s", "RTT µs",
-        "added", "Rx Gbit/s", "Tx Gbit/s",
-      ], alignedRight: Set(2...10),
+        "function", "form", "image KB", "RST ms", "most", "from a pool", "most", "memory MB",
+        "packets/s", "RTT µs", "added", "Rx Gbit/s", "Tx Gbit/s",
+      ], alignedRight: Set(2...12),
       rows: entries.map { entry in
         [
           Cell(entry["name"].text), Cell(entry["form"].text),
           Cell(fixed((entry["imageBytes"].double ?? 0) / 1000, digits: 0)),
-          cell(entry["rstMs"], 1), cell(entry["pooledRstMs"], 1),
+          cell(entry["rstMs"], 1), cell(entry["spread", "rstMs", "max"], 1),
+          cell(entry["pooledRstMs"], 1), cell(entry["spread", "pooledRstMs", "max"], 1),
           Cell(fixed((entry["memoryBytes"].double ?? 0) / 1e6, digits: 1)),
           cell(entry["packetsPerSecond"], 0),
           cell(entry["rttIsAdded"] == .bool(true) ? .null : entry["rttUs"], 1),
