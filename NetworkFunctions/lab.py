@@ -200,8 +200,8 @@ class Lab:
 
     # MARK: The function
 
-    def start(self, path, document=None, macs=MACS, prefix=(), suffix=()):
-        """Starts a function and gives it its document."""
+    def start(self, path, document=None, macs=MACS, prefix=(), suffix=(), isAwaited=True):
+        """Starts a function and gives it its document; waits until it takes calls, where `isAwaited`."""
         self.number += 1
         if self.form == "unikernel":
             self._boot(path, macs, prefix, suffix)
@@ -219,8 +219,9 @@ class Lab:
                  "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw",
                  "--bounding-set=-all,+net_raw", "--no-new-privs", *prefix, path, place,
                  path_of_control], stderr=open(self.log, "wb"))
-            self.control = Control(self._connect(path_of_control))
-            self.control.hello()
+            if isAwaited:
+                self.control = Control(self._connect(path_of_control))
+                self.control.hello()
 
     def _connect(self, path):
         connection = socket.socket(socket.AF_UNIX)

@@ -19,11 +19,14 @@ struct Host: ~Copyable, Surroundings {
   /// What the next configuration's ports are.
   private var assigned = InlineArray<8, Int>(repeating: -1)
   private let signals = CHosted_signals()
+  /// Of ports whose rings are open.
+  private let opened = CHosted_event()
   private(set) var now: Instant = 0
 
   deinit {
     for index in 0..<Self.capacity where isOpen[index] { (sockets + index).deinitialize(count: 1) }
     sockets.deallocate()
+    close(opened)
   }
 
   // MARK: The loop
@@ -73,6 +76,7 @@ struct Host: ~Copyable, Surroundings {
       case SIGHUP: reload(&function, &control, &self)
       default: return
       }
+      takeRings()
       control.serve(&function, &self)
       // A new document may have set an earlier one.
       deadline = 0
@@ -105,21 +109,22 @@ struct Host: ~Copyable, Surroundings {
     for index in 0..<Self.capacity where isOpen[index] { sockets[index].release() }
   }
 
-  /// - Returns: whether there is a signal, or something for the control channel.
+  /// - Returns: whether there is a signal, something for the control channel, or rings are open.
   /// - Throws: where an interface is gone.
   private func wait(
     until deadline: Instant, _ control: borrowing Control
   ) throws(ConfigurationError) -> Bool {
     // A negative descriptor is passed over.
-    var events = InlineArray<19, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
+    var events = InlineArray<20, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
     for index in 0..<Self.capacity where isOpen[index] {
-      let descriptors = sockets[index].descriptors
-      events[index] = pollfd(fd: descriptors.small, events: Int16(POLLIN), revents: 0)
-      events[8 + index] = pollfd(fd: descriptors.large, events: Int16(POLLIN), revents: 0)
+      let (first, second) = sockets[index].descriptors
+      events[index] = pollfd(fd: first, events: Int16(POLLIN), revents: 0)
+      events[8 + index] = pollfd(fd: second, events: Int16(POLLIN), revents: 0)
     }
     events[16] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
     events[17] = control.wanted.listener
     events[18] = control.wanted.client
+    events[19] = pollfd(fd: opened, events: Int16(POLLIN), revents: 0)
     var milliseconds: Int32 = -1
     if deadline != .max {
       milliseconds = Int32(min(deadline > now ? (deadline - now) / 1_000_000 + 1 : 0, 60_000))
@@ -134,7 +139,16 @@ struct Host: ~Copyable, Surroundings {
         throw ConfigurationError("a port's interface is gone")
       }
     }
-    return events[16].revents != 0 || events[17].revents != 0 || events[18].revents != 0
+    for index in 16..<20 where events[index].revents != 0 { return true }
+    return false
+  }
+
+  /// Has ports receive by their rings, where these are open now.
+  private func takeRings() {
+    CHosted_clear(opened)
+    for index in 0..<Self.capacity where isOpen[index] && !sockets[index].takeRings() {
+      Hosting.write("martlet: a port has no rings, and is slower: there is no memory for them\n")
+    }
   }
 
   /// Waits until the interfaces of a configuration exist, as they may come after the process.
@@ -164,52 +178,21 @@ struct Host: ~Copyable, Surroundings {
   /// Opens sockets for interfaces that have none yet.
   mutating func assign(_ configuration: borrowing Configuration) throws(ConfigurationError) {
     assigned = InlineArray(repeating: -1)
-    // Of each place whose port is to be opened, its interface.
-    var missing: [(place: Int, interface: [UInt8])] = []
-    var isTaken = isOpen
     for port in 0..<configuration.ports.count {
       let interface = configuration.ports[port].interface
       for index in 0..<Self.capacity where isOpen[index] && sockets[index].interface == interface {
         assigned[port] = index
       }
-      for other in missing where other.interface == interface { assigned[port] = other.place }
-      if assigned[port] < 0 {
-        var free = 0
-        while free < Self.capacity, isTaken[free] { free += 1 }
-        guard free < Self.capacity else {
-          throw ConfigurationError("a configuration may not replace so many ports at once")
-        }
-        isTaken[free] = true
-        assigned[port] = free
-        missing.append((free, interface))
+      guard assigned[port] < 0 else { continue }
+      var free = 0
+      while free < Self.capacity, isOpen[free] { free += 1 }
+      guard free < Self.capacity else {
+        throw ConfigurationError("a configuration may not replace so many ports at once")
       }
+      (sockets + free).initialize(to: try HostedPort(interface, event: opened))
+      isOpen[free] = true
+      assigned[port] = free
     }
-    try open(missing)
-  }
-
-  private mutating func open(
-    _ missing: [(place: Int, interface: [UInt8])]
-  ) throws(ConfigurationError) {
-    let rings = HostedPort.rings
-    var openings: [CHosted_Opening] = []
-    for _ in missing {
-      openings.append(CHosted_Opening(ring: rings.small, fd: -1))
-      openings.append(CHosted_Opening(ring: rings.large, fd: -1))
-    }
-    openings.withUnsafeMutableBufferPointer {
-      CHosted_openRings($0.baseAddress, Int32($0.count))
-    }
-    var failure: ConfigurationError?
-    for (index, (place, interface)) in missing.enumerated() {
-      let opened = (small: openings[2 * index], large: openings[2 * index + 1])
-      do throws(ConfigurationError) {
-        (sockets + place).initialize(to: try HostedPort(interface, opened))
-        isOpen[place] = true
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
   }
 
   mutating func adopt(_ configuration: borrowing Configuration, isRouter: Bool) {

@@ -7,7 +7,8 @@ import Packets
 /// as the socket wants it back.
 ///
 /// There are two rings: one of small slots for ordinary frames, of which many wait while others have
-/// the processor, and one for segments of up to 64 KiB.
+/// the processor, and one for segments of up to 64 KiB. Until they are open, 16 to 40 ms after the
+/// socket, that one is read, frame by frame.
 struct HostedPort: ~Copyable {
   /// A frame of up to 64 KiB, its headers and room to grow, in whole pages.
   private static let largeSlot = 17 << 12
@@ -22,8 +23,15 @@ struct HostedPort: ~Copyable {
 
   /// Interfaces have names of up to 15 octets.
   let interface: [UInt8]
-  private var small: Ring
-  private var large: Ring
+  private let socket: Int32
+  private var small = Ring()
+  private var large = Ring()
+  // SAFETY: from the beginning until they are taken over, and the thread that opens them has ended.
+  private var rings: UnsafeMutablePointer<CHosted_Rings>?
+  // SAFETY: `largeSlot` octets, as long as the socket has frames; used until ``release()`` where the
+  // frame in it `isHeld`.
+  private var buffer: UnsafeMutableRawPointer?
+  private var isHeld = false
   // SAFETY: `maximumMessages` of them, with two vectors each, and `maximumOwn` buffers; all until
   // the end of this value.
   private let messages: UnsafeMutablePointer<mmsghdr>
@@ -32,32 +40,19 @@ struct HostedPort: ~Copyable {
   private var messageCount = 0
   private var ownCount = 0
 
-  /// What has to be opened for one port: its ring of small slots, and that of large ones. A block is
-  /// a power of two, as the kernel allots no other.
-  static let rings = (
-    small: CHosted_Ring(block: 1 << 20, blocks: 6, slot: UInt32(smallSlot)),
-    large: CHosted_Ring(block: 1 << 20, blocks: 4, slot: UInt32(largeSlot))
-  )
-
-  /// - Throws: where the interface does not exist, or packet sockets are not allowed; what was opened
-  ///   is closed then.
-  init(
-    _ interface: [UInt8], _ rings: (small: CHosted_Opening, large: CHosted_Opening)
-  ) throws(ConfigurationError) {
-    let small: Ring
-    do throws(ConfigurationError) {
-      small = try Ring(rings.small, interface)
-    } catch {
-      if rings.large.fd >= 0 { close(rings.large.fd) }
-      throw error
-    }
-    let large = try Ring(rings.large, interface)
-    guard CHosted_divide(small.descriptor, large.descriptor, Self.smallPacket) == 0 else {
-      throw ConfigurationError("a port's interface can't be opened")
+  /// - Parameter event: is written to when its rings are open.
+  /// - Throws: where the interface does not exist, or packet sockets are not allowed.
+  init(_ interface: [UInt8], event: Int32) throws(ConfigurationError) {
+    socket = withName(interface) { CHosted_open($0) }
+    guard socket >= 0 else {
+      switch -socket {
+      case ENODEV: throw ConfigurationError("a port's interface does not exist")
+      case EPERM: throw ConfigurationError("packet sockets are not allowed: give CAP_NET_RAW")
+      default: throw ConfigurationError("a port's interface can't be opened")
+      }
     }
     self.interface = interface
-    self.small = small
-    self.large = large
+    buffer = .allocate(byteCount: Self.largeSlot, alignment: 64)
     messages = .allocate(capacity: Self.maximumMessages)
     messages.initialize(repeating: mmsghdr(), count: Self.maximumMessages)
     vectors = .allocate(capacity: 2 * Self.maximumMessages)
@@ -66,22 +61,74 @@ struct HostedPort: ~Copyable {
     for index in 0..<Self.maximumMessages {
       messages[index].msg_hdr.msg_iov = vectors + 2 * index
     }
+    // A block is a power of two, as the kernel allots no other.
+    let rings = UnsafeMutablePointer<CHosted_Rings>.allocate(capacity: 1)
+    rings.initialize(to: CHosted_Rings())
+    rings.pointee.layouts.0 = CHosted_Ring(block: 1 << 20, blocks: 6, slot: UInt32(Self.smallSlot))
+    rings.pointee.layouts.1 = CHosted_Ring(block: 1 << 20, blocks: 4, slot: UInt32(Self.largeSlot))
+    rings.pointee.event = event
+    CHosted_beginRings(rings)
+    self.rings = rings
   }
 
   deinit {
+    if let rings {
+      CHosted_awaitRings(rings)
+      for fd in [rings.pointee.fds.0, rings.pointee.fds.1] where fd >= 0 { close(fd) }
+      rings.deallocate()
+    }
+    close(socket)
+    buffer?.deallocate()
     messages.deallocate()
     vectors.deallocate()
     own.deallocate()
   }
 
+  /// Receives by the rings from now on, where they are open.
+  /// - Returns: false where they can't be: frames are read from the socket as before.
+  mutating func takeRings() -> Bool {
+    guard let rings, CHosted_areOpened(rings) != 0 else { return true }
+    CHosted_awaitRings(rings)
+    defer { rings.deallocate() }
+    self.rings = nil
+    let (first, second) = rings.pointee.fds
+    guard first >= 0, second >= 0 else {
+      for fd in [first, second] where fd >= 0 { close(fd) }
+      return false
+    }
+    guard let small = Ring(first, rings.pointee.layouts.0) else {
+      close(second)
+      return false
+    }
+    guard let large = Ring(second, rings.pointee.layouts.1),
+      CHosted_divide(socket, [first, second], Self.smallPacket) == 0
+    else { return false }
+    self.small = small
+    self.large = large
+    return true
+  }
+
   // MARK: Receiving
 
   /// What tells of received frames, and of errors.
-  var descriptors: (small: Int32, large: Int32) { (small.descriptor, large.descriptor) }
+  var descriptors: (Int32, Int32) {
+    buffer == nil ? (small.descriptor, large.descriptor) : (socket, -1)
+  }
 
   /// The next received frame: its octets with room for more, its length, its offload. It stays
   /// until ``release()``; nil where there is none, or all slots are held.
   mutating func receive() -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
+    if let buffer {
+      // What came before the rings comes before what is in them.
+      guard !isHeld else { return nil }
+      if let frame = read(into: buffer) {
+        isHeld = true
+        return frame
+      }
+      guard small.descriptor >= 0 else { return nil }
+      buffer.deallocate()
+      self.buffer = nil
+    }
     while true {
       let slot: UnsafeMutableRawPointer
       let room: Int
@@ -98,28 +145,51 @@ struct HostedPort: ~Copyable {
         slot = second
         room = large.room
         large.take()
-        // Before the rings were divided both had every frame.
-        guard CHosted_header(slot).pointee.tp_len > Self.smallPacket + 14 else { continue }
       case (nil, nil): return nil
       }
       let status = CHosted_status(slot)
       let header = CHosted_header(slot).pointee
       // What did not fit was cut off.
       guard header.tp_len == header.tp_snaplen else { continue }
-      var start = slot + Int(header.tp_mac)
-      var length = Int(header.tp_snaplen)
-      var offload = Self.offload(before: start)
+      let start = slot + Int(header.tp_mac)
+      var type: UInt16 = 0
       if status & UInt32(TP_STATUS_VLAN_VALID) != 0 {
-        let type = status & UInt32(TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : 0x8100
-        start = Self.insert(tag: header.tp_vlan_tci, type: type, at: start)
-        length += 4
-        if offload.isPartial { offload.checksumStart &+= 4 }
-        if offload.segmentation != 0 { offload.headerLength &+= 4 }
+        type = status & UInt32(TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : 0x8100
       }
-      return (
-        UnsafeMutableRawBufferPointer(start: start, count: room - (start - slot)), length, offload
-      )
+      return Self.frame(
+        at: start, length: Int(header.tp_snaplen), tag: header.tp_vlan_tci, type: type,
+        end: slot + room)
     }
+  }
+
+  /// The socket's next frame. Before it there is as much room as before one in a slot.
+  private func read(
+    into buffer: UnsafeMutableRawPointer
+  ) -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
+    let start = buffer + 64
+    var tag: UInt16 = 0
+    var type: UInt16 = 0
+    let count = CHosted_frame(socket, start, Self.largeSlot - 64, &tag, &type)
+    guard count > Self.offloadHeader else { return nil }
+    return Self.frame(
+      at: start + Self.offloadHeader, length: count - Self.offloadHeader, tag: tag, type: type,
+      end: buffer + Self.largeSlot)
+  }
+
+  /// A frame that was received, with the tag (of a type other than 0) that the kernel took out of it.
+  private static func frame(
+    at place: UnsafeMutableRawPointer, length: Int, tag: UInt16, type: UInt16,
+    end: UnsafeMutableRawPointer
+  ) -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload) {
+    var (start, length) = (place, length)
+    var offload = Self.offload(before: start)
+    if type != 0 {
+      start = insert(tag: tag, type: type, at: start)
+      length += 4
+      if offload.isPartial { offload.checksumStart &+= 4 }
+      if offload.segmentation != 0 { offload.headerLength &+= 4 }
+    }
+    return (UnsafeMutableRawBufferPointer(start: start, count: end - start), length, offload)
   }
 
   /// Puts back the tag that the kernel took out of a frame; the frame then begins earlier.
@@ -148,6 +218,7 @@ struct HostedPort: ~Copyable {
 
   /// Gives all slots that were received back to the kernel, after everything was sent.
   mutating func release() {
+    isHeld = false
     small.release()
     large.release()
   }
@@ -207,7 +278,7 @@ struct HostedPort: ~Copyable {
   mutating func flush() {
     var first = 0
     while first < messageCount {
-      let sent = CHosted_send(small.descriptor, messages + first, UInt32(messageCount - first))
+      let sent = CHosted_send(socket, messages + first, UInt32(messageCount - first))
       switch -sent {
       case EINTR: continue
       case EAGAIN, ENETDOWN, ENXIO: first = messageCount

@@ -1,44 +1,51 @@
 import CHosted
-import Functions
 
 /// Received frames of a packet socket, read where the kernel puts them (packet(7), TPACKET_V2).
 struct Ring: ~Copyable {
+  /// -1 is the ring of no socket, into which nothing comes.
   let descriptor: Int32
   /// Of a slot, in octets.
   let room: Int
   private let layout: CHosted_Ring
   private let slots: Int
-  // SAFETY: `layout`, mapped until the end of this value. A slot is ours from when its status says so
-  // until it is released.
+  // SAFETY: `layout`, mapped until the end of this value; of no socket one slot that nobody writes to. A
+  // slot is ours from when its status says so until it is released.
   private let memory: UnsafeMutableRawPointer
   private var next = 0
   private var oldest = 0
 
-  /// Gives an opened socket to an interface.
-  /// - Throws: where the interface does not exist, or packet sockets are not allowed; the socket is
-  ///   closed then.
-  init(_ opening: CHosted_Opening, _ interface: [UInt8]) throws(ConfigurationError) {
+  /// The ring of no socket.
+  init() {
+    descriptor = -1
+    layout = CHosted_Ring(block: 64, blocks: 1, slot: 64)
+    room = Int(layout.slot)
+    slots = 1
+    memory = .allocate(byteCount: room, alignment: 16)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: room)
+  }
+
+  /// Maps the ring of a socket, which is closed with it.
+  /// - Returns: nil where that is not possible; the socket is closed then.
+  init?(_ descriptor: Int32, _ layout: CHosted_Ring) {
     var memory: UnsafeMutableRawPointer?
-    var error = opening.fd
-    if error >= 0 {
-      error = withName(interface) { CHosted_bindRing(opening.fd, $0, opening.ring, &memory) }
-      if error < 0 { close(opening.fd) }
+    guard CHosted_map(descriptor, layout, &memory) == 0, let memory else {
+      close(descriptor)
+      return nil
     }
-    guard error >= 0, let memory else {
-      switch -error {
-      case ENODEV: throw ConfigurationError("a port's interface does not exist")
-      case EPERM: throw ConfigurationError("packet sockets are not allowed: give CAP_NET_RAW")
-      default: throw ConfigurationError("a port's interface can't be opened")
-      }
-    }
-    descriptor = opening.fd
+    self.descriptor = descriptor
     self.memory = memory
-    layout = opening.ring
+    self.layout = layout
     room = Int(layout.slot)
     slots = Int(layout.block / layout.slot * layout.blocks)
   }
 
-  deinit { CHosted_closeRing(descriptor, layout, memory) }
+  deinit {
+    if descriptor < 0 {
+      memory.deallocate()
+    } else {
+      CHosted_closeRing(descriptor, layout, memory)
+    }
+  }
 
   private func slot(_ index: Int) -> UnsafeMutableRawPointer {
     let perBlock = Int(layout.block / layout.slot)

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
@@ -37,18 +38,79 @@
 
 // MARK: Ports
 
+// A packet socket that hears of all frames of an interface, promiscuous, with virtio_net_hdr both ways
+// and without its own. Sends at once, waiting for room 10 ms at most. It is the first of a group that
+// divides the interface's frames among its sockets (packet(7), PACKET_FANOUT_CBPF), and has all of them
+// until ``CHosted_divide``.
+static inline int CHosted_open(const char *name) {
+  unsigned index = if_nametoindex(name);
+  if (index == 0) return -errno;
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int one = 1, buffer = 1 << 20;
+  int group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID |
+               PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+  struct timeval patience = {.tv_usec = 10000};
+  struct packet_mreq all = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
+  struct sockaddr_ll address = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
+  if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) == 0 &&
+      bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+      setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0)
+    return fd;
+  int error = -errno;
+  close(fd);
+  return error;
+}
+
+// Reads a frame, which begins with its virtio_net_hdr; 0 where there is none. What does not fit is passed
+// over. The tag that the kernel took out of it is in `tag` and `type`; a type of 0 is none.
+static inline long CHosted_frame(
+    int fd, void *octets, long room, uint16_t *tag, uint16_t *type) {
+  struct iovec vector = {.iov_base = octets, .iov_len = (size_t)room};
+  union {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+  } control;
+  struct msghdr message;
+  long count;
+  do {
+    message = (struct msghdr){.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof control};
+    count = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (count <= 0) return 0;
+  } while (message.msg_flags & MSG_TRUNC);
+  *type = 0;
+  for (struct cmsghdr *each = CMSG_FIRSTHDR(&message); each; each = CMSG_NXTHDR(&message, each)) {
+    if (each->cmsg_level != SOL_PACKET || each->cmsg_type != PACKET_AUXDATA) continue;
+    struct tpacket_auxdata data;
+    memcpy(&data, CMSG_DATA(each), sizeof data);
+    if (!(data.tp_status & TP_STATUS_VLAN_VALID)) continue;
+    *tag = data.tp_vlan_tci;
+    *type = data.tp_status & TP_STATUS_VLAN_TPID_VALID ? data.tp_vlan_tpid : ETH_P_8021Q;
+  }
+  return count;
+}
+
 // A ring to receive: blocks that the kernel allots one by one, each with whole slots.
 struct CHosted_Ring {
   uint32_t block, blocks, slot;
 };
 
-// A packet socket with a ring to receive, of no interface yet; frames with virtio_net_hdr both ways,
-// without its own. Sends at once, waiting for room 10 ms at most.
+// A packet socket with a ring to receive (TPACKET_V2), of no interface yet, and deaf.
 static inline int CHosted_openRing(struct CHosted_Ring ring) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
-  int version = TPACKET_V2, one = 1, buffer = 1 << 20;
-  struct timeval patience = {.tv_usec = 10000};
+  int version = TPACKET_V2, one = 1;
+  struct sock_filter nothing = {BPF_RET | BPF_K, 0, 0, 0};
+  struct sock_fprog deaf = {.len = 1, .filter = &nothing};
   struct tpacket_req request = {
       .tp_block_size = ring.block,
       .tp_block_nr = ring.blocks,
@@ -58,9 +120,7 @@ static inline int CHosted_openRing(struct CHosted_Ring ring) {
   if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) == 0 &&
-      setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0 &&
-      setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer) == 0 &&
-      setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
+      setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &deaf, sizeof deaf) == 0 &&
       setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) == 0)
     return fd;
   int error = -errno;
@@ -68,65 +128,86 @@ static inline int CHosted_openRing(struct CHosted_Ring ring) {
   return error;
 }
 
-// A ring that is asked for, then its socket.
-struct CHosted_Opening {
-  struct CHosted_Ring ring;
-  int fd;
+// A port's two rings while they are opened by a thread: for each the kernel waits 8 to 20 ms until no
+// processor looks at its socket (PACKET_RX_RING, a grace period of RCU).
+struct CHosted_Rings {
+  struct CHosted_Ring layouts[2];
+  int fds[2];
+  // Written to when they are there, or could not be opened.
+  int event;
+  int isDone, isThread;
+  pthread_t thread;
 };
 
-static inline void *CHosted_openOne(void *opening) {
-  struct CHosted_Opening *asked = (struct CHosted_Opening *)opening;
-  asked->fd = CHosted_openRing(asked->ring);
+static inline void *CHosted_openBoth(void *argument) {
+  struct CHosted_Rings *rings = (struct CHosted_Rings *)argument;
+  for (int index = 0; index < 2; index++) rings->fds[index] = CHosted_openRing(rings->layouts[index]);
+  __atomic_store_n(&rings->isDone, 1, __ATOMIC_RELEASE);
+  uint64_t one = 1;
+  if (write(rings->event, &one, sizeof one) < 0) {}
   return 0;
 }
 
-// Opens rings at once, each by a thread: for every one the kernel waits 8 to 20 ms until no processor
-// looks at its socket (PACKET_RX_RING, a grace period of RCU), and these waits need not follow one
-// another.
-static inline void CHosted_openRings(struct CHosted_Opening *openings, int count) {
-  pthread_t threads[16];
-  int started = 0;
-  while (started < count && started < 16 &&
-         pthread_create(&threads[started], 0, CHosted_openOne, &openings[started]) == 0)
-    started++;
-  for (int rest = started; rest < count; rest++) CHosted_openOne(&openings[rest]);
-  for (int index = 0; index < started; index++) pthread_join(threads[index], 0);
+// Begins to open rings; without another thread where there can be none. They stay where they are until
+// ``CHosted_awaitRings``.
+static inline void CHosted_beginRings(struct CHosted_Rings *rings) {
+  rings->isThread = pthread_create(&rings->thread, 0, CHosted_openBoth, rings) == 0;
+  if (!rings->isThread) CHosted_openBoth(rings);
 }
 
-// Has a socket with a ring hear of all frames of an interface, promiscuous, and maps the ring.
-static inline int CHosted_bindRing(
-    int fd, const char *name, struct CHosted_Ring ring, void **memory) {
-  unsigned index = if_nametoindex(name);
-  if (index == 0) return -errno;
-  struct sockaddr_ll address = {
-      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
-  struct packet_mreq all = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
-  if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) != 0 ||
-      bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
-    return -errno;
+static inline int CHosted_areOpened(struct CHosted_Rings *rings) {
+  return __atomic_load_n(&rings->isDone, __ATOMIC_ACQUIRE);
+}
+
+static inline void CHosted_awaitRings(struct CHosted_Rings *rings) {
+  if (rings->isThread) pthread_join(rings->thread, 0);
+  rings->isThread = 0;
+}
+
+// A descriptor by which threads wake the loop.
+static inline int CHosted_event(void) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+static inline void CHosted_clear(int event) {
+  uint64_t count;
+  if (read(event, &count, sizeof count) < 0) {}
+}
+
+// Maps a ring.
+static inline int CHosted_map(int fd, struct CHosted_Ring ring, void **memory) {
   *memory = mmap(0, (size_t)ring.block * ring.blocks, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return *memory == MAP_FAILED ? -errno : 0;
 }
 
-// Gives packets of up to `limit` octets, without their link header, to the first of two sockets of one
-// interface, and all others to the second (packet(7), PACKET_FANOUT_CBPF).
-static inline int CHosted_divide(int first, int second, uint32_t limit) {
-  int group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID |
-               PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+// Has two rings hear of a port's frames instead of its socket, which keeps what it has heard: packets of
+// up to `limit` octets, without their link header, come to the first, all others to the second. Each is
+// deaf until it is in the group, so that nothing comes to two of them.
+static inline int CHosted_divide(int port, const int *rings, uint32_t limit) {
+  struct sockaddr_ll address;
+  int group;
+  socklen_t addressLength = sizeof address, length = sizeof group;
+  if (getsockname(port, (struct sockaddr *)&address, &addressLength) != 0 ||
+      getsockopt(port, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0)
+    return -errno;
+  group = (group & 0xffff) | (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+  for (int index = 0; index < 2; index++) {
+    int none = 0;
+    if (bind(rings[index], (struct sockaddr *)&address, sizeof address) != 0 ||
+        setsockopt(rings[index], SOL_PACKET, PACKET_FANOUT, &group, sizeof group) != 0 ||
+        setsockopt(rings[index], SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof none) != 0)
+      return -errno;
+  }
+  // By the places in the group, in the order of joining.
   struct sock_filter code[] = {
       {BPF_LD | BPF_W | BPF_LEN, 0, 0, 0},
       {BPF_JMP | BPF_JGT | BPF_K, 1, 0, limit},
-      {BPF_RET | BPF_K, 0, 0, 0},
       {BPF_RET | BPF_K, 0, 0, 1},
+      {BPF_RET | BPF_K, 0, 0, 2},
   };
   struct sock_fprog program = {.len = 4, .filter = code};
-  if (setsockopt(first, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) != 0) return -errno;
-  socklen_t length = sizeof group;
-  if (getsockopt(first, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0 ||
-      setsockopt(first, SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program) != 0)
-    return -errno;
-  group = (group & 0xffff) | (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
-  return setsockopt(second, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0 ? 0 : -errno;
+  return setsockopt(port, SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program) == 0 ? 0 : -errno;
 }
 
 static inline void CHosted_closeRing(int fd, struct CHosted_Ring ring, void *memory) {
