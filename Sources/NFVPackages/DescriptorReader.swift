@@ -58,11 +58,12 @@ struct DescriptorReader {
       findings.add(.error, top.node, "the property \(property) of the VNF is missing")
       return ""
     }
+    var modifiable = ModifiableReader(templates: templates, findings: findings)
     return VnfDescriptor(
       id: text("descriptor_id"), provider: text("provider"), productName: text("product_name"),
       softwareVersion: text("software_version"), descriptorVersion: text("descriptor_version"),
       flavours: flavours, parameters: parameters(of: top, in: all.flatMap(\.1)),
-      modifiable: ModifiableReader(templates: templates).read(top))
+      modifiable: modifiable.read(top))
   }
 
   private func nodes(of root: ToscaNode) -> [NodeTemplate] {
@@ -249,6 +250,7 @@ struct DescriptorReader {
     of top: NodeTemplate, in nodes: [NodeTemplate]
   ) -> [String: VnfDescriptor.Parameter] {
     var parameters: [String: VnfDescriptor.Parameter] = [:]
+    var schemas = SchemaReader(templates: templates, findings: findings)
     let sources =
       [templates.nodeTypes[top.type]].compactMap(\.self)
       + nodes.filter { $0.base == "tosca.nodes.nfv.VNF" }.map(\.node)
@@ -262,10 +264,7 @@ struct DescriptorReader {
         continue
       }
       for (name, property) in definition["properties"]?.entries ?? [] {
-        var value = property["default"]?.json
-        if value == nil, property["required"]?.boolean == false { value = .null }
-        parameters[name] = .init(
-          description: property["description"]?.text ?? "", default: value)
+        parameters[name] = schemas.parameter(name, property, value: nil)
       }
     }
     return parameters

@@ -31,6 +31,39 @@ struct FunctionTemplate {
     }
   }
 
+  /// What the lists among them consist of.
+  private var elements: [String: (name: String, members: [String])] {
+    func optional(_ name: String, _ values: String...) -> String {
+      let allowed =
+        values.isEmpty
+        ? "" : ", constraints: [ valid_values: [ \(values.joined(separator: ", ")) ] ]"
+      return "\(name): { type: string, required: false\(allowed) }"
+    }
+    return [
+      "rules": (
+        "Rule",
+        [
+          "action: { type: string, constraints: [ valid_values: [ accept, drop, reject ] ] }",
+          "from: { type: string, required: false, constraints: [ valid_values: "
+            + "[ \(points.joined(separator: ", ")) ] ] }",
+          optional("protocol", "tcp", "udp", "icmp", "any"), optional("source"),
+          optional("destination"), optional("ports"), optional("sourcePorts"),
+        ]
+      ),
+      "services": (
+        "Service",
+        [
+          optional("address"),
+          "port: { type: integer, required: false, constraints: [ in_range: [ 1, 65535 ] ] }",
+          optional("protocol", "tcp", "udp", "any"),
+        ]
+      ),
+      "backends": (
+        "Backend", ["address: { type: string }", optional("state", "active", "drain")]
+      ),
+    ]
+  }
+
   private var forwards: Bool { function != "responder" }
   private var type: String { "org.example.\(name)" }
 
@@ -192,13 +225,17 @@ struct FunctionTemplate {
   private var dataTypes: String {
     if properties.isEmpty { return "" }
     let entries = properties.map { property in
-      let schema = property.type == "list" ? ", entry_schema: { type: map }" : ""
-      return "\(property.name): { type: \(property.type), required: false\(schema) }"
+      let element = elements[property.name].map { ", entry_schema: { type: \(type).\($0.name) }" }
+      return "\(property.name): { type: \(property.type), required: false\(element ?? "") }"
     }
+    let types = properties.compactMap { elements[$0.name] }.map { element in
+      (["\(type).\(element.name):", "  properties:"] + element.members.map { "    \($0)" })
+        .map { "  \($0)\n" }.joined()
+    }.joined()
     return """
       # What `martlet vnf modify --property` changes while it runs.\(stages)
       data_types:
-        \(type).Properties:
+      \(types)  \(type).Properties:
           derived_from: tosca.datatypes.nfv.VnfConfigurableProperties
           properties:
             additional_configurable_properties: { type: \(type).Configuration, required: false }

@@ -4,9 +4,15 @@ internal import NFVModel
 /// either as data types of the package, by the type of the VNF's property, or by the values that the
 /// VNF's node gives.
 struct ModifiableReader {
-  let templates: ToscaTemplates
+  private let templates: ToscaTemplates
+  private var schemas: SchemaReader
 
-  func read(_ vnf: DescriptorReader.NodeTemplate) -> VnfDescriptor.Modifiable {
+  init(templates: ToscaTemplates, findings: Findings) {
+    self.templates = templates
+    schemas = SchemaReader(templates: templates, findings: findings)
+  }
+
+  mutating func read(_ vnf: DescriptorReader.NodeTemplate) -> VnfDescriptor.Modifiable {
     var properties = declared("configurable_properties", of: vnf)
     // The VNF's own ones stand one level below ETSI's.
     let additional = properties.removeValue(forKey: "additional_configurable_properties")
@@ -47,12 +53,13 @@ struct ModifiableReader {
     return members
   }
 
-  private func parameters(_ members: [String: Declared]) -> [String: VnfDescriptor.Parameter] {
-    members.mapValues { member in
-      var value = member.value?.json ?? member.definition?["default"]?.json
-      // One that is not required has no value until a client gives one.
-      if value == nil, member.definition?["required"]?.boolean == false { value = .null }
-      return .init(description: member.definition?["description"]?.text ?? "", default: value)
+  private mutating func parameters(
+    _ members: [String: Declared]
+  ) -> [String: VnfDescriptor.Parameter] {
+    var parameters: [String: VnfDescriptor.Parameter] = [:]
+    for (name, member) in members.sorted(by: { $0.key < $1.key }) {
+      parameters[name] = schemas.parameter(name, member.definition, value: member.value)
     }
+    return parameters
   }
 }

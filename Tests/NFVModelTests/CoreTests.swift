@@ -114,6 +114,31 @@ import Testing
       digest: "sha256:0", size: 0, images: ["a": "sha256:1"], templates: [:])
   }
 
+  /// With the request, before anything is begun.
+  @Test func valuesThatTheDescriptorDoesNotAllowAreRefused() throws {
+    let small = ValueSchema(.integer, [.atMost(5)])
+    var content = many(1)
+    content.descriptor.parameters = ["p": .init(default: .integer(0), schema: small)]
+    content.descriptor.modifiable.configurableProperties = [
+      "q": .init(default: .integer(0), schema: small)
+    ]
+    var fixture = try Fixture()
+    let id = try fixture.instance(of: content)
+    var request = connected
+    for name in ["p", "q"] {
+      request.parameters = [name: .integer(6)]
+      let refused = refusal(&fixture, .instantiate(id, request))
+      #expect(refused?.code == .unprocessable)
+      #expect(refused?.message == "\(name) is 6; it has to be at most 5")
+      let properties = ModifyVnfInfoRequest(
+        patch: ["vnfConfigurableProperties": .object(["q": .integer(6)])])
+      #expect(
+        refusal(&fixture, .modifyInfo(id, properties))?.message == "q is 6; it has to be at most 5")
+    }
+    request.parameters = ["p": .integer(5), "q": .integer(5)]
+    #expect(refusal(&fixture, .instantiate(id, request)) == nil)
+  }
+
   @Test func parametersThatNobodyDeclaresAreRefused() throws {
     var content = many(1)
     content.descriptor.parameters = ["q": .init(default: .integer(0))]

@@ -329,11 +329,17 @@ import Testing
       modifiable
         == VnfDescriptor.Modifiable(
           configurableProperties: [
-            "is_autoheal_enabled": .init(default: .null),
-            "sessions": .init(description: "At most", default: .integer(10)), "site": .init(),
+            "is_autoheal_enabled": .init(default: .null, schema: ValueSchema(.boolean)),
+            "sessions": .init(
+              description: "At most", default: .integer(10), schema: ValueSchema(.integer)),
+            "site": .init(schema: ValueSchema(.string)),
           ],
           metadata: ["owner": .init(default: .string("ann"))],
-          extensions: ["peers": .init(default: .array([.string("a")]))]))
+          extensions: [
+            "peers": .init(
+              default: .array([.string("a")]),
+              schema: ValueSchema(.list(of: ValueSchema(.string))))
+          ]))
   }
 
   @Test func flavoursThatExposeDifferentPointsAreRefused() throws {

@@ -330,6 +330,11 @@ extension Core {
         .unprocessable,
         "\(instance.name) has no parameter \(list(unknown)); it has \(list(declared))")
     }
+    for (name, value) in given.sorted(by: { $0.key < $1.key }) where value != .null {
+      let parameter =
+        descriptor.parameters[name] ?? descriptor.modifiable.configurableProperties[name]
+      try parameter?.schema.check(value, called: name)
+    }
     var parameters = given
     for (name, parameter) in descriptor.parameters where given[name] == nil {
       guard let value = parameter.default else {

@@ -207,6 +207,9 @@ extension Core {
           "the descriptor of \(instance.name) declares no \(what) \(list(unknown)); it declares "
             + list(declared.keys))
       }
+      for (name, value) in values.sorted(by: { $0.key < $1.key }) where value != .null {
+        try declared[name]?.schema.check(value, called: name)
+      }
       let missing = declared.filter { $0.value.default == nil && values[$0.key] == nil }.keys
       guard missing.isEmpty || !isComplete else {
         throw NFVError(

@@ -17,10 +17,15 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
     public var description: String
     /// nil: a value must be given; `.null`: it may have none.
     public var `default`: JSONValue?
+    /// What values it may have.
+    public var schema: ValueSchema
 
-    public init(description: String = "", default: JSONValue? = nil) {
+    public init(
+      description: String = "", default: JSONValue? = nil, schema: ValueSchema = ValueSchema()
+    ) {
       self.description = description
       self.default = `default`
+      self.schema = schema
     }
 
     public init(from decoder: any Decoder) throws {
@@ -29,6 +34,8 @@ public struct VnfDescriptor: Sendable, Hashable, Codable {
       // Without this a null would be read as if it were not there.
       `default` =
         container.contains(.default) ? try container.decode(JSONValue.self, forKey: .default) : nil
+      // A package of a store that an earlier Martlet wrote has none.
+      schema = try container.decodeIfPresent(ValueSchema.self, forKey: .schema) ?? ValueSchema()
     }
   }
 
