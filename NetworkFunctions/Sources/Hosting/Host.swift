@@ -115,16 +115,17 @@ struct Host: ~Copyable, Surroundings {
     until deadline: Instant, _ control: borrowing Control
   ) throws(ConfigurationError) -> Bool {
     // A negative descriptor is passed over.
-    var events = InlineArray<20, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
+    var events = InlineArray<28, pollfd>(repeating: pollfd(fd: -1, events: 0, revents: 0))
     for index in 0..<Self.capacity where isOpen[index] {
-      let (first, second) = sockets[index].descriptors
-      events[index] = pollfd(fd: first, events: Int16(POLLIN), revents: 0)
-      events[8 + index] = pollfd(fd: second, events: Int16(POLLIN), revents: 0)
+      let (socket, small, large) = sockets[index].polled
+      events[index] = socket
+      events[8 + index] = small
+      events[16 + index] = large
     }
-    events[16] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
-    events[17] = control.wanted.listener
-    events[18] = control.wanted.client
-    events[19] = pollfd(fd: opened, events: Int16(POLLIN), revents: 0)
+    events[24] = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
+    events[25] = control.wanted.listener
+    events[26] = control.wanted.client
+    events[27] = pollfd(fd: opened, events: Int16(POLLIN), revents: 0)
     var milliseconds: Int32 = -1
     if deadline != .max {
       milliseconds = Int32(min(deadline > now ? (deadline - now) / 1_000_000 + 1 : 0, 60_000))
@@ -133,13 +134,13 @@ struct Host: ~Copyable, Surroundings {
     span.withUnsafeMutableBufferPointer { buffer in
       _ = poll(buffer.baseAddress, nfds_t(buffer.count), milliseconds)
     }
-    for index in 0..<2 * Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
+    for index in 0..<3 * Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
       // An interface that is only down comes back.
       guard CHosted_isBound(events[index].fd) != 0 else {
         throw ConfigurationError("a port's interface is gone")
       }
     }
-    for index in 16..<20 where events[index].revents != 0 { return true }
+    for index in 24..<28 where events[index].revents != 0 { return true }
     return false
   }
 

@@ -110,9 +110,14 @@ struct HostedPort: ~Copyable {
 
   // MARK: Receiving
 
-  /// What tells of received frames, and of errors.
-  var descriptors: (Int32, Int32) {
-    buffer == nil ? (small.descriptor, large.descriptor) : (socket, -1)
+  /// What tells of received frames, and of errors: that of a socket which is not read any more would
+  /// take the next frame that is sent by it.
+  var polled: (socket: pollfd, small: pollfd, large: pollfd) {
+    (
+      pollfd(fd: socket, events: buffer == nil ? 0 : Int16(POLLIN), revents: 0),
+      pollfd(fd: small.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: large.descriptor, events: Int16(POLLIN), revents: 0)
+    )
   }
 
   /// The next received frame: its octets with room for more, its length, its offload. It stays
