@@ -98,11 +98,12 @@ struct BenchCommand: AsyncParsableCommand {
       abstract: "Every network function in Swift, in every form that this host runs.",
       discussion: """
         Image size, the time until the first RST (started cold, and for unikernels from a waiting \
-        pool; medians, and beside each the longest), memory, and traffic. The round trip is that of SYNs, each sent when the one before was \
-        refused: by the responder, or, of what forwards, what it adds between two hosts. Of the \
-        responder TCP into it and out of it by iperf, of what forwards how many UDP frames of 60 \
-        octets come through from one sending thread. Takes less than four minutes. What cannot be \
-        measured is said in the report, which has the rest, and the command ends with 1.
+        pool; medians, and beside each the longest), memory, and traffic. The round trip is that of \
+        SYNs, each sent when the one before was refused: by the responder, or, of what forwards, what \
+        it adds between two hosts. Of the responder TCP into it and out of it by iperf, of what \
+        forwards how many UDP frames of 60 octets come through from one sending thread. Takes less \
+        than four minutes. What cannot be measured is said in the report, which has the rest, and the \
+        command ends with 1.
         """)
 
     @OptionGroup var options: BenchOptions
