@@ -49,14 +49,15 @@ public enum SynProbe {
       let interval = interval(after: .now - began)
       let next = ContinuousClock.now + min(interval, target == nil ? interval : .milliseconds(1))
       // Whoever waits for an answer learns of it at once, as a host's kernel does.
-      while let frame = try socket.receive(timeout: next - .now) {
+      repeat {
+        guard let frame = try socket.receive(timeout: next - .now) else { break }
         // Every request that waited in a machine's tap is answered: only the first one counts.
         if target == nil, let found = arpReply(frame, from: neighbour) {
           target = found
           break
         }
         if isTCPAnswer(frame, from: address) { return ContinuousClock.now }
-      }
+      } while ContinuousClock.now < next
     }
     return nil
   }

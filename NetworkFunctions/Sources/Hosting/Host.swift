@@ -91,6 +91,7 @@ struct Host: ~Copyable, Surroundings {
     let port = portOf[index]
     while left > 0, let (octets, length, offload) = sockets[index].receive() {
       left -= 1
+      sockets[index].isDown = false
       guard port >= 0 else { continue }
       var frame = Frame(octets.mutableBytes, length: length, offload: offload)
       if case .send(let target) = function.process(&frame, from: port, in: &self),
@@ -126,6 +127,11 @@ struct Host: ~Copyable, Surroundings {
     events[25] = control.wanted.listener
     events[26] = control.wanted.client
     events[27] = pollfd(fd: opened, events: Int16(POLLIN), revents: 0)
+    // That an interface which was down is gone is told by nobody.
+    var deadline = deadline
+    for index in 0..<Self.capacity where isOpen[index] && sockets[index].isDown {
+      deadline = min(deadline, now + 1_000_000_000)
+    }
     var milliseconds: Int32 = -1
     if deadline != .max {
       milliseconds = Int32(min(deadline > now ? (deadline - now) / 1_000_000 + 1 : 0, 60_000))
@@ -134,9 +140,12 @@ struct Host: ~Copyable, Surroundings {
     span.withUnsafeMutableBufferPointer { buffer in
       _ = poll(buffer.baseAddress, nfds_t(buffer.count), milliseconds)
     }
-    for index in 0..<3 * Self.capacity where Int32(events[index].revents) & POLLERR != 0 {
+    for index in 0..<Self.capacity where isOpen[index] {
+      let found =
+        events[index].revents | events[8 + index].revents | events[16 + index].revents
+      if Int32(found) & POLLERR != 0 { sockets[index].clearErrors() }
       // An interface that is only down comes back.
-      guard CHosted_isBound(events[index].fd) != 0 else {
+      guard !sockets[index].isDown || sockets[index].isThere else {
         throw ConfigurationError("a port's interface is gone")
       }
     }
@@ -147,8 +156,9 @@ struct Host: ~Copyable, Surroundings {
   /// Has ports receive by their rings, where these are open now.
   private func takeRings() {
     CHosted_clear(opened)
-    for index in 0..<Self.capacity where isOpen[index] && !sockets[index].takeRings() {
-      Hosting.write("martlet: a port has no rings, and is slower: there is no memory for them\n")
+    for index in 0..<Self.capacity where isOpen[index] {
+      let error = sockets[index].takeRings(at: now)
+      if error != 0 { CHosted_tellWithoutRings(error) }
     }
   }
 

@@ -32,6 +32,10 @@ struct HostedPort: ~Copyable {
   // frame in it `isHeld`.
   private var buffer: UnsafeMutableRawPointer?
   private var isHeld = false
+  /// Until when the socket is read beside the rings: another processor may just deliver to it.
+  private var lingersUntil: Instant = 0
+  /// Whether its interface was found to be down, or is gone.
+  var isDown = false
   // SAFETY: `maximumMessages` of them, with two vectors each, and `maximumOwn` buffers; all until
   // the end of this value.
   private let messages: UnsafeMutablePointer<mmsghdr>
@@ -85,27 +89,28 @@ struct HostedPort: ~Copyable {
   }
 
   /// Receives by the rings from now on, where they are open.
-  /// - Returns: false where they can't be: frames are read from the socket as before.
-  mutating func takeRings() -> Bool {
-    guard let rings, CHosted_areOpened(rings) != 0 else { return true }
+  /// - Returns: 0, or an errno where they can't be: frames are read from the socket as before.
+  mutating func takeRings(at now: Instant) -> Int32 {
+    guard let rings, CHosted_areOpened(rings) != 0 else { return 0 }
     CHosted_awaitRings(rings)
     defer { rings.deallocate() }
     self.rings = nil
     let (first, second) = rings.pointee.fds
     guard first >= 0, second >= 0 else {
       for fd in [first, second] where fd >= 0 { close(fd) }
-      return false
+      return -min(first, second)
     }
     guard let small = Ring(first, rings.pointee.layouts.0) else {
       close(second)
-      return false
+      return ENOMEM
     }
-    guard let large = Ring(second, rings.pointee.layouts.1),
-      CHosted_divide(socket, [first, second], Self.smallPacket) == 0
-    else { return false }
+    guard let large = Ring(second, rings.pointee.layouts.1) else { return ENOMEM }
+    let error = -CHosted_divide(socket, [first, second], Self.smallPacket)
+    guard error == 0 else { return error }
     self.small = small
     self.large = large
-    return true
+    lingersUntil = now + 100_000_000
+    return 0
   }
 
   // MARK: Receiving
@@ -120,6 +125,15 @@ struct HostedPort: ~Copyable {
     )
   }
 
+  /// Takes away the errors of its sockets, which were found to have some.
+  mutating func clearErrors() {
+    isDown = true
+    for fd in [socket, small.descriptor, large.descriptor] where fd >= 0 { CHosted_clearError(fd) }
+  }
+
+  /// Whether its interface still exists.
+  var isThere: Bool { CHosted_isBound(socket) != 0 }
+
   /// The next received frame: its octets with room for more, its length, its offload. It stays
   /// until ``release()``; nil where there is none, or all slots are held.
   mutating func receive() -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
@@ -131,8 +145,10 @@ struct HostedPort: ~Copyable {
         return frame
       }
       guard small.descriptor >= 0 else { return nil }
-      buffer.deallocate()
-      self.buffer = nil
+      if CHosted_now() > lingersUntil {
+        buffer.deallocate()
+        self.buffer = nil
+      }
     }
     while true {
       let slot: UnsafeMutableRawPointer
@@ -168,13 +184,15 @@ struct HostedPort: ~Copyable {
   }
 
   /// The socket's next frame. Before it there is as much room as before one in a slot.
-  private func read(
+  private mutating func read(
     into buffer: UnsafeMutableRawPointer
   ) -> (octets: UnsafeMutableRawBufferPointer, length: Int, Offload)? {
     let start = buffer + 64
     var tag: UInt16 = 0
     var type: UInt16 = 0
-    let count = CHosted_frame(socket, start, Self.largeSlot - 64, &tag, &type)
+    var isDown: Int32 = 0
+    let count = CHosted_frame(socket, start, Self.largeSlot - 64, &tag, &type, &isDown)
+    if isDown != 0 { self.isDown = true }
     guard count > Self.offloadHeader else { return nil }
     return Self.frame(
       at: start + Self.offloadHeader, length: count - Self.offloadHeader, tag: tag, type: type,
@@ -286,7 +304,10 @@ struct HostedPort: ~Copyable {
       let sent = CHosted_send(socket, messages + first, UInt32(messageCount - first))
       switch -sent {
       case EINTR: continue
-      case EAGAIN, ENETDOWN, ENXIO: first = messageCount
+      case EAGAIN: first = messageCount
+      case ENETDOWN, ENXIO:
+        isDown = true
+        first = messageCount
       default: first += sent > 0 ? Int(sent) : 1
       }
     }

@@ -57,7 +57,7 @@ public enum Hosting {
     write("\n")
   }
 
-  static func write(_ words: StaticString) {
+  private static func write(_ words: StaticString) {
     CHosted_write(text(words), words.utf8CodeUnitCount)
   }
 

@@ -70,24 +70,29 @@ static inline int CHosted_open(const char *name) {
   return error;
 }
 
-// Reads a frame, which begins with its virtio_net_hdr; 0 where there is none. What does not fit is passed
-// over. The tag that the kernel took out of it is in `tag` and `type`; a type of 0 is none.
+// Reads a frame, which begins with its virtio_net_hdr; 0 where there is none. What does not fit, or is
+// not understood, is passed over. The tag that the kernel took out of it is in `tag` and `type`; a type
+// of 0 is none. `isDown` is set where the interface was found to be down, which is told once.
 static inline long CHosted_frame(
-    int fd, void *octets, long room, uint16_t *tag, uint16_t *type) {
+    int fd, void *octets, long room, uint16_t *tag, uint16_t *type, int *isDown) {
   struct iovec vector = {.iov_base = octets, .iov_len = (size_t)room};
   union {
     struct cmsghdr header;
     char room[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
   } control;
   struct msghdr message;
-  long count;
-  do {
+  long count = 0;
+  for (int tries = 0; tries < 64; tries++) {
     message = (struct msghdr){.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
                               .msg_controllen = sizeof control};
     count = recvmsg(fd, &message, MSG_DONTWAIT);
-    if (count <= 0) return 0;
-  } while (message.msg_flags & MSG_TRUNC);
+    if (count > 0 && !(message.msg_flags & MSG_TRUNC)) break;
+    if (count < 0 && errno == EAGAIN) return 0;
+    if (count < 0 && errno == ENETDOWN) *isDown = 1;
+    count = 0;
+  }
   *type = 0;
+  if (count == 0) return 0;
   for (struct cmsghdr *each = CMSG_FIRSTHDR(&message); each; each = CMSG_NXTHDR(&message, each)) {
     if (each->cmsg_level != SOL_PACKET || each->cmsg_type != PACKET_AUXDATA) continue;
     struct tpacket_auxdata data;
@@ -183,7 +188,8 @@ static inline int CHosted_map(int fd, struct CHosted_Ring ring, void **memory) {
 
 // Has two rings hear of a port's frames instead of its socket, which keeps what it has heard: packets of
 // up to `limit` octets, without their link header, come to the first, all others to the second. Each is
-// deaf until it is in the group, so that nothing comes to two of them.
+// deaf until it is in the group, so that nothing comes to two of them but what another processor delivers
+// in that moment.
 static inline int CHosted_divide(int port, const int *rings, uint32_t limit) {
   struct sockaddr_ll address;
   int group;
@@ -217,13 +223,17 @@ static inline void CHosted_closeRing(int fd, struct CHosted_Ring ring, void *mem
 
 static inline int CHosted_isPresent(const char *name) { return if_nametoindex(name) != 0; }
 
-// Whether the interface that a socket is bound to still exists; takes away the socket's error.
-static inline int CHosted_isBound(int fd) {
+// Takes away a socket's error.
+static inline void CHosted_clearError(int fd) {
   int error;
   socklen_t length = sizeof error;
   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+}
+
+// Whether the interface that a socket is bound to still exists.
+static inline int CHosted_isBound(int fd) {
   struct sockaddr_ll address;
-  length = sizeof address;
+  socklen_t length = sizeof address;
   char name[IF_NAMESIZE];
   return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
          if_indextoname((unsigned)address.sll_ifindex, name) != 0;
@@ -324,6 +334,11 @@ static inline void CHosted_output(const uint8_t *octets, long count) {
 }
 
 static inline void CHosted_outputNumber(uint64_t number) { dprintf(1, "%lu\n", number); }
+
+// To standard error.
+static inline void CHosted_tellWithoutRings(int error) {
+  dprintf(2, "martlet: a port has no rings, and is slower: %s\n", strerrordesc_np(error));
+}
 
 static inline void CHosted_write(const char *text, long count) {
   while (count > 0) {
