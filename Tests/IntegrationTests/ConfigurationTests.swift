@@ -166,13 +166,19 @@ struct ConfigurationTests {
     try platform.martlet(["vnf", "terminate", name])
   }
 
+  /// By the descriptor with the request, and what that does not know by the function.
   private func refuse(_ form: String, _ platform: Platform, _ name: String) throws {
-    do {
-      try platform.martlet(["vnf", "modify", name, "--property", #"rules=[{"action":"allow"}]"#])
-      Issue.record("\(form) takes rules that make no sense")
-    } catch let failure as Failed {
-      let text = "\(failure)"
-      #expect(text.contains("parameters.rules[0].action: an action is accept"), "\(text)")
+    for (rule, words) in [
+      (#"{"action":"allow"}"#, "rules[0].action is allow; it can be accept, drop, reject"),
+      (#"{"action":"accept","source":"10.0.0.0/99"}"#, "parameters.rules[0].source: "),
+    ] {
+      do {
+        try platform.martlet(["vnf", "modify", name, "--property", "rules=[\(rule)]"])
+        Issue.record("\(form) takes rules that make no sense")
+      } catch let failure as Failed {
+        let text = "\(failure)"
+        #expect(text.contains(words), "\(text)")
+      }
     }
   }
 
