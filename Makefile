@@ -46,8 +46,8 @@ functions-fuzz: functions
 test: setup functions
 	swift build
 	swift build --build-tests
-	swift test --skip-build --no-parallel
-	swift test --package-path NetworkFunctions
+	scripts/run-tests --skip-build --no-parallel
+	scripts/run-tests --package-path NetworkFunctions
 
 # Format, undeclared imports, who owns which package, nothing put off without a reason, no file that
 # somebody left: what a program dumps has megabytes.

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 import LinuxSystem
 import NFVBenchmark
 import TestSupport
@@ -61,6 +62,7 @@ struct BenchTests {
   private func run(_ arguments: [String]) throws -> (report: Report, tables: String) {
     let folder = try TemporaryFolder()
     let report = folder.path + "/report.json"
+    let before = try demoFolders()
     let result = try runProgram(
       Built.program("martlet"),
       arguments: ["martlet", "bench"] + arguments + [
@@ -68,13 +70,61 @@ struct BenchTests {
       ])
     let output = String(decoding: result.output, as: UTF8.self)
     #expect(result.status == 0, "\(output)")
-    for parent in ["/run", "/tmp"] {
-      #expect(try listFolder(parent).filter { $0.hasPrefix("martlet-demo-") } == [])
-    }
+    #expect(try demoFolders().isSubset(of: before))
     return (
       try JSONDecoder().decode(Report.self, from: Data(try readFile(report, limit: 1 << 20))),
       output
     )
+  }
+
+  private func demoFolders() throws -> Set<String> {
+    try ["/run", "/dev/shm", "/tmp"].reduce(into: []) { found, parent in
+      found.formUnion(
+        try listFolder(parent).filter { $0.hasPrefix("martlet-demo-") }.map { "\(parent)/\($0)" })
+    }
+  }
+
+  /// Its daemon, hold and functions outlive one that is killed; the next takes them away.
+  @Test func whatAKilledOneLeftIsRemoved() async throws {
+    let pid = try spawnDetached(
+      Built.program("martlet"),
+      arguments: [
+        "martlet", "bench", "instantiate", "--flavour", "container", "--count", "500",
+        "--no-peers", "--examples", Built.project + "/examples", "--report", "/dev/null",
+      ], environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+    let name = "martlet-demo-\(pid)"
+    /// The folders of its control groups, of cgroup v2 or of each v1 hierarchy.
+    func groups() throws -> [String] {
+      try (["."] + listFolder("/sys/fs/cgroup"))
+        .map { "/sys/fs/cgroup/\($0)/martlet/\(store)" }.filter(fileExists)
+    }
+    func left() throws -> [String] {
+      var found = try demoFolders().filter { $0.hasSuffix("/\(name)") }.sorted()
+      for other in try listFolder("/proc") where Int32(other) != nil {
+        let line = (try? readFile("/proc/\(other)/cmdline", limit: 1 << 16)) ?? []
+        if String(decoding: line, as: UTF8.self).contains("/\(name)") { found.append(other) }
+      }
+      return found
+    }
+    var store = ""
+    let hasBegun: Void? = try? await eventually("", within: .seconds(30)) {
+      let file = (try? readFile("/tmp/\(name)/stores", limit: 100)) ?? []
+      store = String(decoding: file.dropLast(), as: UTF8.self)
+      // Names of what runs beside the interface files of the group itself.
+      return try !store.isEmpty
+        && groups().contains { try listFolder($0).contains { $0.hasPrefix("m") && $0.count == 13 } }
+    }
+    kill(pid, SIGKILL)
+    var status: Int32 = 0
+    waitpid(pid, &status, 0)
+    try #require(hasBegun != nil, "no function had a control group")
+    // Both its folders, its daemon and its hold.
+    #expect(try left().count >= 4)
+    _ = try bench(["instantiate", "--flavour", "container", "--count", "1", "--no-peers"])
+    #expect(try left() == [])
+    #expect(try groups() == [])
+    let mounts = try readFile("/proc/self/mountinfo", limit: 1 << 22)
+    #expect(!String(decoding: mounts, as: UTF8.self).contains("/\(name)/"))
   }
 
   /// The smallest counts: a start and one round of traffic of each form.

@@ -11,8 +11,8 @@ struct DemoCommand: AsyncParsableCommand {
       `firewall`, `nat44` and `responder`, and runs the first and the last as containers, unikernels \
       and tiny virtual machines: sends real traffic, kills a function and the daemon, measures what \
       draft-natarajan-nfvrg-containers-for-nfv measures. Then it chains the three, each in another \
-      form, in every assignment, and removes everything again. Needs root and takes less than two \
-      minutes. In the source tree: make demo
+      form, in every assignment, and removes everything again, also what an earlier one left that was \
+      killed. Needs root and takes less than two minutes. In the source tree: make demo
       """)
 
   @Option(help: "The folder with the example packages.", completion: .directory)

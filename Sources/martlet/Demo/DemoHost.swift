@@ -8,12 +8,17 @@ internal import SystemPackage
 /// The demo's own daemon with its folders, and what it may leave on the host.
 struct DemoHost {
   /// In memory, as /run is on hosts that are no containers themselves.
-  let run = "\(memoryFolder)/martlet-demo-\(getpid())"
-  let state = "/tmp/martlet-demo-\(getpid())"
+  let run: String
+  let state: String
+  /// The process that it is, or was, a part of.
+  private let process: String
+  /// On the folder of its state, for the process' life: one that nobody has locked was left.
+  private let lock: FileDescriptor
   private let programs: String
   private(set) var daemonPID: Int32 = 0
   private let linksBefore: Set<String>
-  /// The daemons' stores, which their control groups are called by.
+  /// The daemons' stores, which their control groups are called by; for who comes after a demo that
+  /// was killed they are in a file, a line each.
   private var stores: Set<String> = []
   /// Those that its processes were in, as namespaces(7) names them: `net:[4026532008]`.
   private var namespaces: Set<String> = []
@@ -21,26 +26,79 @@ struct DemoHost {
   private(set) var group = ""
 
   /// What peers' things are called by.
-  var peerLabel: String { "martlet-bench-\(getpid())" }
+  var peerLabel: String { "martlet-bench-\(process)" }
   var socket: String { "\(run)/martletd.sock" }
   var fabric: String { "\(run)/fabric/default" }
   /// What functions wrote, a file each, of the daemon with the usual folder of state.
   var logs: String { "\(state)/state/logs" }
 
+  private static let prefix = "martlet-demo-"
+  private static let stateParent = "/tmp"
+  private static let runParents = ["/run", "/dev/shm"]
+
   private static var memoryFolder: String {
-    ["/run", "/dev/shm"].first { (try? isInMemory($0)) == true } ?? "/run"
+    runParents.first { (try? isInMemory($0)) == true } ?? "/run"
   }
 
+  private var storesFile: String { "\(state)/stores" }
+
+  /// Makes the folders, and removes what demos left that were killed.
   init() throws {
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     programs = own.split(separator: "/", omittingEmptySubsequences: false).dropLast()
       .joined(separator: "/")
+    Self.removeAbandoned()
+    process = "\(getpid())"
+    run = "\(Self.memoryFolder)/\(Self.prefix)\(process)"
+    state = "\(Self.stateParent)/\(Self.prefix)\(process)"
     linksBefore = Set(try NetlinkSocket(.route).links().map(\.name))
-    for folder in [run, state] {
+    // Must be new: in /tmp anybody can have made them.
+    for folder in [state, run] {
       try FileManager.default.createDirectory(
-        atPath: folder, withIntermediateDirectories: true,
+        atPath: folder, withIntermediateDirectories: false,
         attributes: [.posixPermissions: 0o711])
     }
+    lock = try openFile(state, .read)
+    _ = try tryLock(lock)
+  }
+
+  /// What a demo left.
+  /// - Parameters:
+  ///   - name: of its folders.
+  ///   - lock: on that of its state.
+  private init(abandoned name: String, _ lock: FileDescriptor) {
+    process = String(name.dropFirst(Self.prefix.count))
+    run =
+      Self.runParents.map { "\($0)/\(name)" }.first(where: Self.isOwn)
+      ?? "\(Self.memoryFolder)/\(name)"
+    state = "\(Self.stateParent)/\(name)"
+    self.lock = lock
+    programs = ""
+    linksBefore = []
+    let text = String(decoding: (try? readFile(storesFile, limit: 1 << 16)) ?? [], as: UTF8.self)
+    stores = Set(text.split(separator: "\n").map(String.init))
+  }
+
+  /// A demo that is killed leaves its daemon, its hold and its functions, which outlive those by design.
+  private static func removeAbandoned() {
+    for name in (try? listFolder(stateParent)) ?? [] where name.hasPrefix(prefix) {
+      // Others' could name any control group.
+      guard isOwn("\(stateParent)/\(name)"),
+        let lock = try? openFile("\(stateParent)/\(name)", .read)
+      else { continue }
+      defer { try? lock.close() }
+      guard (try? tryLock(lock)) == true else { continue }
+      var left = DemoHost(abandoned: name, lock)
+      left.cleanUp()
+      Console.current.note("removed what \(name) had left, which was killed")
+    }
+  }
+
+  /// Whether a folder is this user's, and no link.
+  private static func isOwn(_ folder: String) -> Bool {
+    var status = stat()
+    return lstat(folder, &status) == 0 && status.st_uid == geteuid()
+      && status.st_mode & S_IFMT == S_IFDIR
   }
 
   /// Starts the daemon and waits until it is ready.
@@ -59,13 +117,19 @@ struct DemoHost {
       if let answer = try? await client.send(HTTPRequest(.get, "/readyz")), answer.status == 200 {
         let info = try await client.send(HTTPRequest(.get, "/martlet/v1/info"))
         let store = try JSONValue(parsing: info.body)["storeId"].text
-        stores.insert(store)
+        if stores.insert(store).inserted { try note(store) }
         group = "/martlet/\(store)/"
         return
       }
       try await Task.sleep(for: .milliseconds(5))
     }
     throw Failure(.unreachable, "the demo's martletd was not ready within 10 s")
+  }
+
+  private func note(_ store: String) throws {
+    let file = try openFile(storesFile, .appendOnly)
+    defer { try? file.close() }
+    try writeAll(Array("\(store)\n".utf8), to: file, storesFile)
   }
 
   /// Ends the daemon by a signal and waits until it is gone.
@@ -144,7 +208,9 @@ struct DemoHost {
     processes { pid in
       guard pid != getpid(), let line = try? readFile("/proc/\(pid)/cmdline", limit: 1 << 16)
       else { return false }
-      return String(decoding: line, as: UTF8.self).contains(run)
+      // The folder or what is in it, not another's whose number begins with this one's.
+      let text = String(decoding: line, as: UTF8.self)
+      return text.contains("\(run)/") || text.contains("\(run)\0")
     }
   }
 
@@ -189,7 +255,7 @@ struct DemoHost {
     let text = (try? readFile("/proc/self/mountinfo", limit: 1 << 22)) ?? []
     return String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { line in
       let fields = line.split(separator: " ")
-      return fields.count > 4 && fields[4].hasPrefix(run) ? String(fields[4]) : nil
+      return fields.count > 4 && fields[4].hasPrefix("\(run)/") ? String(fields[4]) : nil
     }
   }
 
