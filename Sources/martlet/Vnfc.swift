@@ -1,3 +1,4 @@
+internal import ArgumentParser
 internal import NFVModel
 
 /// One Vnfc of an instance, as commands need it.
@@ -5,6 +6,18 @@ struct VnfcReference: Sendable, Hashable {
   var id: String
   var vdu: String
   var incarnation: Int64
+}
+
+/// Which Vnfc of an instance a command is about.
+struct VnfcOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Which Vnfc, where there are several: its identifier, or VDU.NUMBER.", valueName: "vnfc"))
+  var vnfc: String?
+
+  func find(of instance: JSONValue) throws(Failure) -> VnfcReference {
+    try findVnfc(vnfc, of: instance)
+  }
 }
 
 /// The Vnfc that a reference stands for: an identifier or its beginning, or its VDU's name, with

@@ -66,7 +66,9 @@ import Testing
         ? .init(pieces: [frames.flatMap(\.encoded)], isStream: true)
         : Samples.answer(request, number)
     }).onSocket { server in
-      let run = await CommandRun.run(["console", "fw"], on: server)
+      let other = await CommandRun.run(["console", "fw", "--vnfc", "other"], on: server)
+      #expect(other.code == 3 && other.error.contains("fw has no Vnfc 'other'"), "\(other.error)")
+      let run = await CommandRun.run(["console", "fw", "--vnfc", Samples.vnfc], on: server)
       #expect(run.code == 0 && run.output == "login: ")
       let request = server.received.first { $0.method == "POST" }
       #expect(

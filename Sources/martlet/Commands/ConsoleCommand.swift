@@ -11,21 +11,20 @@ struct ConsoleCommand: AsyncParsableCommand {
 
       Examples:
         martlet console fw
-        martlet console mixed filter.0
+        martlet console mixed --vnfc filter.0
       """)
 
   /// Ctrl-], as telnet(1) has it.
   static let leaveKey: UInt8 = 0x1D
 
   @Argument(help: "The instance.") var vnf: String
-  @Argument(help: "Which Vnfc, where there are several: its identifier, or VDU.NUMBER.")
-  var vnfc: String?
+  @OptionGroup var one: VnfcOption
   @OptionGroup var connection: ConnectionOptions
 
   func run() async throws {
     let daemon = try connection.daemon()
     let instance = try await daemon.find(.vnf, vnf)
-    let vnfc = try findVnfc(vnfc, of: instance)
+    let vnfc = try one.find(of: instance)
     let isTerminal = isatty(STDIN_FILENO) == 1
     let session = ExecSession(
       target: Daemon.path(instance["id"].text, vnfc.id, "console"), sendsInput: true,

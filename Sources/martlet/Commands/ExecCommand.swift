@@ -17,10 +17,7 @@ struct ExecCommand: AsyncParsableCommand {
   @Argument(help: "The instance.") var vnf: String
   @Flag(name: .short, help: "Send it standard input.") var interactive = false
   @Flag(name: .short, help: "Give it a terminal.") var terminal = false
-  @Option(
-    help: ArgumentHelp(
-      "Which Vnfc, where there are several: its identifier, or VDU.NUMBER.", valueName: "vnfc"))
-  var vnfc: String?
+  @OptionGroup var one: VnfcOption
   @Option(name: .customLong("env"), help: ArgumentHelp("Repeatable.", valueName: "name=value"))
   var environment: [String] = []
   @Argument(
@@ -49,7 +46,7 @@ struct ExecCommand: AsyncParsableCommand {
   private func execute() async throws(Failure) -> Int32 {
     let daemon = try connection.daemon()
     let instance = try await daemon.find(.vnf, vnf)
-    let vnfc = try findVnfc(vnfc, of: instance)
+    let vnfc = try one.find(of: instance)
     let session = ExecSession(
       target: Daemon.path(instance["id"].text, vnfc.id, "exec"), command: command,
       environment: environment, sendsInput: interactive, wantsTerminal: terminal)

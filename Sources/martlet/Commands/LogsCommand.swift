@@ -17,10 +17,7 @@ struct LogsCommand: AsyncParsableCommand {
 
   @Argument(help: "The instance.") var vnf: String
   @Flag(name: [.short, .long], help: "Follow what comes.") var follow = false
-  @Option(
-    help: ArgumentHelp(
-      "Which Vnfc, where there are several: its identifier, or VDU.NUMBER.", valueName: "vnfc"))
-  var vnfc: String?
+  @OptionGroup var one: VnfcOption
   @OptionGroup var connection: ConnectionOptions
 
   func run() async throws {
@@ -28,7 +25,7 @@ struct LogsCommand: AsyncParsableCommand {
     let daemon = try connection.daemon(Client.Limits(silence: .seconds(365 * 86400)))
     let instance = try await daemon.find(.vnf, vnf)
     let vnf = instance["id"].text
-    let found = try findVnfc(vnfc, of: instance)
+    let found = try one.find(of: instance)
     var log = LogReader(
       daemon: daemon, vnf: vnf, vnfc: found.id, incarnation: found.incarnation)
     if follow { try await log.follow() } else { try await log.read() }
