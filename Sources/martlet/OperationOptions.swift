@@ -110,7 +110,7 @@ struct InstantiationOptions: ParsableArguments {
 struct PointConnection: ExpressibleByArgument, Sendable, Hashable {
   var point: String
   var network: String
-  var addresses: [String]
+  var addresses: [IPAddress]
 
   init?(argument: String) {
     guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
@@ -119,17 +119,18 @@ struct PointConnection: ExpressibleByArgument, Sendable, Hashable {
     let parts = argument[argument.index(after: equals)...]
       .split(separator: ",", omittingEmptySubsequences: false).map(String.init)
     guard !parts.contains("") else { return nil }
+    addresses = parts.dropFirst().compactMap(IPAddress.init)
+    guard addresses.count == parts.count - 1 else { return nil }
     point = String(argument[..<equals])
     network = parts[0]
-    addresses = Array(parts.dropFirst())
   }
 
   fileprivate var extCp: JSONValue {
     guard !addresses.isEmpty else { return ["cpdId": .string(point)] }
     let listed = addresses.map { address -> JSONValue in
       [
-        "type": .string(address.contains(":") ? "IPV6" : "IPV4"),
-        "fixedAddresses": .array([.string(address)]),
+        "type": .string(address.family == .v6 ? "IPV6" : "IPV4"),
+        "fixedAddresses": .array([.string(address.description)]),
       ]
     }
     return [

@@ -262,6 +262,10 @@ import Testing
     ["exec", "fw"], ["vnf", "run", "a", "--param", "x=[1,"], ["vnf", "run", "a", "--param", "=1"],
     ["vnf", "modify", "a", "--property", "x={\"a\":"],
     ["vnf", "modify", "a", "--property", "x=@/nonexistent"],
+    ["vnf", "run", "a", "--connect", "x=lan,10.1.0.999"],
+    ["network", "create", "a", "--subnet", "b"],
+    ["network", "create", "a", "--subnet", "10.1.0.0/24,b"],
+    ["network", "create", "a", "--route", "10.1.0.0/24=b"],
   ])
   func wrongUsage(_ arguments: [String]) async {
     let run = await CommandRun.run(arguments)

@@ -91,9 +91,12 @@ struct SubnetArgument: ExpressibleByArgument, Sendable, Hashable {
 
   init?(argument: String) {
     let parts = argument.split(separator: ",", omittingEmptySubsequences: false)
-    guard (1...2).contains(parts.count), !parts.contains("") else { return nil }
-    var subnet: [String: JSONValue] = ["prefix": .string(String(parts[0]))]
-    if parts.count == 2 { subnet["gateway"] = .string(String(parts[1])) }
+    guard (1...2).contains(parts.count), let prefix = IPPrefix(String(parts[0])) else { return nil }
+    var subnet: [String: JSONValue] = ["prefix": .string(prefix.description)]
+    if parts.count == 2 {
+      guard let gateway = IPAddress(String(parts[1])) else { return nil }
+      subnet["gateway"] = .string(gateway.description)
+    }
     value = .object(subnet)
   }
 }
@@ -104,7 +107,9 @@ struct RouteArgument: ExpressibleByArgument, Sendable, Hashable {
 
   init?(argument: String) {
     let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
-    guard parts.count == 2, !parts.contains("") else { return nil }
-    value = ["destination": .string(String(parts[0])), "via": .string(String(parts[1]))]
+    guard parts.count == 2, let destination = IPPrefix(String(parts[0])),
+      let via = IPAddress(String(parts[1]))
+    else { return nil }
+    value = ["destination": .string(destination.description), "via": .string(via.description)]
   }
 }

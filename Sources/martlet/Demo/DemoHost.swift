@@ -68,10 +68,9 @@ struct DemoHost {
   ///   - lock: on that of its state.
   private init(abandoned name: String, _ lock: FileDescriptor) {
     process = String(name.dropFirst(Self.prefix.count))
-    run =
-      Self.runParents.map { "\($0)/\(name)" }.first(where: Self.isOwn)
-      ?? "\(Self.memoryFolder)/\(name)"
     state = "\(Self.stateParent)/\(name)"
+    // After a boot there is none in memory.
+    run = Self.runParents.map { "\($0)/\(name)" }.first(where: Self.isOwn) ?? "\(state)/run"
     self.lock = lock
     programs = ""
     linksBefore = []
