@@ -133,15 +133,18 @@ extension Lifecycle {
   // MARK: What an action is about
 
   /// A run of a Vnfc with all that the drivers need of it.
-  private struct Run {
+  struct Run {
     var driver: any WorkloadDriver
     var vdu: Vdu
     var attachments: [Attachment]
     var specification: WorkloadSpecification
   }
 
-  private func run(_ id: WorkloadID) async throws(NFVError) -> Run {
-    let found = committed.withLock { state -> (Vnfc, VnfInstance, VnfPackage.Content, Vdu)? in
+  /// What the store has of a workload; nil where that is nobody's.
+  func subject(
+    of id: WorkloadID
+  ) -> (vnfc: Vnfc, instance: VnfInstance, content: VnfPackage.Content, vdu: Vdu)? {
+    committed.withLock { state in
       guard let vnfc = state.vnfcs[id.vnfc],
         let instance = state.instances[vnfc.instance],
         let content = state.packages[instance.package]?.content,
@@ -149,7 +152,10 @@ extension Lifecycle {
       else { return nil }
       return (vnfc, instance, content, vdu)
     }
-    guard let (vnfc, instance, content, vdu) = found else {
+  }
+
+  func run(_ id: WorkloadID) async throws(NFVError) -> Run {
+    guard let (vnfc, instance, content, vdu) = subject(of: id) else {
       throw NFVError(.notFound, "the Vnfc \(id.vnfc) is gone")
     }
     // Requests are checked before; this daemon may have found less on the host than an earlier one.
@@ -214,7 +220,7 @@ extension Lifecycle {
   }
 
   /// The driver that has this workload on the host; nil where none was asked for it.
-  private func driver(of id: WorkloadID) -> (any WorkloadDriver)? {
+  func driver(of id: WorkloadID) -> (any WorkloadDriver)? {
     drivers.withLock { $0[id] }.map { host.workloads[$0] }
   }
 

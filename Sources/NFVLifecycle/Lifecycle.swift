@@ -225,6 +225,7 @@ public final class Lifecycle: Service, Sendable {
     }
     if Task.isCancelled { return }
     inbox.append(.observed(observation))
+    await refillPools(for: observation.workloads)
   }
 
   private func observe() async throws(NFVError) -> HostObservation {

@@ -18,6 +18,17 @@ extension Lifecycle {
     }
   }
 
+  /// What waited for an earlier daemon is swept; what it left running says what shall wait again.
+  func refillPools(for workloads: [ObservedWorkload]) async {
+    for workload in workloads where workload.phase == .running {
+      guard let driver = driver(of: workload.id) as? any Pooling,
+        let vdu = subject(of: workload.id)?.vdu, driver.pooledTechnologies.contains(vdu.technology),
+        let specification = try? await run(workload.id).specification
+      else { continue }
+      driver.noteUse(specification)
+    }
+  }
+
   /// Fills a driver's pools, one workload after another, until the daemon ends; then empties them.
   /// What is still left is swept when the host is observed the next time.
   func keepPools(of driver: any Pooling) async {

@@ -186,6 +186,14 @@ extension QEMUDriver: Pooling {
     waitingRoom.listed { id in (try? workloads.usage(of: id))?.memoryBytes ?? 0 }
   }
 
+  public var pooledTechnologies: Set<Technology> {
+    configuration.poolSize > 0 ? [.unikernel] : []
+  }
+
+  public func noteUse(_ specification: WorkloadSpecification) {
+    waitingRoom.fill(after: specification)
+  }
+
   public func noteWaiting(_ specification: WorkloadSpecification) {
     waitingRoom.noteReady(specification)
   }

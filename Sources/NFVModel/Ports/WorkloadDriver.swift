@@ -407,6 +407,13 @@ public protocol Pooling: WorkloadDriver {
   /// What is to be done for the pools, off the way of any request. For one consumer.
   var poolWork: AsyncStream<PoolWork> { get }
 
+  /// Of which workloads wait; none where pools have no size.
+  var pooledTechnologies: Set<Technology> { get }
+
+  /// A workload of such a technology was left running by an earlier daemon: the next one like it
+  /// shall find one that waits, as after a start.
+  func noteUse(_ specification: WorkloadSpecification)
+
   /// A workload that the pools asked for is started: it can be claimed.
   func noteWaiting(_ specification: WorkloadSpecification)
 
