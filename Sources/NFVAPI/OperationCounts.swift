@@ -32,7 +32,7 @@ final class OperationCounts: Service, Sendable {
   var failures: Int { counts.withLock(\.failures) }
 
   func run() async throws {
-    let start = try lifecycle.store.lastSequence()
+    let start = lifecycle.lastSequence
     try await cancelWhenGracefulShutdown {
       for try await entry in self.lifecycle.notifications(after: start) {
         self.count(entry.notification)

@@ -46,7 +46,7 @@ public final class Lifecycle: Service, Sendable {
   let committed: Mutex<State>
   let logger: Logger
   private let inbox = BlockingQueue<Event>()
-  private let pending = Mutex<Pending>(Pending())
+  private let pending: Mutex<Pending>
   /// Renders a function's templates with its document.
   let render:
     @Sendable (_ templates: [String], _ document: FunctionDocument) throws(NFVError) -> [String]
@@ -79,6 +79,8 @@ public final class Lifecycle: Service, Sendable {
     var callers: [UInt64: CheckedContinuation<Result<Response, NFVError>, Never>] = [:]
     var nextReader = 1
     var readers: [Int: AsyncStream<[OutboxEntry]>.Continuation] = [:]
+    /// Of the newest outbox entry that may be told.
+    var lastSequence: Int64
     /// Actions that were asked for and have not ended.
     var actions = 0
     var isClosed = false
@@ -107,6 +109,7 @@ public final class Lifecycle: Service, Sendable {
     self.sweepsStrays = sweepsStrays
     self.core = Mutex(core)
     committed = Mutex(core.state)
+    pending = Mutex(Pending(lastSequence: stored.lastSequence))
   }
 
   // MARK: For callers
@@ -161,22 +164,33 @@ public final class Lifecycle: Service, Sendable {
   /// Whether the host was observed and requests are carried out.
   public var isReady: Bool { pending.withLock(\.isReady) }
 
+  /// Of the newest outbox entry that is told. The store may have newer ones, of which nothing can be
+  /// read here yet: whoever was told one and looked would see what was before, and wait for good.
+  public var lastSequence: Int64 { pending.withLock(\.lastSequence) }
+
+  /// What was told after `sequence`, the oldest first; blocks, as the store does.
+  /// - Throws: `notFound` where entries after `sequence` were already dropped.
+  public func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry] {
+    let last = lastSequence
+    return Array(try store.outbox(after: sequence, limit: limit).prefix { $0.sequence <= last })
+  }
+
   /// What was and will be told to subscribers after `sequence`. Ends when the daemon does.
   public func notifications(
     after sequence: Int64
   ) -> AsyncThrowingStream<OutboxEntry, any Error> {
     let (news, continuation) = AsyncStream.makeStream(
       of: [OutboxEntry].self, bufferingPolicy: .bufferingNewest(64))
-    let reader = pending.withLock { pending -> Int in
+    let (reader, last) = pending.withLock { pending -> (Int, Int64) in
       defer { pending.nextReader += 1 }
       if pending.isClosed { continuation.finish() }
       pending.readers[pending.nextReader] = continuation
-      return pending.nextReader
+      return (pending.nextReader, pending.lastSequence)
     }
     continuation.onTermination = { [weak self] _ in
       self?.pending.withLock { $0.readers[reader] = nil }
     }
-    let source = OutboxSource(store: store, after: sequence, news: news)
+    let source = OutboxSource(store: store, after: sequence, upTo: last, news: news)
     return AsyncThrowingStream(unfolding: { try await source.next() })
   }
 
@@ -314,7 +328,6 @@ public final class Lifecycle: Service, Sendable {
         let forGood = actions.filter(\.isForGood)
         if !changes.isEmpty || !forGood.isEmpty { try store.sync() }
         start(forGood, &group)
-        answer(answers)
       } catch {
         logger.critical(
           "what was committed is not on disk, and lost with the host's power; look at its disk",
@@ -323,8 +336,11 @@ public final class Lifecycle: Service, Sendable {
           inbox.append(
             .actionEnded(ActionResult(action: action, error: error, started: now, ended: now)))
         }
-        answer(answers.map { ($0.token, .failure(error)) })
+        answers = answers.map { ($0.token, .failure(error)) }
       }
+      // Before the answers: who has one finds what it caused among what was told.
+      if let last = news.last { pending.withLock { $0.lastSequence = last.sequence } }
+      answer(answers)
       if !news.isEmpty { tell(news) }
       if wasObserved { pending.withLock { $0.isReady = true } }
       timeout = core.withLock { $0.wakeAt }.map { max($0 - Clock.now, .zero) }
@@ -375,19 +391,23 @@ public final class Lifecycle: Service, Sendable {
   }
 }
 
-/// The outbox entry by entry: from the store up to now, then as commits tell it, and from the store
-/// again for who has let too many of them go by. Reading each commit's entries back took a subscriber
+/// The outbox entry by entry: from the store up to what was told, then as it is told, and from the store
+/// again for who has let too much of that go by. Reading each commit's entries back took a subscriber
 /// 0.8 ms of a processor, beside the actions that follow the commit.
 private actor OutboxSource {
   private let store: any Store
   private var sequence: Int64
   private var buffer: ArraySlice<OutboxEntry> = []
+  /// What was told up to here is in the store.
+  private var last: Int64
   private let news: AsyncStream<[OutboxEntry]>
-  private var isBehind = true
 
-  init(store: any Store, after sequence: Int64, news: AsyncStream<[OutboxEntry]>) {
+  init(
+    store: any Store, after sequence: Int64, upTo last: Int64, news: AsyncStream<[OutboxEntry]>
+  ) {
     self.store = store
     self.sequence = sequence
+    self.last = last
     self.news = news
   }
 
@@ -397,16 +417,17 @@ private actor OutboxSource {
         sequence = entry.sequence
         return entry
       }
-      if isBehind {
-        buffer = try store.outbox(after: sequence, limit: 200)[...]
-        isBehind = !buffer.isEmpty
-        if isBehind { continue }
+      if sequence < last {
+        buffer = try store.outbox(after: sequence, limit: 200).prefix { $0.sequence <= last }
+        if buffer.isEmpty { sequence = last }
+        continue
       }
       guard let told = await news.first(where: { _ in true }) else { return nil }
       let new = told.drop { $0.sequence <= sequence }
-      guard let first = new.first else { continue }
-      // Sequence numbers have no gaps but those of what was missed.
-      if first.sequence == sequence + 1 { buffer = new } else { isBehind = true }
+      guard let first = new.first, let newest = new.last else { continue }
+      last = newest.sequence
+      // Sequence numbers have no gaps but those of what was missed, which the store has.
+      if first.sequence == sequence + 1 { buffer = new }
     }
   }
 }

@@ -71,7 +71,8 @@ public final class SQLiteStore: Store, Sendable {
         vnfcs: try Self.all(database, "SELECT document FROM vnfc ORDER BY id"),
         networks: try Self.all(database, "SELECT document FROM network ORDER BY id"),
         openOperations: try Self.all(
-          database, "SELECT document FROM vnf_lcm_op_occ WHERE is_open ORDER BY id"))
+          database, "SELECT document FROM vnf_lcm_op_occ WHERE is_open ORDER BY id"),
+        lastSequence: try Self.lastSequence(database))
     }
   }
 
@@ -148,10 +149,6 @@ public final class SQLiteStore: Store, Sendable {
             Notification.self, from: Data((row["document"] as String).utf8)))
       }
     }
-  }
-
-  public func lastSequence() throws(NFVError) -> Int64 {
-    try read { try Self.lastSequence($0) }
   }
 
   // MARK: The log

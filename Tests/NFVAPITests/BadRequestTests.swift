@@ -82,13 +82,13 @@ import Testing
         .post, NetworksTests.networks, #"{"name":"left","subnets":[{"prefix":"10.9.0.0/24"}]}"#)
       let id = try await fixture.instantiated()
       let before = try await all(fixture)
-      let newest = try fixture.store.lastSequence()
+      let newest = try fixture.store.load().lastSequence
       let reply = try await fixture.call(
         try #require(HTTPRequest.Method(method)),
         path.replacing("ONE", with: "\(Self.instances)/\(id)"), body)
       #expect(reply.status == status && !reply.detail.isEmpty, "\(reply.text)")
       #expect(try await all(fixture) == before)
-      #expect(try fixture.store.lastSequence() == newest)
+      #expect(try fixture.store.load().lastSequence == newest)
     }
   }
 

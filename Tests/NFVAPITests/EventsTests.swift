@@ -34,7 +34,7 @@ import Testing
   @Test func liveStreamStartsWithItsPlace() async throws {
     try await Fixture.run { fixture in
       _ = try await fixture.onboard()
-      let newest = try fixture.store.lastSequence()
+      let newest = fixture.lifecycle.lastSequence
       try await listen(fixture, Self.events) { collector in
         try await collector.wait(for: "id: \(newest)\n\n")
         _ = try await fixture.call(
@@ -108,11 +108,11 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func whoReadsSlowlyGetsAll() async throws {
-    try await Fixture.run { fixture in
-      let notification = NFVModel.Notification(
-        kind: .packageChange, tenant: .default, time: Timestamp(microseconds: 0))
-      let count = 6_000
-      _ = try fixture.store.commit(Array(repeating: .notify(notification), count: count))
+    let notification = NFVModel.Notification(
+      kind: .packageChange, tenant: .default, time: Timestamp(microseconds: 0))
+    let (store, count) = (MemoryStore(id: "test"), 6_000)
+    _ = try store.commit(Array(repeating: .notify(notification), count: count))
+    try await Fixture.run(store: store) { fixture in
       let reply = try await fixture.send(
         Hummingbird.Request(
           head: HTTPRequest(
@@ -135,7 +135,7 @@ import Testing
   @Test func whoLetsManyEventsGoByMissesNone() async throws {
     try await Fixture.run { fixture in
       _ = try await fixture.onboard()
-      let newest = try fixture.store.lastSequence()
+      let newest = fixture.lifecycle.lastSequence
       var entries = fixture.lifecycle.notifications(after: newest).makeAsyncIterator()
       func make(_ names: Range<Int>) async throws {
         for name in names {

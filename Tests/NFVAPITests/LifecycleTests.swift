@@ -15,6 +15,8 @@ import Testing
     /// Commits do not end as long as this is set.
     let isHeld = Mutex(false)
     let commits = Mutex(0)
+    /// Those that are done do not return as long as this is set.
+    let isReturnHeld = Mutex(false)
     /// Nothing comes onto the disk as long as this is set.
     let isSyncHeld = Mutex(false)
     let isBroken = Mutex(false)
@@ -29,7 +31,9 @@ import Testing
       commits.withLock { $0 += 1 }
       while isHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
       if isFull.withLock(\.self) { throw NFVError(.exhausted, "the disk is full") }
-      return try inner.commit(changes)
+      let entries = try inner.commit(changes)
+      while isReturnHeld.withLock(\.self) { sleepThread(milliseconds: 1) }
+      return entries
     }
 
     func sync() throws(NFVError) {
@@ -52,8 +56,6 @@ import Testing
     func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry] {
       try inner.outbox(after: sequence, limit: limit)
     }
-
-    func lastSequence() throws(NFVError) -> Int64 { try inner.lastSequence() }
   }
 
   /// Counts what is critical.
@@ -157,6 +159,38 @@ import Testing
       #expect(before == ["one"])
       _ = try await created
       #expect(try names() == ["one", "two"])
+    }
+  }
+
+  /// Who is told and looks would see what was before, and wait for good.
+  @Test func whatCannotBeReadYetIsNotTold() async throws {
+    let store = StubbornStore()
+    try await run(store: store) { fixture, _ in
+      let lifecycle = fixture.lifecycle
+      let before = lifecycle.lastSequence
+      #expect(before > 0)
+      store.isReturnHeld.withLock { $0 = true }
+      async let created = lifecycle.submit(
+        .createInstance(CreateVnfRequest(vnfd: "vnfd-1", name: "two")), actor: "test")
+      try await eventually("it is in the store") { try store.load().lastSequence == before + 1 }
+      async let told = {
+        var entries = lifecycle.notifications(after: before).makeAsyncIterator()
+        let entry = try await entries.next()
+        return try (
+          entry?.sequence,
+          lifecycle.read { state in state.instances.values.contains { $0.name == "two" } }
+        )
+      }()
+      #expect(lifecycle.lastSequence == before)
+      #expect(try lifecycle.outbox(after: before, limit: 10) == [])
+      // For a reader of the store it were enough.
+      try await Task.sleep(for: .milliseconds(100))
+      store.isReturnHeld.withLock { $0 = false }
+      let (sequence, isThere) = try await told
+      #expect(sequence == before + 1 && isThere)
+      _ = try await created
+      #expect(lifecycle.lastSequence == before + 1)
+      #expect(try lifecycle.outbox(after: before, limit: 10).count == 1)
     }
   }
 

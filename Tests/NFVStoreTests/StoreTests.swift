@@ -163,7 +163,7 @@ import Testing
       #expect(entries.map(\.sequence) == [last + 1])
       last += 1
     }
-    #expect(try fixture.store.lastSequence() == 100)
+    #expect(try fixture.store.load().lastSequence == 100)
     let tail = try fixture.store.outbox(after: 95, limit: 3)
     #expect(tail.map(\.notification.message) == ["95", "96", "97"])
     #expect(throws: NFVError.self) { try fixture.store.outbox(after: 3, limit: 1) }

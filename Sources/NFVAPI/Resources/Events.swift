@@ -77,9 +77,7 @@ struct Events: Sendable {
 
   /// The sequence number after which the stream starts.
   private func start(_ call: Call) async throws -> Int64 {
-    let newest = try await withTaskExecutorPreference(threads) {
-      try lifecycle.store.lastSequence()
-    }
+    let newest = lifecycle.lastSequence
     let name = call.headers[.lastEventID] == nil ? "since" : "Last-Event-ID"
     guard let text = call.headers[.lastEventID] ?? call.query("since") else { return newest }
     guard let since = Int64(text), since >= 0 else {
@@ -98,7 +96,7 @@ struct Events: Sendable {
 
   private func entries(after sequence: Int64, limit: Int) async throws -> [OutboxEntry] {
     try await withTaskExecutorPreference(threads) {
-      try lifecycle.store.outbox(after: sequence, limit: limit)
+      try lifecycle.outbox(after: sequence, limit: limit)
     }
   }
 

@@ -33,6 +33,7 @@ public final class MemoryStore: Store, Sendable {
       stored.networks = content.networks.values.sorted { $0.id < $1.id }
       stored.openOperations = content.operations.values.filter { !$0.state.isEnded }
         .sorted { $0.id < $1.id }
+      stored.lastSequence = content.lastSequence
       return stored
     }
   }
@@ -102,6 +103,4 @@ public final class MemoryStore: Store, Sendable {
       return Array(content.outbox.lazy.filter { $0.sequence > sequence }.prefix(limit))
     }
   }
-
-  public func lastSequence() throws(NFVError) -> Int64 { content.withLock(\.lastSequence) }
 }

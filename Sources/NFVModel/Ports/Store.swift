@@ -67,11 +67,13 @@ public struct StoredState: Sendable, Hashable {
   public var vnfcs: [Vnfc]
   public var networks: [Network]
   public var openOperations: [VnfLcmOpOcc]
+  /// Of the newest outbox entry; 0 where there was none.
+  public var lastSequence: Int64
 
   public init(
     store: StoreID, generation: Int = 1, packages: [VnfPackage] = [],
     instances: [VnfInstance] = [], vnfcs: [Vnfc] = [], networks: [Network] = [],
-    openOperations: [VnfLcmOpOcc] = []
+    openOperations: [VnfLcmOpOcc] = [], lastSequence: Int64 = 0
   ) {
     self.store = store
     self.generation = generation
@@ -80,6 +82,7 @@ public struct StoredState: Sendable, Hashable {
     self.vnfcs = vnfcs
     self.networks = networks
     self.openOperations = openOperations
+    self.lastSequence = lastSequence
   }
 }
 
@@ -106,7 +109,4 @@ public protocol Store: Sendable {
   /// Outbox entries after `sequence`, the oldest first.
   /// - Throws: `notFound` where entries after `sequence` were already dropped.
   func outbox(after sequence: Int64, limit: Int) throws(NFVError) -> [OutboxEntry]
-
-  /// The newest entry's sequence number; 0 where there is none.
-  func lastSequence() throws(NFVError) -> Int64
 }
